@@ -1,0 +1,1 @@
+//! The lease journal on disk: locked, appended, replayed, rebuilt.

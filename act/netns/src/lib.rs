@@ -1,0 +1,1 @@
+//! Network namespaces: made, opened, identified and entered on threads of their own.

@@ -1,0 +1,1 @@
+//! nftables and conntrack over nfnetlink: listed, changed in transactions, watched.

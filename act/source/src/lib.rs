@@ -1,0 +1,1 @@
+//! Cluster snapshots from a watched directory of manifests.

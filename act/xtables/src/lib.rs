@@ -1,0 +1,1 @@
+//! Accept rules in the legacy iptables FORWARD chains, without the iptables binary.

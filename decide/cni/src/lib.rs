@@ -1,0 +1,1 @@
+//! The CNI protocol: requests, network configurations, results, errors.

@@ -1,0 +1,156 @@
+//! The parts of a network namespace that we look at and change.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use selvedge_model::{IfName, MacAddr, Mtu};
+
+/// What a link is. Only kinds that we make ourselves are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LinkKind {
+    /// One end of a veth pair.
+    Veth,
+    /// A bridge.
+    Bridge,
+    /// The loopback interface.
+    Loopback,
+    /// Anything else.
+    Other,
+}
+
+/// The settings of a bridge port that we use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Port {
+    /// Frames from this port reach no other isolated port (IFLA_BRPORT_ISOLATED).
+    pub isolated: bool,
+}
+
+/// A link as the kernel shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObservedLink {
+    /// The interface index.
+    pub index: u32,
+    /// What it is.
+    pub kind: LinkKind,
+    /// Its hardware address, if it has one of six bytes.
+    pub mac: Option<MacAddr>,
+    /// Its MTU in bytes; the loopback's 65536 is beyond [`Mtu`], hence the plain number.
+    pub mtu: u32,
+    /// Its ifalias, empty if it has none.
+    pub alias: String,
+    /// The bridge or other master it is in, if that lives in the same namespace.
+    pub master: Option<IfName>,
+    /// Its settings as a bridge port, if it is one.
+    pub port: Option<Port>,
+    /// IFF_UP.
+    pub up: bool,
+    /// IFF_LOWER_UP and operationally up: it can carry packets.
+    pub running: bool,
+    /// The link group (0 by default).
+    pub group: u32,
+    /// The addresses on it, link-local ones made by the kernel among them.
+    pub addresses: BTreeSet<Address>,
+}
+
+/// Where an address counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// Everywhere.
+    Global,
+    /// On its link only.
+    Link,
+    /// On this host only.
+    Host,
+}
+
+/// An address on a link, with host bits and prefix length.
+///
+/// Two addresses are the same to the kernel if their nets are equal; scope and flags are how it was added.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Address {
+    /// The address and its prefix length.
+    pub net: IpNet,
+    /// Its scope.
+    pub scope: Scope,
+    /// IFA_F_NODAD: no duplicate address detection (IPv6 only).
+    pub nodad: bool,
+    /// IFA_F_NOPREFIXROUTE: the kernel adds no route for the prefix.
+    pub noprefixroute: bool,
+}
+
+impl Address {
+    /// A global address without flags, but for `nodad` on IPv6: the allocator is what keeps addresses unique.
+    pub fn global(net: IpNet) -> Self {
+        Self { net, scope: Scope::Global, nodad: matches!(net, IpNet::V6(_)), noprefixroute: false }
+    }
+}
+
+/// Which protocol number a route carries (rtm_protocol).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RouteProtocol(pub u8);
+
+/// A unicast route of the main table.
+///
+/// The kernel's key is the destination (and for IPv6 the device and the next hop); the rest is how it is reached.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Route {
+    /// The destination; host bits are zero.
+    pub destination: IpNet,
+    /// The next hop, of the destination's family; none for a route straight to the link.
+    pub via: Option<IpAddr>,
+    /// The device it leaves by.
+    pub device: IfName,
+    /// The source address that the node itself uses on it.
+    pub source: Option<IpAddr>,
+    /// The MTU on this route, where it differs from the device's.
+    pub mtu: Option<u32>,
+    /// Who made it.
+    pub protocol: RouteProtocol,
+}
+
+/// A sysctl below `/proc/sys/net` in the namespace at hand, as path components: interface names may hold dots.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Sysctl {
+    /// net.ipv4.ip_forward
+    Ipv4Forward,
+    /// net.ipv6.conf.all.forwarding
+    Ipv6Forward,
+    /// net.ipv4.conf.DEVICE.NAME; `None` is `all`.
+    Ipv4Conf(Option<IfName>, &'static str),
+    /// net.ipv6.conf.DEVICE.NAME; `None` is `all`.
+    Ipv6Conf(Option<IfName>, &'static str),
+}
+
+impl Sysctl {
+    /// The file's path below `/proc/sys`, as `net/ipv4/conf/eth0.5/rp_filter`.
+    pub fn path(&self) -> String {
+        let conf = |family: &str, device: &Option<IfName>, name: &str| {
+            let device = device.as_ref().map_or("all", IfName::as_str);
+            format!("net/{family}/conf/{device}/{name}")
+        };
+        match self {
+            Self::Ipv4Forward => "net/ipv4/ip_forward".to_owned(),
+            Self::Ipv6Forward => conf("ipv6", &None, "forwarding"),
+            Self::Ipv4Conf(device, name) => conf("ipv4", device, name),
+            Self::Ipv6Conf(device, name) => conf("ipv6", device, name),
+        }
+    }
+}
+
+impl fmt::Display for Sysctl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.path())
+    }
+}
+
+/// What `act/netlink` reads of a namespace in one go: links with their addresses, and unicast routes of the main
+/// table (all protocols: a pod's default route and a foreign route that stands in our way count too).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ObservedNetwork {
+    /// The links by name.
+    pub links: BTreeMap<IfName, ObservedLink>,
+    /// The routes.
+    pub routes: BTreeSet<Route>,
+}

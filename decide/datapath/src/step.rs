@@ -1,0 +1,185 @@
+//! One change to the kernel.
+
+use std::fmt;
+
+use selvedge_model::{IfName, MacAddr, Mtu};
+
+use crate::state::{Address, Port, Route, Sysctl};
+
+/// A change that `act/netlink` makes over rtnetlink or in `/proc/sys`.
+///
+/// Every one is idempotent as the kernel applies it: adding what is there and deleting what is gone succeed.
+/// `Display` is the command an operator would type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NetStep {
+    /// Makes a bridge, down, with its alias, without multicast snooping and without a prefix of its own.
+    CreateBridge {
+        /// Its name.
+        name: IfName,
+        /// Its explicit address, so that ports coming and going don't change it.
+        mac: MacAddr,
+        /// Its MTU.
+        mtu: Mtu,
+        /// Its ifalias.
+        alias: String,
+    },
+    /// Makes a pod's veth pair, host end down with its alias, the peer born in the pod's namespace.
+    CreateVeth(VethPair),
+    /// Sets one property of a link.
+    SetLink {
+        /// The link.
+        name: IfName,
+        /// What is set.
+        change: LinkChange,
+    },
+    /// Deletes a link.
+    DeleteLink {
+        /// The link.
+        name: IfName,
+    },
+    /// Adds an address.
+    AddAddress {
+        /// The link.
+        device: IfName,
+        /// The address.
+        address: Address,
+    },
+    /// Takes an address away.
+    DeleteAddress {
+        /// The link.
+        device: IfName,
+        /// The address.
+        address: Address,
+    },
+    /// Adds a route, or replaces the one with the same key.
+    ReplaceRoute(Route),
+    /// Deletes a route.
+    DeleteRoute(Route),
+    /// Writes a sysctl.
+    SetSysctl {
+        /// The file.
+        key: Sysctl,
+        /// What is written.
+        value: &'static str,
+    },
+}
+
+/// A veth pair to make: one end in the node's namespace, the other in the pod's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VethPair {
+    /// The host end's name.
+    pub host: IfName,
+    /// The host end's address.
+    pub host_mac: MacAddr,
+    /// The host end's ifalias: the owner record.
+    pub alias: String,
+    /// The bridge that the host end becomes a port of.
+    pub master: Option<IfName>,
+    /// The pod's end.
+    pub pod: IfName,
+    /// The pod's end's address.
+    pub pod_mac: MacAddr,
+    /// The MTU of both ends.
+    pub mtu: Mtu,
+}
+
+/// One property of a link.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LinkChange {
+    /// Sets IFF_UP.
+    Up,
+    /// Clears IFF_UP.
+    Down,
+    /// Sets the hardware address.
+    Mac(MacAddr),
+    /// Sets the MTU.
+    Mtu(Mtu),
+    /// Sets the ifalias; the empty text clears it.
+    Alias(String),
+    /// Puts the link into a bridge, or takes it out.
+    Master(Option<IfName>),
+    /// Sets the bridge port's settings.
+    Port(Port),
+    /// Sets the link group.
+    Group(u32),
+    /// Renames the link.
+    Rename(IfName),
+}
+
+impl fmt::Display for LinkChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Up => f.write_str("up"),
+            Self::Down => f.write_str("down"),
+            Self::Mac(mac) => write!(f, "address {mac}"),
+            Self::Mtu(mtu) => write!(f, "mtu {mtu}"),
+            Self::Alias(alias) => write!(f, "alias {alias:?}"),
+            Self::Master(Some(bridge)) => write!(f, "master {bridge}"),
+            Self::Master(None) => f.write_str("nomaster"),
+            Self::Port(port) => {
+                write!(f, "type bridge_slave isolated {}", if port.isolated { "on" } else { "off" })
+            }
+            Self::Group(group) => write!(f, "group {group}"),
+            Self::Rename(name) => write!(f, "name {name}"),
+        }
+    }
+}
+
+impl fmt::Display for NetStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::CreateBridge { name, mac, mtu, .. } => {
+                write!(f, "ip link add {name} address {mac} mtu {mtu} type bridge")
+            }
+            Self::CreateVeth(VethPair { host, host_mac, pod, pod_mac, mtu, .. }) => write!(
+                f,
+                "ip link add {host} address {host_mac} mtu {mtu} type veth peer name {pod} address {pod_mac} mtu {mtu} netns POD"
+            ),
+            Self::SetLink { name, change } => write!(f, "ip link set {name} {change}"),
+            Self::DeleteLink { name } => write!(f, "ip link del {name}"),
+            Self::AddAddress { device, address } => write!(f, "ip addr add {address} dev {device}"),
+            Self::DeleteAddress { device, address } => write!(f, "ip addr del {} dev {device}", address.net),
+            Self::ReplaceRoute(route) => write!(f, "ip route replace {route}"),
+            Self::DeleteRoute(route) => write!(f, "ip route del {route}"),
+            Self::SetSysctl { key, value } => write!(f, "sysctl -w {key}={value}"),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    /// The words after `ip addr add`, without the device.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use crate::state::Scope;
+        write!(f, "{}", self.net)?;
+        match self.scope {
+            Scope::Global => {}
+            Scope::Link => f.write_str(" scope link")?,
+            Scope::Host => f.write_str(" scope host")?,
+        }
+        if self.nodad {
+            f.write_str(" nodad")?;
+        }
+        if self.noprefixroute {
+            f.write_str(" noprefixroute")?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Route {
+    /// The words after `ip route add`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.destination)?;
+        if let Some(via) = self.via {
+            write!(f, " via {via}")?;
+        }
+        write!(f, " dev {} proto {}", self.device, self.protocol.0)?;
+        if let Some(source) = self.source {
+            write!(f, " src {source}")?;
+        }
+        if let Some(mtu) = self.mtu {
+            write!(f, " mtu {mtu}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,1 @@
+//! Pools, leases and the journal's lines: which address goes to whom.

@@ -1,0 +1,129 @@
+//! The complete snapshot of a cluster: what every decision starts from.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::names::{NodeName, PodKey};
+
+/// Everything we know of a cluster at one moment.
+///
+/// Only [`Listing::finish`] makes one, so a partial listing can't be taken for the truth and nothing is ever pruned
+/// on its account.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Cluster {
+    nodes: BTreeMap<NodeName, Node>,
+    pods: BTreeMap<PodKey, Pod>,
+}
+
+impl Cluster {
+    /// The nodes by name.
+    pub fn nodes(&self) -> &BTreeMap<NodeName, Node> {
+        &self.nodes
+    }
+
+    /// The pods by key.
+    pub fn pods(&self) -> &BTreeMap<PodKey, Pod> {
+        &self.pods
+    }
+}
+
+/// A Node, as far as pod networking needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// metadata.name
+    pub name: NodeName,
+    /// spec.podCIDRs (or spec.podCIDR), in that order; host bits are zero.
+    pub pod_cidrs: Vec<IpNet>,
+    /// The InternalIP entries of status.addresses, in that order.
+    pub addresses: Vec<IpAddr>,
+}
+
+impl Node {
+    /// The node's first address of the family of `like`.
+    pub fn address_like(&self, like: IpAddr) -> Option<IpAddr> {
+        self.addresses.iter().copied().find(|a| a.is_ipv4() == like.is_ipv4())
+    }
+}
+
+/// A Pod, as far as pod networking needs it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pod {
+    /// metadata.namespace and metadata.name
+    pub key: PodKey,
+    /// metadata.uid
+    pub uid: Option<String>,
+    /// spec.nodeName
+    pub node: Option<NodeName>,
+    /// metadata.labels
+    pub labels: BTreeMap<String, String>,
+    /// status.podIPs (or status.podIP)
+    pub addresses: Vec<IpAddr>,
+    /// spec.hostNetwork
+    pub host_network: bool,
+}
+
+/// A kind of object that a source lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Kind {
+    /// Nodes.
+    Node,
+    /// Pods.
+    Pod,
+}
+
+/// A listing under way: objects are put in, each kind is declared complete, then it can be finished.
+#[derive(Debug, Clone, Default)]
+pub struct Listing {
+    cluster: Cluster,
+    complete: BTreeSet<Kind>,
+}
+
+/// The listing isn't complete yet, so there is no [`Cluster`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("still listing {missing:?}")]
+pub struct StillListing {
+    /// The kinds that have not been declared complete.
+    pub missing: Vec<Kind>,
+}
+
+impl Listing {
+    /// Every kind that a complete listing covers.
+    pub const KINDS: [Kind; 2] = [Kind::Node, Kind::Pod];
+
+    /// Adds a node; a later one of the same name takes its place.
+    pub fn node(&mut self, node: Node) {
+        self.cluster.nodes.insert(node.name.clone(), node);
+    }
+
+    /// Adds a pod; a later one of the same key takes its place.
+    pub fn pod(&mut self, pod: Pod) {
+        self.cluster.pods.insert(pod.key.clone(), pod);
+    }
+
+    /// Declares that all objects of a kind have been put in.
+    pub fn complete(&mut self, kind: Kind) {
+        self.complete.insert(kind);
+    }
+
+    /// The snapshot, once every kind is complete.
+    pub fn finish(self) -> Result<Cluster, StillListing> {
+        let missing: Vec<Kind> = Self::KINDS.into_iter().filter(|k| !self.complete.contains(k)).collect();
+        if missing.is_empty() { Ok(self.cluster) } else { Err(StillListing { missing }) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_listing_that_lacks_a_kind_gives_no_cluster() {
+        let mut listing = Listing::default();
+        listing.complete(Kind::Node);
+        assert_eq!(listing.clone().finish(), Err(StillListing { missing: vec![Kind::Pod] }));
+        listing.complete(Kind::Pod);
+        assert!(listing.finish().is_ok());
+    }
+}

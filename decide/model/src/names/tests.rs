@@ -1,0 +1,53 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn key(container: &str, ifname: &str) -> AttachmentKey {
+    AttachmentKey { container: container.parse().unwrap(), ifname: ifname.parse().unwrap() }
+}
+
+#[test]
+fn a_container_id_that_is_a_path_is_refused() {
+    for bad in ["", "../x", "a/b", "-a", ".a", "a b", "a\n"] {
+        assert!(bad.parse::<ContainerId>().is_err(), "{bad:?} was accepted");
+    }
+}
+
+#[test]
+fn an_interface_name_obeys_the_kernels_rules() {
+    for good in ["eth0", "a", "123456789012345", "net1.5"] {
+        assert!(good.parse::<IfName>().is_ok(), "{good:?} was refused");
+    }
+    for bad in ["", "1234567890123456", ".", "..", "a/b", "a:b", "a b", "a\tb"] {
+        assert!(bad.parse::<IfName>().is_err(), "{bad:?} was accepted");
+    }
+}
+
+#[test]
+fn a_host_veth_name_is_stable_and_fits() {
+    let network: NetworkName = "mynet".parse().unwrap();
+    let name = host_veth_name(&network, &key("c1", "eth0"), 0);
+    assert_eq!(name.as_str().len(), IfName::MAX);
+    assert!(name.as_str().parse::<IfName>().is_ok());
+    assert_eq!(name, host_veth_name(&network, &key("c1", "eth0"), 0));
+    assert_ne!(name, host_veth_name(&network, &key("c1", "eth1"), 0));
+    assert_ne!(name, host_veth_name(&network, &key("c1", "eth0"), 1));
+}
+
+#[test]
+fn a_long_container_id_is_recorded_by_its_hash_and_recording_twice_changes_nothing() {
+    let long = key(&"a".repeat(300), "eth0");
+    let recorded = long.recorded();
+    assert_eq!(recorded.container.as_str().len(), 64);
+    assert_eq!(recorded, recorded.recorded());
+    let network: NetworkName = "n".parse().unwrap();
+    assert_eq!(host_veth_name(&network, &long, 0), host_veth_name(&network, &recorded, 0));
+}
+
+proptest! {
+    #[test]
+    fn parsed_names_print_as_they_were_written(text in "[A-Za-z0-9][A-Za-z0-9_.-]{0,80}") {
+        let id: ContainerId = text.parse().unwrap();
+        prop_assert_eq!(id.to_string(), text);
+    }
+}

@@ -1,0 +1,1 @@
+//! nftables tables as typed values: shown as nft prints them, compared, turned into transactions.

@@ -1,0 +1,1 @@
+//! A cluster out of network namespaces on one machine.
