@@ -1,0 +1,74 @@
+# What to type. Each target installs what it needs and does not find (Debian, as root); nothing else touches the system.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+TRIPLE := $(shell rustc --version --verbose | sed -n 's/^host: //p')
+TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
+
+# The tests, the lab and the benchmark run the programs that were built for release, found through this.
+export SELVEDGE_BIN_DIR := $(TARGET_DIR)/$(TRIPLE)/release
+
+# With --target the flags reach only our programs, not build scripts and procedural macros, which cannot be static.
+RELEASE := RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --target $(TRIPLE)
+PROGRAMS := --bin selvedge --bin selvedge-agent --bin selvedgectl
+
+## lab: a three-node cluster on this machine, probed on every path (ARGS="--attach bridge" passes flags on)
+.PHONY: lab
+lab: build
+	"$$SELVEDGE_BIN_DIR/selvedgectl" lab run $(ARGS)
+
+## build: the static release programs: selvedge, selvedge-agent, selvedgectl
+.PHONY: build
+build: compiler
+	$(RELEASE) $(PROGRAMS)
+
+## test: every test (TEST="-p selvedge-ipam" runs a part)
+.PHONY: test
+test: build oracles
+	cargo test --no-fail-fast $(or $(TEST),--workspace)
+
+## check: format, lints, documentation, the layers, licences
+.PHONY: check
+check: compiler
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+	cargo test --package selvedge-tests --test layers
+	if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; \
+	else echo "make: cargo-deny is not installed: licences and sources are not checked"; fi
+
+## bench: times against bridge + host-local, and writes docs/benchmarks.md
+.PHONY: bench
+bench: build reference
+	$(RELEASE) --package selvedge-bench
+	"$$SELVEDGE_BIN_DIR/selvedge-bench" --reference "$(REFERENCE)" --table docs/benchmarks.md $(ARGS)
+
+## clean: removes everything that was built
+.PHONY: clean
+clean:
+	cargo clean
+
+## help: this list
+.PHONY: help
+help:
+	@sed -n 's/^## //p' Makefile | awk -F ': ' '{ printf "  make %-8s %s\n", $$1, substr($$0, length($$1) + 3) }'
+
+# --- what the targets above need ---
+
+# A linker, and the C library to link statically.
+.PHONY: compiler
+compiler:
+	@.ci/need cc:gcc libc.a:libc6-dev
+
+# Programs that the tests hold against ours.
+.PHONY: oracles
+oracles:
+	@.ci/need nft:nftables iptables:iptables ip:iproute2
+
+# The CNI plugins that the benchmark compares with, unpacked in the build directory and not installed.
+REFERENCE := $(TARGET_DIR)/bench/reference
+.PHONY: reference
+reference:
+	@bench/reference.sh "$(REFERENCE)"
