@@ -54,6 +54,25 @@ pub struct ObservedLink {
     pub addresses: BTreeSet<Address>,
 }
 
+impl ObservedLink {
+    /// A link as it is right after it was made: down, without addresses.
+    pub fn new(kind: LinkKind, mac: MacAddr, mtu: Mtu, alias: &str) -> Self {
+        Self {
+            index: 0,
+            kind,
+            mac: Some(mac),
+            mtu: mtu.bytes(),
+            alias: alias.to_owned(),
+            master: None,
+            port: None,
+            up: false,
+            running: false,
+            group: 0,
+            addresses: BTreeSet::new(),
+        }
+    }
+}
+
 /// Where an address counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {
@@ -110,17 +129,27 @@ pub struct Route {
     pub protocol: RouteProtocol,
 }
 
+impl Route {
+    /// What the kernel tells routes apart by: the destination, and for IPv6 the device and the next hop too.
+    pub fn key(&self) -> (IpNet, Option<(&IfName, Option<IpAddr>)>) {
+        let path = matches!(self.destination, IpNet::V6(_)).then_some((&self.device, self.via));
+        (self.destination, path)
+    }
+}
+
 /// A sysctl below `/proc/sys/net` in the namespace at hand, as path components: interface names may hold dots.
+///
+/// They are written in this order: the interfaces' own settings before the switches that would change them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sysctl {
-    /// net.ipv4.ip_forward
-    Ipv4Forward,
-    /// net.ipv6.conf.all.forwarding
-    Ipv6Forward,
     /// net.ipv4.conf.DEVICE.NAME; `None` is `all`.
     Ipv4Conf(Option<IfName>, &'static str),
     /// net.ipv6.conf.DEVICE.NAME; `None` is `all`.
     Ipv6Conf(Option<IfName>, &'static str),
+    /// net.ipv4.ip_forward
+    Ipv4Forward,
+    /// net.ipv6.conf.all.forwarding
+    Ipv6Forward,
 }
 
 impl Sysctl {

@@ -1,0 +1,308 @@
+//! What one pod's attachment wants of the node's namespace and of the pod's.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use selvedge_model::link::VethEnd;
+use selvedge_model::mark::{self, ROUTE_PROTOCOL};
+use selvedge_model::{AttachmentKey, IfName, MacAddr, Mtu, NetworkName, Owner};
+
+use crate::plan::{DesiredLink, DesiredNetwork, NewBridge};
+use crate::state::{
+    Address, LinkKind, ObservedLink, ObservedNetwork, Port, Route, RouteProtocol, Scope, Sysctl,
+};
+use crate::step::{NetStep, VethPair};
+
+/// The IPv4 next hop of every routed pod: each host end carries it and answers for it.
+pub const ROUTED_GATEWAY4: Ipv4Addr = Ipv4Addr::new(169, 254, 1, 1);
+
+/// The IPv6 next hop of every routed pod.
+pub const ROUTED_GATEWAY6: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 1);
+
+/// How pods are attached to their node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mode {
+    /// A /32 or /128 in the pod, a host route to it on the node, no bridge.
+    Routed,
+    /// A port of a bridge that carries the subnet's gateway address.
+    Bridge(IfName),
+}
+
+/// One address of a pod, as it was leased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PodAddress {
+    /// The address with its subnet's prefix length.
+    pub net: IpNet,
+    /// The gateway of its subnet, used where the pod is bridged.
+    pub gateway: Option<IpAddr>,
+}
+
+/// A route that the configuration wants inside the pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PodRoute {
+    /// The destination.
+    pub destination: IpNet,
+    /// The next hop, where it isn't the pod's gateway.
+    pub via: Option<IpAddr>,
+}
+
+/// A pod's attachment to a network, complete: everything in the kernel follows from it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attachment {
+    /// The network.
+    pub network: NetworkName,
+    /// The container and the interface in it.
+    pub key: AttachmentKey,
+    /// The host end's name.
+    pub host: IfName,
+    /// How it is attached.
+    pub mode: Mode,
+    /// The pod's addresses; at least one.
+    pub addresses: Vec<PodAddress>,
+    /// The pod's end's hardware address.
+    pub mac: MacAddr,
+    /// The MTU of both ends.
+    pub mtu: Mtu,
+    /// The routes inside the pod; none means a default route per family.
+    pub routes: Vec<PodRoute>,
+    /// The addresses that the node itself uses towards its routed pods.
+    pub node_addresses: Vec<IpAddr>,
+}
+
+impl Attachment {
+    /// The pod's addresses with the prefix length that they have inside the pod.
+    pub fn pod_nets(&self) -> Vec<IpNet> {
+        let as_attached = |a: &PodAddress| match self.mode {
+            Mode::Routed => IpNet::from(a.net.addr()),
+            Mode::Bridge(_) => a.net,
+        };
+        self.addresses.iter().map(as_attached).collect()
+    }
+
+    /// The owner record for the host end's ifalias.
+    pub fn owner(&self) -> Owner {
+        Owner::new(self.network.clone(), &self.key, self.pod_nets())
+    }
+
+    /// The next hop for one of the pod's addresses.
+    pub fn gateway(&self, address: &PodAddress) -> Option<IpAddr> {
+        match (&self.mode, address.net) {
+            (Mode::Routed, IpNet::V4(_)) => Some(ROUTED_GATEWAY4.into()),
+            (Mode::Routed, IpNet::V6(_)) => Some(ROUTED_GATEWAY6.into()),
+            (Mode::Bridge(_), _) => address.gateway,
+        }
+    }
+
+    /// The host end's hardware address.
+    pub fn host_mac(&self) -> MacAddr {
+        let first = self.addresses.first().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |a| a.net.addr());
+        MacAddr::of_pod(first, VethEnd::Host)
+    }
+
+    /// The pair that the plugin makes.
+    pub fn veth(&self) -> VethPair {
+        VethPair {
+            host: self.host.clone(),
+            host_mac: self.host_mac(),
+            alias: self.owner().to_string(),
+            master: match &self.mode {
+                Mode::Routed => None,
+                Mode::Bridge(bridge) => Some(bridge.clone()),
+            },
+            pod: self.key.ifname.clone(),
+            pod_mac: self.mac,
+            mtu: self.mtu,
+        }
+    }
+
+    /// What is wanted in the node's namespace for this pod alone.
+    pub fn host(&self) -> DesiredNetwork {
+        host_end(&self.host, &self.owner(), &self.mode, &self.node_addresses)
+    }
+
+    /// What is wanted in the pod's namespace: `lo` up, the interface with its addresses, and the routes.
+    pub fn pod(&self) -> DesiredNetwork {
+        let nets = self.pod_nets();
+        let address = |net: IpNet| Address {
+            noprefixroute: matches!(self.mode, Mode::Bridge(_)),
+            ..Address::global(net)
+        };
+        let link = DesiredLink {
+            mac: Some(self.mac),
+            mtu: Some(self.mtu),
+            addresses: nets.into_iter().map(address).collect(),
+            ..DesiredLink::default()
+        };
+        let mut pod = DesiredNetwork { routes: self.pod_routes(), ..DesiredNetwork::default() };
+        pod.links.insert(self.key.ifname.clone(), link);
+        pod.links.insert(loopback(), DesiredLink::default());
+        pod
+    }
+
+    /// The routes that ADD reports, with the next hop of each.
+    pub fn result_routes(&self) -> Vec<PodRoute> {
+        let default = |a: &PodAddress| {
+            let destination = match a.net {
+                IpNet::V4(_) => IpNet::V4(Ipv4Net::default()),
+                IpNet::V6(_) => IpNet::V6(Ipv6Net::default()),
+            };
+            self.gateway(a).map(|via| PodRoute { destination, via: Some(via) })
+        };
+        if !self.routes.is_empty() {
+            let with_gateway = |route: &PodRoute| {
+                let like = |a: &&PodAddress| a.net.addr().is_ipv4() == route.destination.addr().is_ipv4();
+                let gateway = || self.addresses.iter().find(like).and_then(|a| self.gateway(a));
+                PodRoute { destination: route.destination, via: route.via.or_else(gateway) }
+            };
+            return self.routes.iter().map(with_gateway).collect();
+        }
+        let mut routes: Vec<PodRoute> = Vec::new();
+        for route in self.addresses.iter().filter_map(default) {
+            if !routes.iter().any(|have| have.destination == route.destination) {
+                routes.push(route);
+            }
+        }
+        routes
+    }
+
+    fn pod_routes(&self) -> BTreeSet<Route> {
+        let device = &self.key.ifname;
+        let route = |destination, via| Route {
+            destination,
+            via,
+            device: device.clone(),
+            source: None,
+            mtu: None,
+            protocol: RouteProtocol(ROUTE_PROTOCOL),
+        };
+        let mut routes = BTreeSet::new();
+        for wanted in self.result_routes() {
+            routes.insert(route(wanted.destination, wanted.via));
+            // The next hop is on no prefix of the pod's, so it needs a route of its own; fe80::/64 has one.
+            if let Some(via) = wanted.via.filter(|via| *via != IpAddr::V6(ROUTED_GATEWAY6)) {
+                routes.insert(route(IpNet::from(via), None));
+            }
+        }
+        routes
+    }
+
+    /// The node's namespace as it is once the pair has been made, as far as this pod is concerned; nothing is read.
+    pub fn fresh_host(&self) -> ObservedNetwork {
+        let mut fresh = ObservedNetwork::default();
+        fresh.apply(&NetStep::CreateVeth(self.veth()), &mut BTreeMap::new());
+        fresh
+    }
+
+    /// The pod's namespace as it is once the pair has been made; nothing is read.
+    pub fn fresh_pod(&self) -> ObservedNetwork {
+        let mut fresh = ObservedNetwork::default();
+        let end = |kind| ObservedLink::new(kind, self.mac, self.mtu, "");
+        fresh.links.insert(self.key.ifname.clone(), end(LinkKind::Veth));
+        fresh.links.insert(loopback(), end(LinkKind::Loopback));
+        fresh
+    }
+}
+
+fn loopback() -> IfName {
+    #[expect(clippy::unwrap_used, reason = "a constant that is a valid name")]
+    "lo".parse().unwrap()
+}
+
+/// How an existing attachment is attached, read from its owner record: a routed pod's addresses are whole.
+pub fn mode_of(owner: &Owner, bridge: &IfName) -> Mode {
+    let routed = owner.addresses.iter().all(|net| net.prefix_len() == net.max_prefix_len());
+    if routed { Mode::Routed } else { Mode::Bridge(bridge.clone()) }
+}
+
+/// What is wanted of a host end and of the routes to its pod.
+pub fn host_end(name: &IfName, owner: &Owner, mode: &Mode, node_addresses: &[IpAddr]) -> DesiredNetwork {
+    let mut link = DesiredLink { alias: Some(owner.to_string()), ..DesiredLink::default() };
+    let mut host = DesiredNetwork::default();
+    match mode {
+        Mode::Bridge(bridge) => link.port = Some((bridge.clone(), Port { isolated: true })),
+        Mode::Routed => {
+            link.addresses = owner.addresses.iter().map(gateway_address).collect();
+            let source =
+                |net: &IpNet| node_addresses.iter().copied().find(|a| a.is_ipv4() == net.addr().is_ipv4());
+            host.routes = owner.addresses.iter().map(|net| host_route(name, *net, source(net))).collect();
+        }
+    }
+    host.links.insert(name.clone(), link);
+    host
+}
+
+/// The gateway's address on a routed pod's host end: the node answers for it there and nowhere else.
+fn gateway_address(pod: &IpNet) -> Address {
+    let net = match pod {
+        IpNet::V4(_) => IpNet::from(IpAddr::V4(ROUTED_GATEWAY4)),
+        IpNet::V6(_) => IpNet::V6(Ipv6Net::new_assert(ROUTED_GATEWAY6, 64)),
+    };
+    Address { net, scope: Scope::Link, nodad: matches!(pod, IpNet::V6(_)), noprefixroute: false }
+}
+
+fn host_route(device: &IfName, net: IpNet, source: Option<IpAddr>) -> Route {
+    Route {
+        destination: IpNet::from(net.addr()),
+        via: None,
+        device: device.clone(),
+        source,
+        mtu: None,
+        protocol: RouteProtocol(ROUTE_PROTOCOL),
+    }
+}
+
+/// A pool as a bridge serves it: the subnet and the gateway's address in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BridgeSubnet {
+    /// The gateway's address with the subnet's prefix length.
+    pub gateway: IpNet,
+}
+
+/// What is wanted of the bridge: itself with the gateway addresses, and no redirects on it.
+///
+/// Redirects are off because same-node traffic leaves by the bridge it came in by (the kernel takes the OR of `all`
+/// and the interface's own value, so `all` goes off too; other interfaces keep their own).
+pub fn bridge(name: &IfName, network: &NetworkName, subnets: &[BridgeSubnet], mtu: Mtu) -> DesiredNetwork {
+    let seed = subnets.first().map_or_else(|| network.to_string(), |s| s.gateway.to_string());
+    let mac = MacAddr::of_device(&seed);
+    let alias = mark::device_alias(network);
+    let link = DesiredLink {
+        mac: Some(mac),
+        mtu: Some(mtu),
+        alias: Some(alias.clone()),
+        create: Some(NewBridge { mac, mtu, alias }),
+        addresses: subnets.iter().map(|s| Address::global(s.gateway)).collect(),
+        exclusive: true,
+        ..DesiredLink::default()
+    };
+    let mut desired = DesiredNetwork::default();
+    desired.links.insert(name.clone(), link);
+    desired.sysctls.insert(Sysctl::Ipv4Conf(None, "send_redirects"), "0");
+    desired.sysctls.insert(Sysctl::Ipv4Conf(Some(name.clone()), "send_redirects"), "0");
+    desired
+}
+
+/// Forwarding for the families of `nets`. Interfaces that take router advertisements go on taking them, which
+/// forwarding would otherwise end (`accept_ra` 2 where it was 1); their writes come before the one that switches
+/// forwarding on, as [`Sysctl`]'s order has it.
+pub fn forwarding<'a>(nets: impl IntoIterator<Item = &'a IpNet>, takes_ra: &[IfName]) -> DesiredNetwork {
+    let mut desired = DesiredNetwork::default();
+    for net in nets {
+        match net {
+            IpNet::V4(_) => {
+                desired.sysctls.insert(Sysctl::Ipv4Forward, "1");
+            }
+            IpNet::V6(_) => {
+                let keep =
+                    takes_ra.iter().map(|device| (Sysctl::Ipv6Conf(Some(device.clone()), "accept_ra"), "2"));
+                desired.sysctls.extend(keep);
+                desired.sysctls.insert(Sysctl::Ipv6Forward, "1");
+            }
+        }
+    }
+    desired
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,97 @@
+use super::*;
+use crate::plan::{Prune, Seen, plan};
+
+fn attachment(mode: Mode) -> Attachment {
+    Attachment {
+        network: "mynet".parse().unwrap(),
+        key: AttachmentKey { container: "c1".parse().unwrap(), ifname: "eth0".parse().unwrap() },
+        host: "slvabc".parse().unwrap(),
+        mode,
+        addresses: vec![
+            PodAddress { net: "10.244.1.7/24".parse().unwrap(), gateway: "10.244.1.1".parse().ok() },
+            PodAddress { net: "fd00::7/64".parse().unwrap(), gateway: "fd00::1".parse().ok() },
+        ],
+        mac: "0a:58:0a:f4:01:07".parse().unwrap(),
+        mtu: Mtu::ETHERNET,
+        routes: vec![],
+        node_addresses: vec!["172.30.0.11".parse().unwrap()],
+    }
+}
+
+fn lines(desired: &DesiredNetwork, fresh: &ObservedNetwork) -> Vec<String> {
+    let seen = Seen { network: fresh, sysctls: &BTreeMap::new() };
+    plan(desired, seen, Prune::Nothing).steps.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn a_routed_pod_is_a_host_route_and_a_default_route_by_the_link_local_gateway() {
+    let pod = attachment(Mode::Routed);
+    assert_eq!(
+        lines(&pod.host(), &pod.fresh_host()),
+        [
+            "ip addr add 169.254.1.1/32 scope link dev slvabc",
+            "ip addr add fe80::1/64 scope link nodad dev slvabc",
+            "ip link set slvabc up",
+            "ip route replace 10.244.1.7/32 dev slvabc proto 83 src 172.30.0.11",
+            "ip route replace fd00::7/128 dev slvabc proto 83",
+        ]
+    );
+    assert_eq!(
+        lines(&pod.pod(), &pod.fresh_pod()),
+        [
+            "ip addr add 10.244.1.7/32 dev eth0",
+            "ip addr add fd00::7/128 nodad dev eth0",
+            "ip link set eth0 up",
+            "ip link set lo up",
+            "ip route replace 169.254.1.1/32 dev eth0 proto 83",
+            "ip route replace 0.0.0.0/0 via 169.254.1.1 dev eth0 proto 83",
+            "ip route replace ::/0 via fe80::1 dev eth0 proto 83",
+        ]
+    );
+}
+
+#[test]
+fn a_bridged_pod_reaches_its_subnet_by_the_gateway() {
+    let pod = attachment(Mode::Bridge("cni0".parse().unwrap()));
+    assert_eq!(pod.veth().master.as_ref().map(IfName::as_str), Some("cni0"));
+    assert_eq!(
+        lines(&pod.host(), &pod.fresh_host()),
+        ["ip link set slvabc type bridge_slave isolated on", "ip link set slvabc up"]
+    );
+    assert_eq!(
+        lines(&pod.pod(), &pod.fresh_pod()),
+        [
+            "ip addr add 10.244.1.7/24 noprefixroute dev eth0",
+            "ip addr add fd00::7/64 nodad noprefixroute dev eth0",
+            "ip link set eth0 up",
+            "ip link set lo up",
+            "ip route replace 10.244.1.1/32 dev eth0 proto 83",
+            "ip route replace fd00::1/128 dev eth0 proto 83",
+            "ip route replace 0.0.0.0/0 via 10.244.1.1 dev eth0 proto 83",
+            "ip route replace ::/0 via fd00::1 dev eth0 proto 83",
+        ]
+    );
+}
+
+#[test]
+fn the_mode_of_an_attachment_is_read_from_its_owner_record() {
+    let bridge: IfName = "cni0".parse().unwrap();
+    for mode in [Mode::Routed, Mode::Bridge(bridge.clone())] {
+        assert_eq!(mode_of(&attachment(mode.clone()).owner(), &bridge), mode);
+    }
+}
+
+#[test]
+fn router_advertisements_are_kept_before_forwarding_goes_on() {
+    let net: IpNet = "fd00::/64".parse().unwrap();
+    let desired = forwarding([&net], &["eth0".parse().unwrap()]);
+    let order: Vec<String> = desired.sysctls.keys().map(ToString::to_string).collect();
+    assert_eq!(order, ["net/ipv6/conf/eth0/accept_ra", "net/ipv6/conf/all/forwarding"]);
+}
+
+#[test]
+fn two_addresses_of_a_family_give_one_default_route() {
+    let mut pod = attachment(Mode::Bridge("cni0".parse().unwrap()));
+    pod.addresses[1] = PodAddress { net: "10.9.0.2/24".parse().unwrap(), gateway: "10.9.0.1".parse().ok() };
+    assert_eq!(pod.result_routes().len(), 1);
+}

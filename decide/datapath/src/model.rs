@@ -1,0 +1,87 @@
+//! The pure model of the kernel: what a namespace shows after a step.
+//!
+//! It is what the plugin plans a new pod from, without reading anything back, and what the laws of planning are
+//! tested with; the contract tests of `act/netlink` hold it against the real kernel.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+
+use crate::state::{LinkKind, ObservedLink, ObservedNetwork, Port, Sysctl};
+use crate::step::{LinkChange, NetStep, VethPair};
+
+impl ObservedNetwork {
+    /// Changes the picture as the step changes the kernel. Steps on links that aren't there change nothing.
+    ///
+    /// Left out: what the kernel adds of its own accord (indexes, connected routes, link-local addresses).
+    pub fn apply(&mut self, step: &NetStep, sysctls: &mut BTreeMap<Sysctl, String>) {
+        match step {
+            NetStep::CreateBridge { name, mac, mtu, alias } => {
+                let bridge = ObservedLink::new(LinkKind::Bridge, *mac, *mtu, alias);
+                self.links.entry(name.clone()).or_insert(bridge);
+            }
+            NetStep::CreateVeth(pair) => self.create_veth(pair),
+            NetStep::SetLink { name, change } => self.set_link(name, change),
+            NetStep::DeleteLink { name } => {
+                self.links.remove(name);
+                self.routes.retain(|route| route.device != *name);
+            }
+            NetStep::AddAddress { device, address } => {
+                if let Some(link) = self.links.get_mut(device) {
+                    link.addresses.retain(|have| have.net != address.net);
+                    link.addresses.insert(*address);
+                }
+            }
+            NetStep::DeleteAddress { device, address } => {
+                if let Some(link) = self.links.get_mut(device) {
+                    link.addresses.retain(|have| have.net != address.net);
+                }
+            }
+            NetStep::ReplaceRoute(route) => {
+                self.routes.retain(|have| have.key() != route.key());
+                self.routes.insert(route.clone());
+            }
+            NetStep::DeleteRoute(route) => self.routes.retain(|have| have.key() != route.key()),
+            NetStep::SetSysctl { key, value } => {
+                sysctls.insert(key.clone(), (*value).to_owned());
+            }
+        }
+    }
+
+    fn create_veth(&mut self, pair: &VethPair) {
+        let mut link = ObservedLink::new(LinkKind::Veth, pair.host_mac, pair.mtu, &pair.alias);
+        link.master.clone_from(&pair.master);
+        link.port = pair.master.as_ref().map(|_| Port::default());
+        self.links.insert(pair.host.clone(), link);
+    }
+
+    fn set_link(&mut self, name: &selvedge_model::IfName, change: &LinkChange) {
+        if let LinkChange::Rename(new) = change {
+            if let Some(link) = self.links.remove(name) {
+                self.links.insert(new.clone(), link);
+            }
+            return;
+        }
+        if matches!(change, LinkChange::Down) {
+            self.routes.retain(|route| route.device != *name);
+        }
+        let Some(link) = self.links.get_mut(name) else { return };
+        match change {
+            LinkChange::Up => link.up = true,
+            LinkChange::Down => {
+                link.up = false;
+                link.addresses.retain(|address| matches!(address.net, IpNet::V4(_)));
+            }
+            LinkChange::Mac(mac) => link.mac = Some(*mac),
+            LinkChange::Mtu(mtu) => link.mtu = mtu.bytes(),
+            LinkChange::Alias(alias) => link.alias.clone_from(alias),
+            LinkChange::Master(master) => {
+                link.master.clone_from(master);
+                link.port = master.as_ref().map(|_| Port::default());
+            }
+            LinkChange::Port(port) => link.port = Some(*port),
+            LinkChange::Group(group) => link.group = *group,
+            LinkChange::Rename(_) => {}
+        }
+    }
+}

@@ -1,0 +1,204 @@
+//! The difference between what is wanted and what is there, as steps.
+//!
+//! Order: devices, sysctls, properties, addresses, up, routes; what is pruned goes last. So every prefix of a plan
+//! leaves what already worked working, and planning again from there goes on with the rest.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ipnet::IpNet;
+use selvedge_model::mark::{self, ROUTE_PROTOCOL};
+use selvedge_model::{IfName, MacAddr, Mtu};
+
+use crate::state::{Address, LinkKind, ObservedLink, ObservedNetwork, Port, Route, Scope, Sysctl};
+use crate::step::{LinkChange, NetStep};
+
+/// What is wanted of one link. `None` leaves a property as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DesiredLink {
+    /// How to make the link if it isn't there; without it a missing link is reported.
+    pub create: Option<NewBridge>,
+    /// The hardware address.
+    pub mac: Option<MacAddr>,
+    /// The MTU.
+    pub mtu: Option<Mtu>,
+    /// The ifalias.
+    pub alias: Option<String>,
+    /// The bridge it is a port of, with the port's settings.
+    pub port: Option<(IfName, Port)>,
+    /// The addresses it must have. The link is always wanted up.
+    pub addresses: BTreeSet<Address>,
+    /// No other address may be on it, but for link-local ones of IPv6 that the kernel makes.
+    pub exclusive: bool,
+}
+
+/// A bridge to make; its address, MTU and alias are the [`DesiredLink`]'s.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewBridge {
+    /// The address it is born with.
+    pub mac: MacAddr,
+    /// The MTU it is born with.
+    pub mtu: Mtu,
+    /// The alias it is born with: our mark.
+    pub alias: String,
+}
+
+/// What is wanted of a namespace's links, routes and sysctls.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct DesiredNetwork {
+    /// The links.
+    pub links: BTreeMap<IfName, DesiredLink>,
+    /// The routes.
+    pub routes: BTreeSet<Route>,
+    /// The sysctls, with the value that is written.
+    pub sysctls: BTreeMap<Sysctl, &'static str>,
+}
+
+impl DesiredNetwork {
+    /// Adds everything that `other` wants.
+    pub fn merge(&mut self, other: Self) {
+        self.links.extend(other.links);
+        self.routes.extend(other.routes);
+        self.sysctls.extend(other.sysctls);
+    }
+}
+
+/// Whether objects that bear our mark and aren't wanted go away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Prune {
+    /// They do: the desired state is all that is ours in this namespace.
+    Marked,
+    /// They stay: the desired state is only a part of what is ours.
+    Nothing,
+}
+
+/// The steps towards what is wanted, and what no step can bring about.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Plan {
+    /// What to do, in this order.
+    pub steps: Vec<NetStep>,
+    /// Links that should be there and that only their owner can make.
+    pub missing: Vec<IfName>,
+}
+
+impl Plan {
+    /// True if everything is as it is wanted.
+    pub fn is_empty(&self) -> bool {
+        self.steps.is_empty() && self.missing.is_empty()
+    }
+}
+
+/// What a plan is made from: the namespace as it was read.
+#[derive(Debug, Clone, Copy)]
+pub struct Seen<'a> {
+    /// Links, addresses and routes.
+    pub network: &'a ObservedNetwork,
+    /// The sysctls that the desired state names, as far as they could be read, without the line's end.
+    pub sysctls: &'a BTreeMap<Sysctl, String>,
+}
+
+/// The steps from `seen` to `desired`.
+pub fn plan(desired: &DesiredNetwork, seen: Seen<'_>, prune: Prune) -> Plan {
+    let mut plan = Plan::default();
+    plan_devices(desired, seen.network, &mut plan);
+    for (key, value) in &desired.sysctls {
+        if seen.sysctls.get(key).is_none_or(|now| now != value) {
+            plan.steps.push(NetStep::SetSysctl { key: key.clone(), value });
+        }
+    }
+    for (name, link) in &desired.links {
+        if let Some(now) = present(seen.network, name, link) {
+            plan_link(name, link, &now, &mut plan.steps);
+        }
+    }
+    plan_routes(desired, seen.network, &mut plan.steps);
+    if prune == Prune::Marked {
+        plan_pruning(desired, seen.network, &mut plan.steps);
+    }
+    plan
+}
+
+fn plan_devices(desired: &DesiredNetwork, observed: &ObservedNetwork, plan: &mut Plan) {
+    for (name, link) in &desired.links {
+        match (&link.create, observed.links.contains_key(name)) {
+            (_, true) => {}
+            (None, false) => plan.missing.push(name.clone()),
+            (Some(NewBridge { mac, mtu, alias }), false) => plan.steps.push(NetStep::CreateBridge {
+                name: name.clone(),
+                mac: *mac,
+                mtu: *mtu,
+                alias: alias.clone(),
+            }),
+        }
+    }
+}
+
+/// The link as it is, or as it will be once the plan's first steps have made it.
+fn present(observed: &ObservedNetwork, name: &IfName, link: &DesiredLink) -> Option<ObservedLink> {
+    let new = |bridge: &NewBridge| ObservedLink::new(LinkKind::Bridge, bridge.mac, bridge.mtu, &bridge.alias);
+    observed.links.get(name).cloned().or_else(|| link.create.as_ref().map(new))
+}
+
+fn plan_link(name: &IfName, link: &DesiredLink, now: &ObservedLink, steps: &mut Vec<NetStep>) {
+    let mut set = |change| steps.push(NetStep::SetLink { name: name.clone(), change });
+    if let Some(alias) = link.alias.as_ref().filter(|alias| **alias != now.alias) {
+        set(LinkChange::Alias(alias.clone()));
+    }
+    if let Some(mac) = link.mac.filter(|mac| now.mac != Some(*mac)) {
+        set(LinkChange::Mac(mac));
+    }
+    if let Some(mtu) = link.mtu.filter(|mtu| now.mtu != mtu.bytes()) {
+        set(LinkChange::Mtu(mtu));
+    }
+    if let Some((bridge, port)) = &link.port {
+        let joined = now.master.as_ref() == Some(bridge);
+        if !joined {
+            set(LinkChange::Master(Some(bridge.clone())));
+        }
+        if !joined || now.port != Some(*port) {
+            set(LinkChange::Port(*port));
+        }
+    }
+    for address in &link.addresses {
+        if !now.addresses.iter().any(|have| have.net == address.net && have.scope == address.scope) {
+            steps.push(NetStep::AddAddress { device: name.clone(), address: *address });
+        }
+    }
+    if !now.up {
+        steps.push(NetStep::SetLink { name: name.clone(), change: LinkChange::Up });
+    }
+    if link.exclusive {
+        let wanted: BTreeSet<IpNet> = link.addresses.iter().map(|a| a.net).collect();
+        let extra = now.addresses.iter().filter(|a| !wanted.contains(&a.net) && !is_kernels_own(a));
+        steps.extend(extra.map(|a| NetStep::DeleteAddress { device: name.clone(), address: *a }));
+    }
+}
+
+/// IPv6 link-local addresses come from the kernel by themselves.
+fn is_kernels_own(address: &Address) -> bool {
+    address.scope == Scope::Link && matches!(address.net, IpNet::V6(_))
+}
+
+fn plan_routes(desired: &DesiredNetwork, observed: &ObservedNetwork, steps: &mut Vec<NetStep>) {
+    let missing = desired.routes.difference(&observed.routes).filter(|route| {
+        let device = desired.links.get(&route.device);
+        observed.links.contains_key(&route.device) || device.is_some_and(|d| d.create.is_some())
+    });
+    // A route to a next hop needs the route to that hop first.
+    let (direct, via): (Vec<&Route>, Vec<&Route>) = missing.partition(|route| route.via.is_none());
+    steps.extend(direct.into_iter().chain(via).cloned().map(NetStep::ReplaceRoute));
+}
+
+fn plan_pruning(desired: &DesiredNetwork, observed: &ObservedNetwork, steps: &mut Vec<NetStep>) {
+    // Replacing a route takes the old one's place if both have the same key.
+    let kept: BTreeSet<_> = desired.routes.iter().map(Route::key).collect();
+    let stale = |route: &&Route| route.protocol.0 == ROUTE_PROTOCOL && !kept.contains(&route.key());
+    steps.extend(observed.routes.iter().filter(stale).cloned().map(NetStep::DeleteRoute));
+    let devices = observed.links.iter().filter(|(name, link)| {
+        let device = mark::is_ours(&link.alias) && link.kind == LinkKind::Bridge;
+        device && link.group != mark::REAP_GROUP && !desired.links.contains_key(*name)
+    });
+    steps.extend(devices.map(|(name, _)| NetStep::DeleteLink { name: name.clone() }));
+}
+
+#[cfg(test)]
+mod tests;

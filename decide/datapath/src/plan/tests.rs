@@ -1,0 +1,153 @@
+use proptest::collection::{btree_map, btree_set};
+use proptest::prelude::*;
+
+use super::*;
+use crate::state::RouteProtocol;
+
+const DEVICES: [&str; 3] = ["cni0", "eth0", "slvaaaa"];
+
+fn device() -> impl Strategy<Value = IfName> {
+    prop::sample::select(&DEVICES[..]).prop_map(|name| name.parse().unwrap())
+}
+
+fn address() -> impl Strategy<Value = Address> {
+    (1..5u8, prop::bool::ANY).prop_map(|(n, six)| {
+        let text = if six { format!("fd00::{n}/64") } else { format!("10.0.0.{n}/24") };
+        Address::global(text.parse().unwrap())
+    })
+}
+
+fn route() -> impl Strategy<Value = Route> {
+    (1..4u8, device(), prop::option::of(5..7u8), prop::bool::ANY, prop::bool::ANY).prop_map(
+        |(n, device, via, six, ours)| {
+            let text = |n: u8| if six { format!("fd0{n}::") } else { format!("10.{n}.0.0") };
+            let length = if six { 64 } else { 24 };
+            Route {
+                destination: format!("{}/{length}", text(n)).parse().unwrap(),
+                via: via.map(|v| text(v).parse().unwrap()),
+                device,
+                source: None,
+                mtu: None,
+                protocol: RouteProtocol(if ours { ROUTE_PROTOCOL } else { 3 }),
+            }
+        },
+    )
+}
+
+fn our_route() -> impl Strategy<Value = Route> {
+    route().prop_map(|r| Route { protocol: RouteProtocol(ROUTE_PROTOCOL), ..r })
+}
+
+/// Routes of which no two have the same key, as in every kernel and every desired state.
+fn routes(of: impl Strategy<Value = Route>) -> impl Strategy<Value = BTreeSet<Route>> {
+    btree_set(of, 0..6).prop_map(|routes| {
+        let keyed: BTreeMap<_, _> = routes.iter().map(|r| (r.key(), r)).collect();
+        keyed.into_values().cloned().collect()
+    })
+}
+
+fn desired_link() -> impl Strategy<Value = DesiredLink> {
+    (prop::bool::ANY, btree_set(address(), 0..4), prop::bool::ANY, prop::bool::ANY).prop_map(
+        |(create, addresses, exclusive, port)| DesiredLink {
+            create: create.then(|| NewBridge {
+                mac: MacAddr::of_device("x"),
+                mtu: Mtu::ETHERNET,
+                alias: "selvedge mynet".to_owned(),
+            }),
+            mtu: Some(Mtu::new(1400).unwrap()),
+            alias: Some("selvedge mynet".to_owned()),
+            port: port.then(|| ("cni0".parse().unwrap(), Port { isolated: true })),
+            addresses,
+            exclusive,
+            ..DesiredLink::default()
+        },
+    )
+}
+
+fn desired() -> impl Strategy<Value = DesiredNetwork> {
+    (btree_map(device(), desired_link(), 0..3), routes(our_route())).prop_map(|(links, routes)| {
+        DesiredNetwork { links, routes, sysctls: BTreeMap::from([(Sysctl::Ipv4Forward, "1")]) }
+    })
+}
+
+fn observed_link() -> impl Strategy<Value = ObservedLink> {
+    (btree_set(address(), 0..4), prop::bool::ANY, prop::bool::ANY).prop_map(|(addresses, up, ours)| {
+        ObservedLink {
+            addresses,
+            up,
+            ..ObservedLink::new(
+                LinkKind::Bridge,
+                MacAddr::of_device("y"),
+                Mtu::ETHERNET,
+                if ours { "selvedge old" } else { "somebody else's" },
+            )
+        }
+    })
+}
+
+fn observed() -> impl Strategy<Value = ObservedNetwork> {
+    (btree_map(device(), observed_link(), 0..3), routes(route())).prop_map(|(links, mut routes)| {
+        routes.retain(|r| links.contains_key(&r.device));
+        ObservedNetwork { links, routes }
+    })
+}
+
+fn run(
+    desired: &DesiredNetwork,
+    network: &mut ObservedNetwork,
+    sysctls: &mut BTreeMap<Sysctl, String>,
+    most: usize,
+) {
+    let steps = plan(desired, Seen { network, sysctls }, Prune::Marked).steps;
+    for step in steps.iter().take(most) {
+        network.apply(step, sysctls);
+    }
+}
+
+proptest! {
+    #[test]
+    fn a_plan_after_its_own_steps_is_empty(desired in desired(), mut network in observed()) {
+        let mut sysctls = BTreeMap::new();
+        run(&desired, &mut network, &mut sysctls, usize::MAX);
+        let again = plan(&desired, Seen { network: &network, sysctls: &sysctls }, Prune::Marked);
+        prop_assert_eq!(again.steps, vec![]);
+    }
+
+    #[test]
+    fn every_prefix_of_a_plan_converges_when_planned_again(desired in desired(), network in observed(), cut in 0..12usize) {
+        let (mut whole, mut whole_sysctls) = (network.clone(), BTreeMap::new());
+        run(&desired, &mut whole, &mut whole_sysctls, usize::MAX);
+        let (mut broken, mut sysctls) = (network, BTreeMap::new());
+        run(&desired, &mut broken, &mut sysctls, cut);
+        run(&desired, &mut broken, &mut sysctls, usize::MAX);
+        prop_assert_eq!(broken, whole);
+    }
+
+    #[test]
+    fn nothing_without_our_mark_is_deleted(desired in desired(), network in observed()) {
+        for step in plan(&desired, Seen { network: &network, sysctls: &BTreeMap::new() }, Prune::Marked).steps {
+            match step {
+                NetStep::DeleteRoute(route) => prop_assert_eq!(route.protocol.0, ROUTE_PROTOCOL),
+                NetStep::DeleteLink { name } => prop_assert!(mark::is_ours(&network.links[&name].alias)),
+                NetStep::DeleteAddress { device, .. } => prop_assert!(desired.links[&device].exclusive),
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn a_part_of_the_desired_state_prunes_nothing(desired in desired(), network in observed()) {
+        for step in plan(&desired, Seen { network: &network, sysctls: &BTreeMap::new() }, Prune::Nothing).steps {
+            prop_assert!(!matches!(step, NetStep::DeleteRoute(_) | NetStep::DeleteLink { .. }), "{}", step);
+        }
+    }
+}
+
+#[test]
+fn a_missing_veth_is_reported_and_never_made() {
+    let mut desired = DesiredNetwork::default();
+    desired.links.insert("slvaaaa".parse().unwrap(), DesiredLink::default());
+    let seen = Seen { network: &ObservedNetwork::default(), sysctls: &BTreeMap::new() };
+    let plan = plan(&desired, seen, Prune::Marked);
+    assert_eq!((plan.steps.len(), plan.missing.len()), (0, 1));
+}
