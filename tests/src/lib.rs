@@ -1,0 +1,16 @@
+//! What the integration tests share: the programs that were built, a stage to run them on, and skipping said aloud.
+//!
+//! A test of one crate lives in that crate. Here are those that run the release programs, each on a [`Stage`] of its
+//! own: namespaces that only the test holds, so that the machine it runs on is never changed and nothing is left
+//! there when the test is killed.
+#![expect(clippy::panic, reason = "a test that finds its ground missing has failed")]
+
+mod plugin;
+mod programs;
+mod skip;
+mod stage;
+
+pub use plugin::{Answer, Call};
+pub use programs::{bin_dir, program};
+pub use skip::skipped;
+pub use stage::{Pod, Stage};
