@@ -51,6 +51,8 @@ pub struct DesiredNetwork {
     pub routes: BTreeSet<Route>,
     /// The sysctls, with the value that is written.
     pub sysctls: BTreeMap<Sysctl, &'static str>,
+    /// Links of ours that somebody else looks after: nothing on them is pruned.
+    pub keep: BTreeSet<IfName>,
 }
 
 impl DesiredNetwork {
@@ -59,6 +61,7 @@ impl DesiredNetwork {
         self.links.extend(other.links);
         self.routes.extend(other.routes);
         self.sysctls.extend(other.sysctls);
+        self.keep.extend(other.keep);
     }
 }
 
@@ -191,11 +194,16 @@ fn plan_routes(desired: &DesiredNetwork, observed: &ObservedNetwork, steps: &mut
 fn plan_pruning(desired: &DesiredNetwork, observed: &ObservedNetwork, steps: &mut Vec<NetStep>) {
     // Replacing a route takes the old one's place if both have the same key.
     let kept: BTreeSet<_> = desired.routes.iter().map(Route::key).collect();
-    let stale = |route: &&Route| route.protocol.0 == ROUTE_PROTOCOL && !kept.contains(&route.key());
+    let stale = |route: &&Route| {
+        route.protocol.0 == ROUTE_PROTOCOL
+            && !kept.contains(&route.key())
+            && !desired.keep.contains(&route.device)
+    };
     steps.extend(observed.routes.iter().filter(stale).cloned().map(NetStep::DeleteRoute));
     let devices = observed.links.iter().filter(|(name, link)| {
         let device = mark::is_ours(&link.alias) && link.kind == LinkKind::Bridge;
-        device && link.group != mark::REAP_GROUP && !desired.links.contains_key(*name)
+        let wanted = desired.links.contains_key(*name) || desired.keep.contains(*name);
+        device && link.group != mark::REAP_GROUP && !wanted
     });
     steps.extend(devices.map(|(name, _)| NetStep::DeleteLink { name: name.clone() }));
 }

@@ -66,7 +66,12 @@ fn desired_link() -> impl Strategy<Value = DesiredLink> {
 
 fn desired() -> impl Strategy<Value = DesiredNetwork> {
     (btree_map(device(), desired_link(), 0..3), routes(our_route())).prop_map(|(links, routes)| {
-        DesiredNetwork { links, routes, sysctls: BTreeMap::from([(Sysctl::Ipv4Forward, "1")]) }
+        DesiredNetwork {
+            links,
+            routes,
+            sysctls: BTreeMap::from([(Sysctl::Ipv4Forward, "1")]),
+            keep: BTreeSet::new(),
+        }
     })
 }
 

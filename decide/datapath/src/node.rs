@@ -1,0 +1,271 @@
+//! What the agent wants of its node: forwarding, the bridge, a route per peer, and the host ends of the pods.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use selvedge_model::mark::{REAP_GROUP, ROUTE_PROTOCOL};
+use selvedge_model::{Cluster, IfName, Mtu, NetworkName, Node, NodeName, Owner};
+
+use crate::attachment::{self, BridgeSubnet, Mode};
+use crate::plan::DesiredNetwork;
+use crate::state::{LinkKind, ObservedLink, ObservedNetwork, Route, RouteProtocol};
+
+/// How new pods are attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Attach {
+    /// By host routes.
+    Routed,
+    /// To the bridge.
+    Bridge,
+}
+
+/// The node we run on and how its owner wants it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalNode {
+    /// The name of its Node object.
+    pub name: NodeName,
+    /// The name of the pod network.
+    pub network: NetworkName,
+    /// How new pods are attached.
+    pub attach: Attach,
+    /// The bridge's name, for `attach: bridge` and for pods attached that way before.
+    pub bridge: IfName,
+    /// The pods' MTU, if it isn't the uplink's.
+    pub mtu: Option<Mtu>,
+}
+
+/// What the kernel shows that a decision needs.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// Links, addresses and routes of the node's namespace.
+    pub network: &'a ObservedNetwork,
+    /// The interfaces that take router advertisements only as long as forwarding is off: `accept_ra` is 1 and
+    /// IPv6 forwarding isn't on yet.
+    pub takes_ra: &'a [IfName],
+}
+
+/// Why nothing can be decided yet.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotYet {
+    /// No Node object bears our name.
+    #[error("there is no Node {name}; known are {known}")]
+    NoNode {
+        /// Our name.
+        name: NodeName,
+        /// The names that there are.
+        known: String,
+    },
+    /// Our Node has no pod CIDR.
+    #[error("Node {name} has no spec.podCIDRs yet")]
+    NoPodCidr {
+        /// Our name.
+        name: NodeName,
+    },
+}
+
+/// Something that keeps part of the cluster from being reached, while the rest works.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+pub enum Problem {
+    /// A peer has no address of its pod CIDR's family.
+    #[error("Node {node} has no InternalIP of the family of its pod CIDR {pod_cidr}: no route to its pods")]
+    NoAddress {
+        /// The peer.
+        node: NodeName,
+        /// Its pod CIDR.
+        pod_cidr: IpNet,
+    },
+    /// A peer's address is on none of our links.
+    #[error("Node {node} at {address} is on no segment of this node: no direct route to {pod_cidr}")]
+    NotOnLink {
+        /// The peer.
+        node: NodeName,
+        /// Its address.
+        address: IpAddr,
+        /// Its pod CIDR.
+        pod_cidr: IpNet,
+    },
+    /// A pod CIDR would swallow a node's own address.
+    #[error("Node {node}: pod CIDR {pod_cidr} covers the node address {address}: not routed")]
+    CoversNode {
+        /// The node whose pod CIDR it is.
+        node: NodeName,
+        /// The pod CIDR.
+        pod_cidr: IpNet,
+        /// The address within it.
+        address: IpAddr,
+    },
+    /// None of our Node's addresses is on a link of ours.
+    #[error("none of Node {node}'s addresses is on an interface of this node")]
+    NoLocalAddress {
+        /// Our name.
+        node: NodeName,
+    },
+}
+
+/// The node as it should be, but for its nftables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DesiredNode {
+    /// Links, addresses, routes, sysctls.
+    pub network: DesiredNetwork,
+    /// The node's own pod CIDRs.
+    pub pod_cidrs: Vec<IpNet>,
+    /// The whole pod network: every node's pod CIDRs, aggregated.
+    pub cluster: Vec<IpNet>,
+    /// The addresses of all nodes.
+    pub nodes: BTreeSet<IpAddr>,
+    /// This node's own addresses, as far as they are on its links.
+    pub addresses: Vec<IpAddr>,
+    /// The pods' MTU.
+    pub mtu: Mtu,
+    /// The pods attached here.
+    pub attachments: Vec<(IfName, Owner)>,
+    /// What is amiss.
+    pub problems: Vec<Problem>,
+}
+
+/// Decides what the node should look like.
+pub fn desired(cluster: &Cluster, local: &LocalNode, facts: Facts<'_>) -> Result<DesiredNode, NotYet> {
+    let node = own_node(cluster, local)?;
+    let addresses: Vec<IpAddr> =
+        node.addresses.iter().copied().filter(|a| holder(facts.network, *a).is_some()).collect();
+    let mut problems = Vec::new();
+    if addresses.is_empty() {
+        problems.push(Problem::NoLocalAddress { node: local.name.clone() });
+    }
+    let mtu = local.mtu.unwrap_or_else(|| uplink_mtu(facts.network, &addresses));
+    let mut network = attachment::forwarding(&node.pod_cidrs, facts.takes_ra);
+    let attachments = merge_attachments(&mut network, local, facts.network, &addresses);
+    let bridged = attachments.iter().any(|(_, owner)| is_bridged(owner, local));
+    if local.attach == Attach::Bridge || bridged {
+        let subnets: Vec<BridgeSubnet> = node.pod_cidrs.iter().map(|net| first_address(*net)).collect();
+        network.merge(attachment::bridge(&local.bridge, &local.network, &subnets, mtu));
+    }
+    for peer in cluster.nodes().values().filter(|peer| peer.name != local.name) {
+        for pod_cidr in &peer.pod_cidrs {
+            match peer_route(cluster, peer, *pod_cidr, (facts.network, &addresses)) {
+                Ok(route) => {
+                    network.routes.insert(route);
+                }
+                Err(problem) => problems.push(problem),
+            }
+        }
+    }
+    let nets: Vec<IpNet> = cluster.nodes().values().flat_map(|n| n.pod_cidrs.iter().copied()).collect();
+    Ok(DesiredNode {
+        network,
+        pod_cidrs: node.pod_cidrs.clone(),
+        cluster: IpNet::aggregate(&nets),
+        nodes: cluster.nodes().values().flat_map(|n| n.addresses.iter().copied()).collect(),
+        addresses,
+        mtu,
+        attachments,
+        problems,
+    })
+}
+
+fn own_node<'a>(cluster: &'a Cluster, local: &LocalNode) -> Result<&'a Node, NotYet> {
+    let node = cluster.nodes().get(&local.name).ok_or_else(|| {
+        let known: Vec<&str> = cluster.nodes().keys().map(NodeName::as_str).collect();
+        let known = if known.is_empty() { "none".to_owned() } else { known.join(", ") };
+        NotYet::NoNode { name: local.name.clone(), known }
+    })?;
+    if node.pod_cidrs.is_empty() {
+        return Err(NotYet::NoPodCidr { name: local.name.clone() });
+    }
+    Ok(node)
+}
+
+/// The first address of a subnet, with its prefix length: a bridge's gateway.
+pub fn first_address(subnet: IpNet) -> BridgeSubnet {
+    let first = subnet.hosts().next().unwrap_or_else(|| subnet.addr());
+    let first = match first {
+        // The very first address of an IPv6 subnet is the routers' anycast address (RFC 4291 section 2.6.1).
+        IpAddr::V6(v6) if first == subnet.network() => IpAddr::V6((u128::from(v6) + 1).into()),
+        other => other,
+    };
+    let gateway = IpNet::new(first, subnet.prefix_len()).unwrap_or(subnet);
+    BridgeSubnet { gateway }
+}
+
+/// The link that holds an address.
+fn holder(observed: &ObservedNetwork, address: IpAddr) -> Option<&IfName> {
+    let holds = |link: &ObservedLink| link.addresses.iter().any(|a| a.net.addr() == address);
+    observed.links.iter().find(|(_, link)| holds(link)).map(|(name, _)| name)
+}
+
+/// The MTU of the link with the node's first address, else of the one the default route leaves by, else Ethernet's.
+fn uplink_mtu(observed: &ObservedNetwork, addresses: &[IpAddr]) -> Mtu {
+    let by_address = addresses.first().and_then(|a| holder(observed, *a));
+    let default = observed.routes.iter().find(|r| r.destination.prefix_len() == 0).map(|r| &r.device);
+    let link = by_address.or(default).and_then(|name| observed.links.get(name));
+    link.and_then(|link| Mtu::new(link.mtu.min(65535)).ok()).unwrap_or(Mtu::ETHERNET)
+}
+
+fn is_bridged(owner: &Owner, local: &LocalNode) -> bool {
+    matches!(attachment::mode_of(owner, &local.bridge), Mode::Bridge(_))
+}
+
+/// Adds the host ends of our network's pods; what belongs to other networks of ours is kept as it is.
+fn merge_attachments(
+    network: &mut DesiredNetwork,
+    local: &LocalNode,
+    observed: &ObservedNetwork,
+    addresses: &[IpAddr],
+) -> Vec<(IfName, Owner)> {
+    let mut attachments = Vec::new();
+    for (name, link) in &observed.links {
+        if link.group == REAP_GROUP {
+            continue;
+        }
+        match (link.kind, link.alias.parse::<Owner>()) {
+            (LinkKind::Veth, Ok(owner)) if owner.network == local.network => {
+                let mode = attachment::mode_of(&owner, &local.bridge);
+                network.merge(attachment::host_end(name, &owner, &mode, addresses));
+                attachments.push((name.clone(), owner));
+            }
+            (LinkKind::Veth | LinkKind::Bridge, _) if of_another_network(&link.alias, &local.network) => {
+                network.keep.insert(name.clone());
+            }
+            _ => {}
+        }
+    }
+    attachments
+}
+
+fn of_another_network(alias: &str, network: &NetworkName) -> bool {
+    let mut words = alias.split(' ');
+    words.next() == Some(selvedge_model::mark::ALIAS_WORD) && words.next() != Some(network.as_str())
+}
+
+fn peer_route(
+    cluster: &Cluster,
+    peer: &Node,
+    pod_cidr: IpNet,
+    (observed, own): (&ObservedNetwork, &[IpAddr]),
+) -> Result<Route, Problem> {
+    let node = peer.name.clone();
+    let covered = cluster.nodes().values().flat_map(|n| &n.addresses).find(|a| pod_cidr.contains(*a));
+    if let Some(address) = covered {
+        return Err(Problem::CoversNode { node, pod_cidr, address: *address });
+    }
+    let Some(address) = peer.address_like(pod_cidr.addr()) else {
+        return Err(Problem::NoAddress { node, pod_cidr });
+    };
+    let on_link =
+        observed.links.iter().find(|(_, link)| link.addresses.iter().any(|a| a.net.contains(&address)));
+    let Some((device, _)) = on_link else {
+        return Err(Problem::NotOnLink { node, address, pod_cidr });
+    };
+    Ok(Route {
+        destination: pod_cidr,
+        via: Some(address),
+        device: device.clone(),
+        source: own.iter().copied().find(|a| a.is_ipv4() == address.is_ipv4()),
+        mtu: None,
+        protocol: RouteProtocol(ROUTE_PROTOCOL),
+    })
+}
+
+#[cfg(test)]
+mod tests;
