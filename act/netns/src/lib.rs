@@ -84,6 +84,14 @@ pub enum NetnsError {
         /// What the system said.
         source: io::Error,
     },
+    /// No second handle could be made.
+    #[error("duplicate the handle on network namespace {identity}")]
+    Duplicate {
+        /// The namespace.
+        identity: Identity,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The namespace could not be kept at the path.
     #[error("keep network namespace {identity} at {path:?}")]
     Bind {
@@ -164,6 +172,16 @@ impl Namespace {
         })
     }
 
+    /// A second handle on the same namespace.
+    ///
+    /// # Errors
+    /// [`NetnsError::Duplicate`] when descriptors run out.
+    pub fn try_clone(&self) -> Result<Self, NetnsError> {
+        let fd = self.fd.try_clone();
+        let fd = fd.map_err(|source| NetnsError::Duplicate { identity: self.identity, source })?;
+        Ok(Self { fd, identity: self.identity })
+    }
+
     /// Which namespace this is.
     pub fn identity(&self) -> Identity {
         self.identity
@@ -196,11 +214,10 @@ impl Namespace {
         };
         let flags = OFlags::RDONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         drop(rustix::fs::open(path, flags, Mode::RUSR).map_err(failed)?);
-        if let Err(errno) = rustix::mount::mount_bind(kernel::path_of(self.as_fd()), path) {
-            drop(rustix::fs::unlink(path));
-            return Err(failed(errno));
-        }
-        Ok(())
+        rustix::mount::mount_bind(kernel::path_of(self.as_fd()), path).map_err(|errno| {
+            // The mount's failure is what the caller must hear of, whatever becomes of the file.
+            rustix::fs::unlink(path).map_or_else(|_file_stays| failed(errno), |()| failed(errno))
+        })
     }
 
     /// Takes a namespace away from the path where [`Self::bind`] put it, file and all. A path that is missing or
