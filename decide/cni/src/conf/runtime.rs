@@ -1,0 +1,136 @@
+//! runtimeConfig: what a runtime fills in because our configuration names a capability (CONVENTIONS, "Dynamic plugin
+//! specific fields").
+
+use std::collections::BTreeMap;
+
+use selvedge_model::NetworkName;
+
+use super::pools::{RangeSet, range_sets};
+use crate::args::Requested;
+use crate::dns::Dns;
+use crate::error::CniError;
+use crate::json::{Field, Object};
+
+/// What of runtimeConfig we honour. Empty unless the runtime says something.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RuntimeConfig {
+    /// `ips` and `mac`
+    pub requested: Requested,
+    /// `ipRanges`, to come before the configuration's own.
+    pub ip_ranges: Vec<RangeSet>,
+    /// `dns`
+    pub dns: Dns,
+    /// `aliases`: further names of the container in this network.
+    pub aliases: Vec<String>,
+    /// `io.kubernetes.cri.pod-annotations`
+    pub pod_annotations: BTreeMap<String, String>,
+    /// `cgroupPath`
+    pub cgroup_path: Option<String>,
+}
+
+impl RuntimeConfig {
+    /// Reads `runtimeConfig`. What is asked for and not supported yet fails with code 2, once all of it has been found
+    /// well formed.
+    pub(super) fn stated_in(conf: &Object<'_>, network: &NetworkName) -> Result<Self, CniError> {
+        let Some(runtime) = conf.object("runtimeConfig")? else { return Ok(Self::default()) };
+        let known = Self {
+            requested: requested(&runtime)?,
+            ip_ranges: range_sets(&runtime, "ipRanges")?,
+            dns: Dns::stated_by_runtime(&runtime)?,
+            aliases: aliases(&runtime, network)?,
+            pod_annotations: annotations(&runtime)?,
+            cgroup_path: runtime.text("cgroupPath")?.map(str::to_owned),
+        };
+        let demands = [
+            ("portMappings", publishes_ports(&runtime)?),
+            ("bandwidth", limits_bandwidth(&runtime)?),
+            ("deviceID", runtime.text("deviceID")?.is_some()),
+            ("infinibandGUID", runtime.text("infinibandGUID")?.is_some()),
+        ];
+        match demands.into_iter().find(|(_, demanded)| *demanded) {
+            Some((key, _)) => Err(runtime.need(key)?.unsupported("is not supported yet")),
+            None => Ok(known),
+        }
+    }
+}
+
+/// The `ips` and `mac` of runtimeConfig and of args.cni.
+pub(super) fn requested(object: &Object<'_>) -> Result<Requested, CniError> {
+    let mut requested = Requested { ips: Vec::new(), mac: object.parsed("mac")? };
+    for ip in object.list("ips")? {
+        requested.add(ip.parsed()?);
+    }
+    Ok(requested)
+}
+
+/// A list, as the conventions say, or podman's map from networks to lists.
+fn aliases(runtime: &Object<'_>, network: &NetworkName) -> Result<Vec<String>, CniError> {
+    match runtime.get("aliases") {
+        Some(field) if field.value().is_object() => {
+            let networks = field.object()?;
+            let ours = networks.entries().find(|(name, _)| *name == network.as_str());
+            ours.map_or_else(|| Ok(Vec::new()), |(_, list)| texts(&list))
+        }
+        Some(field) => texts(&field),
+        None => Ok(Vec::new()),
+    }
+}
+
+fn texts(field: &Field<'_>) -> Result<Vec<String>, CniError> {
+    field.list()?.iter().map(|item| item.text().map(str::to_owned)).collect()
+}
+
+fn annotations(runtime: &Object<'_>) -> Result<BTreeMap<String, String>, CniError> {
+    let Some(map) = runtime.object("io.kubernetes.cri.pod-annotations")? else { return Ok(BTreeMap::new()) };
+    map.entries().map(|(key, value)| Ok((key.to_owned(), value.text()?.to_owned()))).collect()
+}
+
+/// True if a mapping names a host port; those with port 0 or none ask for nothing.
+fn publishes_ports(runtime: &Object<'_>) -> Result<bool, CniError> {
+    let mut any = false;
+    for mapping in runtime.list("portMappings")? {
+        let mapping = mapping.object()?;
+        let host = port(&mapping, "hostPort")?;
+        let container = port(&mapping, "containerPort")?;
+        let known = |p: &str| ["tcp", "udp", "sctp"].iter().any(|known| known.eq_ignore_ascii_case(p));
+        if mapping.text("protocol")?.is_some_and(|p| !known(p)) {
+            return Err(mapping.need("protocol")?.wrong("is none of tcp, udp and sctp"));
+        }
+        mapping.ip("hostIP")?;
+        if host.is_some() && container.is_none() {
+            return Err(mapping.need("hostPort")?.wrong("is mapped to no containerPort"));
+        }
+        any |= host.is_some();
+    }
+    Ok(any)
+}
+
+fn port(mapping: &Object<'_>, key: &str) -> Result<Option<u16>, CniError> {
+    let Some(field) = mapping.get(key) else { return Ok(None) };
+    let port = u16::try_from(field.whole()?).map_err(|_too_great| field.wrong("is no port"))?;
+    Ok(Some(port).filter(|port| *port > 0))
+}
+
+/// True if a rate is limited. Rates are in bits a second, bursts in bits; one without the other is a mistake.
+fn limits_bandwidth(runtime: &Object<'_>) -> Result<bool, CniError> {
+    let Some(limits) = runtime.object("bandwidth")? else { return Ok(false) };
+    let mut any = false;
+    for (rate_key, burst_key) in [("ingressRate", "ingressBurst"), ("egressRate", "egressBurst")] {
+        let amount = |key| limits.whole(key).map(|n| n.filter(|n| *n > 0));
+        let (rate, burst) = (amount(rate_key)?, amount(burst_key)?);
+        if rate.is_some() && burst.is_none() {
+            return Err(limits.need(rate_key)?.wrong(format_args!("goes with no {burst_key}")));
+        }
+        if burst.is_some() && rate.is_none() {
+            return Err(limits.need(burst_key)?.wrong(format_args!("goes with no {rate_key}")));
+        }
+        if burst.is_some_and(|bits| bits / 8 > u64::from(u32::MAX)) {
+            return Err(limits.need(burst_key)?.wrong("is 4 GiB or more"));
+        }
+        any |= rate.is_some();
+    }
+    Ok(any)
+}
+
+#[cfg(test)]
+mod tests;
