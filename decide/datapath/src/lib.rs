@@ -4,12 +4,14 @@
 //! - [`step`]: one change to the kernel; its `Display` is the `ip` or `sysctl` line an operator would type
 //! - [`plan`]: the difference between desired and observed, in an order in which every prefix is harmless
 //! - [`model`]: what a namespace shows after a step, without a kernel
+//! - [`firewall`]: the nftables tables of node, network and bridge ports
 //! - [`node`]: what the agent wants of its node, from a [`selvedge_model::Cluster`]
 //! - [`attachment`]: what the plugin wants for one pod, in the node's namespace and in the pod's
 //!
 //! The crate decides only; `act/netlink` and `act/nft` observe and apply.
 
 pub mod attachment;
+pub mod firewall;
 pub mod model;
 pub mod node;
 pub mod plan;

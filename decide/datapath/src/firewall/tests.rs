@@ -1,0 +1,70 @@
+use super::*;
+
+fn nets(texts: &[&str]) -> Vec<IpNet> {
+    texts.iter().map(|text| text.parse().unwrap()).collect()
+}
+
+fn rules(table: &Table, chain: &str) -> Vec<String> {
+    let chain = table.chains.get(&ChainName::listed(chain)).expect("the chain is there");
+    chain.rules.iter().map(ToString::to_string).collect()
+}
+
+#[test]
+fn only_what_leaves_the_pod_network_is_masqueraded() {
+    let subnets = nets(&["10.244.1.0/24"]);
+    let direct = nets(&["10.244.0.0/16", "172.30.0.11/32"]);
+    let table =
+        agent(PodNetwork { subnets: &subnets, direct: &direct, masquerade: true, bridge: None }, true);
+    assert!(table.owned);
+    assert_eq!(
+        rules(&table, "postrouting"),
+        ["ip saddr 10.244.1.0/24 ip daddr != @direct4 ip daddr != 224.0.0.0/4 masquerade fully-random \
+          comment \"leaves the pod network\""]
+    );
+    assert_eq!(table.sets[&DIRECT4].elements().len(), 2);
+}
+
+#[test]
+fn an_address_that_no_pod_has_goes_nowhere() {
+    let subnets = nets(&["10.244.1.0/24"]);
+    let bridge: IfName = "cni0".parse().unwrap();
+    let network = PodNetwork { subnets: &subnets, direct: &[], masquerade: false, bridge: Some(&bridge) };
+    let table = agent(network, false);
+    assert_eq!(
+        rules(&table, "forward"),
+        ["ip daddr 10.244.1.0/24 oifname != \"slv*\" oifname != \"cni0\" counter drop \
+          comment \"no pod has this address\""]
+    );
+    assert_eq!(rules(&table, "postrouting"), Vec::<String>::new());
+}
+
+#[test]
+fn a_standalone_bridge_masquerades_all_but_its_own_network_and_names_it_everywhere() {
+    let name: NetworkName = "mynet".parse().unwrap();
+    let bridge: IfName = "cni0".parse().unwrap();
+    let subnets = nets(&["10.244.1.0/24"]);
+    let direct = nets(&["10.244.0.0/16", "fd00::/48"]);
+    let network = PodNetwork { subnets: &subnets, direct: &direct, masquerade: true, bridge: Some(&bridge) };
+    let table = standalone(&name, network);
+    assert_eq!(
+        rules(&table, "postrouting-mynet"),
+        [
+            "ip saddr 10.244.1.0/24 ip daddr 10.244.0.0/16 return comment \"mynet\"",
+            "ip saddr 10.244.1.0/24 ip daddr != 224.0.0.0/4 oifname != \"cni0\" masquerade fully-random \
+             comment \"mynet\"",
+        ]
+    );
+    assert!(table.chains.keys().all(|chain| is_chain_of(chain, &name)));
+    assert!(!is_chain_of(&ChainName::listed("postrouting-mynet2"), &name));
+}
+
+#[test]
+fn the_guard_knows_each_port_by_its_pods_addresses() {
+    let port: IfName = "slvabc".parse().unwrap();
+    let nets = nets(&["10.244.1.7/24", "fd00::7/64"]);
+    let table = guard([(&port, nets.as_slice())]);
+    assert_eq!(table.sets[&GUARDED4].elements().len(), 1);
+    assert_eq!(table.sets[&GUARDED6].elements().len(), 1);
+    let last = rules(&table, "prerouting").pop();
+    assert_eq!(last.as_deref(), Some("counter drop comment \"source is not the pod's\""));
+}
