@@ -1,1 +1,28 @@
 //! nftables tables as typed values: shown as nft prints them, compared, turned into transactions.
+//!
+//! - [`name`], [`value`], [`field`]: the vocabulary: tables and what is in them by name, values in a packet, and the
+//!   places in a packet where they stand
+//! - [`matching`], [`rule`]: what a rule looks for and does, built by functions named as nft spells them
+//! - [`set`], [`table`]: sets, maps, chains and tables
+//! - [`show`]: all of it as `nft list` prints it
+//!
+//! Bytes and netlink are left to `selvedge-nft`. Invariants: a set's elements all have the set's type; no rule spells
+//! out what nft implies (`meta nfproto ipv4` before `ip saddr`), so equal rules are equal values; everything that is
+//! printed is sorted; applying a diff gives what was desired, and the diff of equals is empty.
+
+pub mod field;
+pub mod matching;
+pub mod name;
+pub mod rule;
+pub mod set;
+pub mod show;
+pub mod table;
+pub mod value;
+
+pub use field::Field;
+pub use matching::{Match, Test};
+pub use name::{ChainName, Family, ObjectNameError, SetName, TableId, TableName};
+pub use rule::{Comment, Rule, Statement, Verdict};
+pub use set::{Data, DataType, Element, Set, SetType};
+pub use table::{Base, Chain, Hook, Kind, Policy, Table, priority};
+pub use value::{EtherType, Icmp6Type, IcmpType, IpVersion, KeyType, L4Proto, PacketType, Part, Value};
