@@ -41,29 +41,20 @@ impl Layout {
     }
 }
 
-/// Where a packet goes on that an entry matches.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Goes {
-    /// Whatever the bytes say, which doesn't depend on the places of entries: an absolute verdict, an extension.
-    AsWritten,
-    /// To the entry behind this one, whichever that is: a rule without a target.
-    Next,
-    /// To the entry of that index in the table: the first of a user's chain.
-    To(usize),
-}
-
 /// An entry, sound in its own bounds.
 #[derive(Debug, Clone)]
 pub(crate) struct Entry {
     family: Family,
     bytes: Vec<u8>,
-    pub(crate) goes: Goes,
+    /// The index of the entry where its standard target leads: the first of a user's chain or, in a rule without a
+    /// target, the entry behind it. `None` if it leads to no place in the table.
+    pub(crate) leads_to: Option<usize>,
     /// The index that the entry had in the table as read, where its counters will be found.
     pub(crate) was: Option<usize>,
 }
 
 impl Entry {
-    /// Takes the entry that `blob` has at byte `at`. Where it goes is for the table to say.
+    /// Takes the entry that `blob` has at byte `at`. Where it leads is for the table to say.
     pub(crate) fn read(family: Family, blob: &[u8], at: usize) -> Result<Self, Malformed> {
         let malformed = |what| Malformed { what, at };
         let layout = Layout::of(family);
@@ -74,7 +65,7 @@ impl Entry {
             return Err(malformed("an entry whose parts overlap"));
         }
         let bytes = rest.get(..next).ok_or_else(|| malformed("half an entry"))?.to_owned();
-        Ok(Self { family, bytes, goes: Goes::AsWritten, was: None })
+        Ok(Self { family, bytes, leads_to: None, was: None })
     }
 
     /// The rule `-s CIDR` or `-d CIDR`, `-m comment --comment "selvedge NETWORK" -j ACCEPT`, byte for byte as
@@ -100,7 +91,7 @@ impl Entry {
         let next = bytes.len();
         put(&mut bytes, layout.nfcache + 4, &size(target));
         put(&mut bytes, layout.nfcache + 6, &size(next));
-        Self { family, bytes, goes: Goes::AsWritten, was: None }
+        Self { family, bytes, leads_to: None, was: None }
     }
 
     /// The entry's size in bytes.
@@ -108,7 +99,7 @@ impl Entry {
         self.bytes.len()
     }
 
-    /// The bytes; those of the verdict are stale unless [`Goes::AsWritten`].
+    /// The bytes; those of the verdict are stale if the entry leads to another.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.bytes
     }

@@ -79,7 +79,7 @@ pub enum XtablesError {
         waited: Duration,
     },
     /// The table changed under our hands, each time.
-    #[error("{family}'s filter table changed during each of {attempts} attempts to add or remove our rules")]
+    #[error("{family}'s filter table changed during each of {attempts} attempts to read or replace it")]
     Raced {
         /// The table.
         family: Family,
@@ -94,7 +94,8 @@ pub enum XtablesError {
         /// The cause.
         source: io::Error,
     },
-    /// The rules were changed, but all counters of the table stand at what was counted since.
+    /// The rules were changed, but all counters of the table stand at what was counted since: somebody who doesn't
+    /// take the lock changed the table in between.
     #[error("the rules in {family}'s filter table are in place, but its counters could not be restored")]
     Counters {
         /// The table.

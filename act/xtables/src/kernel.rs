@@ -6,8 +6,8 @@ use std::path::Path;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with};
 
-use crate::sockopt::{self, Counters};
-use crate::table::{HOOKS, Image};
+use crate::sockopt;
+use crate::table::{Counters, HOOKS, Image};
 use crate::{Family, XtablesError};
 
 /// `char name[XT_TABLE_MAXNAMELEN]` of every request: "filter" and zeros.

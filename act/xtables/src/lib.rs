@@ -22,7 +22,7 @@ mod sockopt;
 mod table;
 
 use std::fmt;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::path::Path;
 
 use ipnet::IpNet;
@@ -30,7 +30,7 @@ use selvedge_model::NetworkName;
 
 pub use error::{Malformed, XtablesError};
 use kernel::Socket;
-use table::Table;
+use table::{Image, Table};
 
 /// The file that iptables locks while it changes a table.
 pub const LOCK_FILE: &str = "/run/xtables.lock";
@@ -137,6 +137,7 @@ pub fn forward_policy(family: Family) -> Result<Option<Forward>, XtablesError> {
 ///
 /// # Errors
 /// [`XtablesError::Refused`] for a `/0` and for a CIDR of the other family, whether or not the table exists.
+/// After [`XtablesError::Counters`] the rules are as they should be; after every other error they are as before.
 pub fn set_accept(
     family: Family,
     network: &NetworkName,
@@ -187,13 +188,9 @@ fn wanted(
 
 fn read(socket: &Socket) -> Result<Table, XtablesError> {
     let family = socket.family();
-    let mut image = socket.read();
-    for _ in 1..ATTEMPTS {
-        match &image {
-            Err(e) if e.kind() == ErrorKind::WouldBlock => image = socket.read(),
-            _ => break,
-        }
-    }
+    let raced = |image: &io::Result<Image>| image.as_ref().is_err_and(|e| e.kind() == ErrorKind::WouldBlock);
+    let image = (0..ATTEMPTS).map(|_| socket.read()).find(|image| !raced(image));
+    let image = image.ok_or(XtablesError::Raced { family, attempts: ATTEMPTS })?;
     let image = image.map_err(|source| XtablesError::Read { family, source })?;
     Table::parse(family, &image).map_err(|source| XtablesError::Unreadable { family, source })
 }

@@ -7,14 +7,12 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use libc::{c_int, c_void, socklen_t};
 
 use crate::Family;
+use crate::table::Counters;
 
 pub(crate) const GET_INFO: c_int = 64;
 pub(crate) const GET_ENTRIES: c_int = 65;
 const SET_REPLACE: c_int = 64;
 const SET_ADD_COUNTERS: c_int = 65;
-
-/// `struct xt_counters`: packets, bytes.
-pub(crate) type Counters = [u64; 2];
 
 /// `struct ipt_replace` in parts.
 pub(crate) struct Replacement<'a> {

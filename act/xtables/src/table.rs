@@ -4,8 +4,7 @@ use std::collections::BTreeSet;
 
 use selvedge_model::NetworkName;
 
-use crate::entry::{Entry, Goes, VERDICT_ACCEPT, VERDICT_DROP};
-use crate::sockopt::Counters;
+use crate::entry::{Entry, VERDICT_ACCEPT, VERDICT_DROP};
 use crate::{AcceptRule, Change, Family, Forward, Malformed, OwnRule, Policy};
 
 /// The hooks of a filter table, as numbered by the kernel: NF_INET_LOCAL_IN, _FORWARD, _LOCAL_OUT.
@@ -13,6 +12,9 @@ pub(crate) const HOOKS: [usize; 3] = [1, 2, 3];
 /// FORWARD's place among them.
 const FORWARD: usize = 1;
 const VALID_HOOKS: u32 = 1 << HOOKS[0] | 1 << HOOKS[1] | 1 << HOOKS[2];
+
+/// `struct xt_counters`: packets, bytes.
+pub(crate) type Counters = [u64; 2];
 
 /// A table in the form in which the kernel hands it out and takes it back.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -58,8 +60,7 @@ impl Table {
         for (i, entry) in entries.iter_mut().enumerate() {
             entry.was = Some(i);
             if let Some(offset) = entry.verdict().and_then(|verdict| usize::try_from(verdict).ok()) {
-                let to = index_of(offset, "a jump into the middle of an entry")?;
-                entry.goes = if to == i + 1 { Goes::Next } else { Goes::To(to) };
+                entry.leads_to = Some(index_of(offset, "a jump into the middle of an entry")?);
             }
         }
         if image.valid_hooks != VALID_HOOKS || image.count as usize != entries.len() {
@@ -94,12 +95,7 @@ impl Table {
             return Err(Malformed { what: "a table too large for jumps", at: blob.len() });
         }
         for (i, entry) in self.entries.iter().enumerate() {
-            let to = match entry.goes {
-                Goes::AsWritten => continue,
-                Goes::Next => i + 1,
-                Goes::To(index) => index,
-            };
-            if let Some(place) = entry.verdict_place() {
+            if let (Some(to), Some(place)) = (entry.leads_to, entry.verdict_place()) {
                 let place = offsets[i] as usize + place;
                 blob[place..place + 4].copy_from_slice(&offsets[to].to_ne_bytes());
             }
@@ -155,7 +151,7 @@ impl Table {
         self.entries.splice(at..at, rules);
     }
 
-    /// Takes the rules that `unwanted` picks out of FORWARD. What went to one of them goes to the entry behind it.
+    /// Takes the rules that `unwanted` picks out of FORWARD. What led to one of them leads to the entry behind it.
     fn remove(&mut self, unwanted: impl Fn(&Entry) -> bool) -> Vec<Entry> {
         let Chain { first, policy } = self.chains[FORWARD];
         let gone: BTreeSet<usize> = (first..policy).filter(|&i| unwanted(&self.entries[i])).collect();
@@ -186,9 +182,7 @@ impl Table {
             *chain = Chain { first: new(chain.first), policy: new(chain.policy) };
         }
         for entry in &mut self.entries {
-            if let Goes::To(index) = &mut entry.goes {
-                *index = new(*index);
-            }
+            entry.leads_to = entry.leads_to.map(&new);
         }
     }
 }
