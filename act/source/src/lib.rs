@@ -1,1 +1,23 @@
-//! Cluster snapshots from a watched directory of manifests.
+//! Cluster snapshots from a watched directory of ordinary Kubernetes manifests, YAML or JSON.
+//!
+//! - [`manifests`]: texts to [`Snapshot`]s, the last good state of each object in force; a pure function
+//! - [`watch`]: the directory, looked at when it changes
+//! - [`problem`]: what is wrong with a manifest, by file, line and field
+//! - [`yaml`]: values with the place they were written at, for these manifests and for the agent's configuration
+//!
+//! Nodes and Pods are read; objects of other kinds, and fields that pod networking doesn't need, are passed over.
+//! What to do with a cluster is left to others.
+//!
+//! Invariants: a snapshot comes only from a directory that was listed at least once; nothing broken or unreadable
+//! takes an object away, only its absence from what is readable does; equal texts give equal snapshots.
+
+pub mod manifests;
+pub mod object;
+pub mod problem;
+pub mod watch;
+pub mod yaml;
+
+pub use manifests::{Manifests, Snapshot};
+pub use object::ObjectKey;
+pub use problem::{Cause, Place, Problem};
+pub use watch::{WatchError, Watcher, spawn};

@@ -1,0 +1,270 @@
+//! From the texts of manifests to a cluster, the last good state of each object in force.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::io;
+use std::mem;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+use selvedge_model::{Cluster, Listing};
+
+use crate::object::{self, Manifest, Object, ObjectKey};
+use crate::problem::{Cause, Place, Problem};
+use crate::yaml::{self, Field, Located, Position};
+
+/// What a reading of all manifests came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The cluster in force.
+    pub cluster: Cluster,
+    /// What is wrong, file by file.
+    pub problems: Vec<Problem>,
+}
+
+impl Snapshot {
+    /// True if no problem hides an object ([`Problem::hides_objects`]): what isn't in the cluster doesn't exist.
+    ///
+    /// When it is false (a manifest was broken already when it was first read), nothing should be pruned because the
+    /// cluster lacks it.
+    pub fn is_whole(&self) -> bool {
+        !self.problems.iter().any(Problem::hides_objects)
+    }
+}
+
+/// The manifests as they were last read.
+///
+/// A file that can't be read keeps its objects. An object with a bad field keeps its last good form. While a file has
+/// a document that doesn't say which object it is, because it is no YAML or lacks a name, every object of that file
+/// that no other document of it declares stays. Deleting the file removes its objects.
+#[derive(Debug, Default)]
+pub struct Manifests {
+    files: BTreeMap<PathBuf, File>,
+    unlisted: Option<Problem>,
+}
+
+/// A file as it was last read.
+#[derive(Debug, Default)]
+struct File {
+    /// Of the text that `objects` and `problems` come from; none if the last reading failed.
+    digest: Option<u64>,
+    objects: Vec<Declared>,
+    problems: Vec<Problem>,
+}
+
+#[derive(Debug)]
+struct Declared {
+    /// None if the present text doesn't have it in a good form.
+    at: Option<Position>,
+    object: Object,
+}
+
+impl Manifests {
+    /// Takes the texts of all files that the directory has now, and gives the cluster that is in force.
+    ///
+    /// Only texts that differ from the last ones are read again.
+    pub fn update(&mut self, files: BTreeMap<PathBuf, io::Result<Vec<u8>>>) -> Snapshot {
+        self.unlisted = None;
+        self.files.retain(|path, _| files.contains_key(path));
+        for (path, text) in files {
+            let file = self.files.entry(path.clone()).or_default();
+            match text {
+                Ok(text) => file.read(&path, &text),
+                Err(error) => file.fail(path, Cause::Unreadable(error.to_string())),
+            }
+        }
+        self.snapshot()
+    }
+
+    /// The directory can't be listed: everything stays as it is, and that is a problem.
+    pub fn unlisted(&mut self, directory: &Path, error: &io::Error) -> Snapshot {
+        self.unlisted = Some(Problem {
+            place: Place { file: directory.to_owned(), at: None },
+            object: None,
+            cause: Cause::Unreadable(error.to_string()),
+            last_good: true,
+        });
+        self.snapshot()
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        let mut merge = Merge::default();
+        merge.problems.extend(self.unlisted.clone());
+        for (path, file) in &self.files {
+            merge.problems.extend(file.problems.iter().cloned());
+            for declared in &file.objects {
+                merge.add(declared, Place { file: path.clone(), at: declared.at });
+            }
+        }
+        let mut listing = merge.listing;
+        Listing::KINDS.into_iter().for_each(|kind| listing.complete(kind));
+        let cluster = listing.finish().expect("every kind has just been declared complete");
+        Snapshot { cluster, problems: merge.problems }
+    }
+}
+
+impl File {
+    /// True if every object that the file holds or held has been read well at some time.
+    fn is_known(&self) -> bool {
+        let was_read = self.digest.is_some() || !self.problems.is_empty();
+        was_read && !self.problems.iter().any(Problem::hides_objects)
+    }
+
+    fn read(&mut self, path: &Path, text: &[u8]) {
+        let digest = Some(digest(text));
+        if digest == self.digest {
+            return;
+        }
+        if text.trim_ascii().is_empty() && !self.objects.is_empty() {
+            self.fail(path.to_owned(), Cause::Emptied);
+            return;
+        }
+        let mut reading = Reading::new(path, mem::take(self));
+        for document in yaml::documents(text) {
+            match document {
+                Ok(document) => reading.document(&Field::root(&document)),
+                Err(fault) => reading.unclear(fault.at, Cause::Fault(fault)),
+            }
+        }
+        *self = Self { digest, ..reading.finish() };
+    }
+
+    /// Everything stays, and that is a problem.
+    fn fail(&mut self, file: PathBuf, cause: Cause) {
+        let last_good = self.is_known();
+        self.problems = vec![Problem { place: Place { file, at: None }, object: None, cause, last_good }];
+        self.digest = None;
+    }
+}
+
+/// A file's new text while it is read.
+struct Reading<'a> {
+    file: &'a Path,
+    previous: BTreeMap<ObjectKey, Object>,
+    was_known: bool,
+    now: File,
+    /// True once something in the text doesn't say which object it is.
+    unclear: bool,
+}
+
+impl<'a> Reading<'a> {
+    fn new(file: &'a Path, previous: File) -> Self {
+        let was_known = previous.is_known();
+        // Of two objects with one key the first is in force, so it is put in last.
+        let previous = previous.objects.into_iter().rev().map(|d| (d.object.key(), d.object)).collect();
+        Self { file, previous, was_known, now: File::default(), unclear: false }
+    }
+
+    fn document(&mut self, document: &Field<'_>) {
+        match object::read(document, None) {
+            Ok(Manifest::List { items, kind }) => items.iter().for_each(|item| self.item(item, kind)),
+            Ok(Manifest::Object { key, object }) => self.object(document.at(), key, object),
+            Ok(Manifest::Other) => {}
+            Err(fault) => self.unclear(fault.at, Cause::Fault(fault)),
+        }
+    }
+
+    fn item(&mut self, item: &Field<'_>, kind: Option<&'static str>) {
+        match object::read(item, kind) {
+            Ok(Manifest::List { .. }) => self.unclear(item.at(), Cause::ListInList),
+            Ok(Manifest::Object { key, object }) => self.object(item.at(), key, object),
+            Ok(Manifest::Other) => {}
+            Err(fault) => self.unclear(fault.at, Cause::Fault(fault)),
+        }
+    }
+
+    fn object(&mut self, at: Position, key: ObjectKey, object: Result<Object, Located>) {
+        match object {
+            Ok(object) => self.now.objects.push(Declared { at: Some(at), object }),
+            Err(fault) => {
+                let kept = self.previous.get(&key).cloned();
+                let last_good = kept.is_some();
+                self.now.objects.extend(kept.map(|object| Declared { at: None, object }));
+                let place = Place { file: self.file.to_owned(), at: Some(fault.at) };
+                self.now.problems.push(Problem {
+                    place,
+                    object: Some(key),
+                    cause: Cause::Fault(fault),
+                    last_good,
+                });
+            }
+        }
+    }
+
+    fn unclear(&mut self, at: Position, cause: Cause) {
+        self.unclear = true;
+        let place = Place { file: self.file.to_owned(), at: Some(at) };
+        self.now.problems.push(Problem { place, object: None, cause, last_good: self.was_known });
+    }
+
+    fn finish(self) -> File {
+        let mut file = self.now;
+        if self.unclear {
+            let declared: BTreeSet<ObjectKey> = file.objects.iter().map(|d| d.object.key()).collect();
+            let kept = self.previous.into_iter().filter(|(key, _)| !declared.contains(key));
+            let kept = kept.map(|(_, object)| Declared { at: None, object });
+            // In front, since what was in force comes before what is new.
+            file.objects.splice(0..0, kept);
+        }
+        file
+    }
+}
+
+/// The objects of all files on their way into one cluster.
+#[derive(Default)]
+struct Merge {
+    listing: Listing,
+    problems: Vec<Problem>,
+    places: BTreeMap<ObjectKey, Place>,
+    /// The pod networks so far, none overlapping another, by their first address.
+    networks: BTreeMap<IpAddr, (IpNet, ObjectKey)>,
+}
+
+impl Merge {
+    fn add(&mut self, declared: &Declared, place: Place) {
+        let key = declared.object.key();
+        if let Some(first) = self.places.get(&key) {
+            let cause = Cause::Duplicate { first: first.clone() };
+            self.problems.push(Problem { place, object: Some(key), cause, last_good: false });
+            return;
+        }
+        self.places.insert(key.clone(), place.clone());
+        match &declared.object {
+            Object::Pod(pod) => self.listing.pod(pod.clone()),
+            Object::Node(node) => {
+                let mut node = node.clone();
+                node.pod_cidrs.retain(|cidr| self.claim(*cidr, &key, &place));
+                self.listing.node(node);
+            }
+        }
+    }
+
+    /// True if a Node may have the network, which is then taken.
+    fn claim(&mut self, cidr: IpNet, node: &ObjectKey, place: &Place) -> bool {
+        let Some((other, owner)) = self.overlapping(cidr).cloned() else {
+            self.networks.insert(cidr.network(), (cidr, node.clone()));
+            return true;
+        };
+        let first = self.places[&owner].clone();
+        let cause = Cause::Overlap { cidr, other, owner, first };
+        let object = Some(node.clone());
+        self.problems.push(Problem { place: place.clone(), object, cause, last_good: false });
+        false
+    }
+
+    fn overlapping(&self, cidr: IpNet) -> Option<&(IpNet, ObjectKey)> {
+        let before = self.networks.range(..=cidr.network()).next_back().map(|(_, taken)| taken);
+        let within = self.networks.range(cidr.network()..=cidr.broadcast()).next().map(|(_, taken)| taken);
+        before.filter(|(net, _)| net.contains(&cidr.network())).or(within)
+    }
+}
+
+fn digest(text: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,208 @@
+//! From parser events to [`Node`] trees.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as Slot;
+use std::rc::Rc;
+
+use granit_parser::{Event, Marker, Parser, ScalarStyle, StrInput, Tag};
+
+use super::{Entry, Fault, Located, Node, Position, Value};
+
+/// The documents of a text, in order; one that is broken is a fault in its place, and the next one is read again.
+///
+/// A text that is not UTF-8 is a single fault. Empty documents come as [`Value::Null`].
+pub fn documents(text: &[u8]) -> Documents<'_> {
+    match str::from_utf8(text) {
+        Ok(text) => Documents { parser: Some(Parser::new_from_str(text)), not_utf8: None },
+        Err(error) => {
+            let good = str::from_utf8(&text[..error.valid_up_to()]).unwrap_or_default();
+            let line = good.matches('\n').count() + 1;
+            let column = good.chars().rev().take_while(|c| *c != '\n').count() + 1;
+            let fault =
+                Located { at: Position { line, column }, path: String::new(), fault: Fault::Encoding };
+            Documents { parser: None, not_utf8: Some(fault) }
+        }
+    }
+}
+
+/// See [`documents`].
+pub struct Documents<'a> {
+    /// Nothing once the text is read through.
+    parser: Option<Parser<'a, StrInput<'a>>>,
+    not_utf8: Option<Located>,
+}
+
+impl Iterator for Documents<'_> {
+    type Item = Result<Rc<Node>, Located>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(fault) = self.not_utf8.take() {
+            return Some(Err(fault));
+        }
+        let parser = self.parser.as_mut()?;
+        let mut tree = Tree::default();
+        loop {
+            match parser.next() {
+                Some(Ok((Event::DocumentEnd, _))) => return Some(tree.finish()),
+                Some(Ok((event, span))) => tree.take(event, position(&span.start)),
+                Some(Err(error)) => {
+                    if !matches!(parser.proceed_next_document(), Ok(true)) {
+                        self.parser = None;
+                    }
+                    let fault = Fault::Syntax(error.info());
+                    return Some(Err(Located { at: position(error.marker()), path: String::new(), fault }));
+                }
+                None => {
+                    self.parser = None;
+                    return None;
+                }
+            }
+        }
+    }
+}
+
+fn position(mark: &Marker) -> Position {
+    Position { line: mark.line(), column: mark.col() + 1 }
+}
+
+/// The tree of one document while its events come in.
+#[derive(Default)]
+struct Tree {
+    open: Vec<Open>,
+    anchors: BTreeMap<usize, Rc<Node>>,
+    root: Option<Rc<Node>>,
+    /// The first fault that is ours rather than the parser's; the events are read on to the document's end.
+    fault: Option<Located>,
+}
+
+/// A collection whose end has not come yet.
+struct Open {
+    at: Position,
+    anchor: usize,
+    items: Items,
+}
+
+enum Items {
+    List(Vec<Rc<Node>>),
+    Map { entries: BTreeMap<String, Entry>, key: Option<(String, Position)> },
+}
+
+impl Tree {
+    fn take(&mut self, event: Event<'_>, at: Position) {
+        match event {
+            Event::Scalar(text, style, anchor, tag) => {
+                // A key is its text, whatever type a value so written would have.
+                let value =
+                    if self.wants_key() { Value::Text(text.into_owned()) } else { scalar(text, style, tag) };
+                self.place(Rc::new(Node { at, value }), anchor);
+            }
+            Event::SequenceStart(_, anchor, _) => {
+                self.open.push(Open { at, anchor, items: Items::List(Vec::new()) });
+            }
+            Event::MappingStart(_, anchor, _) => {
+                let items = Items::Map { entries: BTreeMap::new(), key: None };
+                self.open.push(Open { at, anchor, items });
+            }
+            Event::SequenceEnd | Event::MappingEnd => {
+                if let Some(Open { at, anchor, items }) = self.open.pop() {
+                    let value = match items {
+                        Items::List(list) => Value::List(list),
+                        Items::Map { entries, .. } => Value::Map(entries),
+                    };
+                    self.place(Rc::new(Node { at, value }), anchor);
+                }
+            }
+            Event::Alias(anchor) => match self.anchors.get(&anchor).cloned() {
+                Some(node) => self.place(node, 0),
+                None => self.fail(at, Fault::Syntax("an alias within its own anchor".to_owned())),
+            },
+            // Neither comments nor unresolved aliases are asked for; the rest says where documents begin and end.
+            _ => {}
+        }
+    }
+
+    fn wants_key(&self) -> bool {
+        matches!(self.open.last(), Some(Open { items: Items::Map { key: None, .. }, .. }))
+    }
+
+    /// Puts a whole node where it belongs: the document itself, an item, a key or a key's value.
+    fn place(&mut self, node: Rc<Node>, anchor: usize) {
+        if anchor != 0 {
+            self.anchors.insert(anchor, Rc::clone(&node));
+        }
+        let fault = match self.open.last_mut().map(|open| &mut open.items) {
+            None => {
+                self.root = Some(node);
+                return;
+            }
+            Some(Items::List(list)) => {
+                list.push(node);
+                return;
+            }
+            Some(Items::Map { entries, key }) => match key.take() {
+                None => {
+                    let at = node.at;
+                    let (text, fault) = as_key(&node);
+                    *key = Some((text, at));
+                    fault.map(|fault| (at, fault))
+                }
+                Some((key, at)) => match entries.entry(key) {
+                    Slot::Vacant(slot) => {
+                        slot.insert(Entry { at, node });
+                        return;
+                    }
+                    Slot::Occupied(slot) => Some((at, Fault::KeyTwice { key: slot.key().clone() })),
+                },
+            },
+        };
+        if let Some((at, fault)) = fault {
+            self.fail(at, fault);
+        }
+    }
+
+    fn fail(&mut self, at: Position, fault: Fault) {
+        self.fault.get_or_insert(Located { at, path: String::new(), fault });
+    }
+
+    fn finish(self) -> Result<Rc<Node>, Located> {
+        let nothing = || Rc::new(Node { at: Position { line: 1, column: 1 }, value: Value::Null });
+        self.fault.map_or_else(|| Ok(self.root.unwrap_or_else(nothing)), Err)
+    }
+}
+
+/// A key's text, and what is wrong with it as a key.
+fn as_key(node: &Node) -> (String, Option<Fault>) {
+    match &node.value {
+        Value::Text(text) => (text.clone(), (text == "<<").then_some(Fault::MergeKey)),
+        _ => (String::new(), Some(Fault::NoKey)),
+    }
+}
+
+/// Types a scalar by YAML 1.2's core schema (specification, section 10.3.2).
+fn scalar(text: Cow<'_, str>, style: ScalarStyle, tag: Option<Cow<'_, Tag>>) -> Value {
+    let is_text = tag.is_some_and(|tag| tag.is_yaml_core_schema_tag("str"));
+    if style != ScalarStyle::Plain || is_text {
+        return Value::Text(text.into_owned());
+    }
+    match &*text {
+        "" | "~" | "null" | "Null" | "NULL" => Value::Null,
+        "true" | "True" | "TRUE" => Value::Bool(true),
+        "false" | "False" | "FALSE" => Value::Bool(false),
+        number if is_number(number) => Value::Number(text.into_owned()),
+        _ => Value::Text(text.into_owned()),
+    }
+}
+
+fn is_number(text: &str) -> bool {
+    if let Some(digits) = text.strip_prefix("0x") {
+        return u64::from_str_radix(digits, 16).is_ok();
+    }
+    if let Some(digits) = text.strip_prefix("0o") {
+        return u64::from_str_radix(digits, 8).is_ok();
+    }
+    let unsigned = text.trim_start_matches(['+', '-']);
+    // Rust reads words such as "inf" and "nan" as numbers, YAML doesn't.
+    unsigned.starts_with(|c: char| c == '.' || c.is_ascii_digit()) && text.parse::<f64>().is_ok()
+        || matches!(unsigned, ".inf" | ".Inf" | ".INF" | ".nan" | ".NaN" | ".NAN")
+}
