@@ -1,0 +1,201 @@
+//! What can go wrong, and how to tell it apart.
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+
+use selvedge_datapath::step::NetStep;
+use selvedge_model::IfName;
+use selvedge_netns::NetnsError;
+
+/// What the kernel answered to a request that it did not carry out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    errno: i32,
+    explanation: Option<String>,
+}
+
+impl Refusal {
+    /// A refusal by its error number alone.
+    pub(crate) fn new(errno: i32) -> Self {
+        Self { errno, explanation: None }
+    }
+
+    /// A refusal with the sentence that the kernel sent along (an extended acknowledgement).
+    pub(crate) fn explained(errno: i32, explanation: Option<String>) -> Self {
+        Self { errno, explanation }
+    }
+
+    /// The error number, as in errno(3).
+    pub fn errno(&self) -> i32 {
+        self.errno
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", io::Error::from_raw_os_error(self.errno))?;
+        match &self.explanation {
+            Some(explanation) => write!(f, ": {explanation}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl From<&io::Error> for Refusal {
+    fn from(error: &io::Error) -> Self {
+        Self::new(error.raw_os_error().unwrap_or(libc::EIO))
+    }
+}
+
+impl From<rustix::io::Errno> for Refusal {
+    fn from(errno: rustix::io::Errno) -> Self {
+        Self::new(errno.raw_os_error())
+    }
+}
+
+/// Why an observation or a change failed.
+#[derive(Debug, thiserror::Error)]
+pub enum NetlinkError {
+    /// No socket could be opened.
+    #[error("open an rtnetlink socket")]
+    Open {
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The namespace to open a socket or write a sysctl in could not be entered.
+    #[error("use a network namespace")]
+    Namespace {
+        /// Which, and why.
+        #[from]
+        source: NetnsError,
+    },
+    /// Something could not be read.
+    #[error("read the {what}")]
+    Read {
+        /// What was asked for.
+        what: &'static str,
+        /// The kernel's answer.
+        source: Refusal,
+    },
+    /// What was read went on changing each time it was read.
+    #[error("read the {what}: they changed each of the {tries} times they were read")]
+    Unsettled {
+        /// What was asked for.
+        what: &'static str,
+        /// How often it was tried.
+        tries: u32,
+    },
+    /// A step was not carried out.
+    #[error("`{step}`")]
+    Step {
+        /// The step; its text is the command that does the same.
+        step: Box<NetStep>,
+        /// The kernel's answer.
+        source: Refusal,
+    },
+    /// A veth pair was not made, since one of its names belongs to another link.
+    #[error("`{step}`: {end} already has a link named {name}")]
+    NameTaken {
+        /// The step.
+        step: Box<NetStep>,
+        /// Where the name is taken.
+        end: TakenEnd,
+        /// The name.
+        name: IfName,
+        /// The kernel's answer.
+        source: Refusal,
+    },
+    /// A veth that is in use no longer could not be set aside, or the veths set aside could not be deleted.
+    #[error("{what}")]
+    Reap {
+        /// What was tried.
+        what: String,
+        /// The kernel's answer.
+        source: Refusal,
+    },
+    /// A sysctl could not be read.
+    #[error("read sysctl {path:?}")]
+    ReadSysctl {
+        /// Its file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A sysctl could not be written.
+    #[error("write {value:?} to sysctl {path:?}")]
+    WriteSysctl {
+        /// Its file.
+        path: PathBuf,
+        /// What was to be written.
+        value: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The kernel's notifications could not be subscribed to or read.
+    #[error("watch the kernel's notifications")]
+    Watch {
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// The namespace in which a name of a veth pair is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TakenEnd {
+    /// The node's.
+    Host,
+    /// The pod's.
+    Pod,
+}
+
+impl fmt::Display for TakenEnd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Host => "the node",
+            Self::Pod => "the pod",
+        })
+    }
+}
+
+impl NetlinkError {
+    /// The error number behind it, if there is one.
+    pub fn errno(&self) -> Option<i32> {
+        match self {
+            Self::Read { source, .. }
+            | Self::Step { source, .. }
+            | Self::NameTaken { source, .. }
+            | Self::Reap { source, .. } => Some(source.errno),
+            Self::Open { source }
+            | Self::ReadSysctl { source, .. }
+            | Self::WriteSysctl { source, .. }
+            | Self::Watch { source } => source.raw_os_error(),
+            Self::Namespace { .. } | Self::Unsettled { .. } => None,
+        }
+    }
+
+    /// True if what was to be made exists.
+    pub fn is_exists(&self) -> bool {
+        self.errno() == Some(libc::EEXIST)
+    }
+
+    /// True if the object, or the device or address it needs, is not there.
+    pub fn is_gone(&self) -> bool {
+        self.errno().is_some_and(|errno| GONE.contains(&errno))
+    }
+
+    /// True if a device is not there.
+    pub fn is_no_such_device(&self) -> bool {
+        matches!(self.errno(), Some(libc::ENODEV | libc::ENXIO))
+    }
+
+    /// True if the caller lacks a capability (CAP_NET_ADMIN, as a rule), or the file system is read-only.
+    pub fn is_not_permitted(&self) -> bool {
+        matches!(self.errno(), Some(libc::EPERM | libc::EACCES | libc::EROFS))
+    }
+}
+
+/// The error numbers by which the kernel says that an object is not there.
+pub(crate) const GONE: [i32; 5] = [libc::ENODEV, libc::ENXIO, libc::ESRCH, libc::EADDRNOTAVAIL, libc::ENOENT];

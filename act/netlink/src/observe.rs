@@ -1,0 +1,117 @@
+//! What the namespace shows.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_packet_route::address::AddressMessage;
+use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
+use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteType};
+use selvedge_datapath::state::{Address, ObservedLink, ObservedNetwork, Route};
+use selvedge_model::IfName;
+
+use crate::error::NetlinkError;
+use crate::record::{self, LinkRecord, RouteRecord};
+use crate::socket::RouteSocket;
+
+impl RouteSocket {
+    /// Everything: links with their addresses, and the unicast routes of the main table, of both families.
+    ///
+    /// # Errors
+    /// [`NetlinkError::Read`], [`NetlinkError::Unsettled`].
+    pub fn observe(&mut self) -> Result<ObservedNetwork, NetlinkError> {
+        let records = self.read_all("links", &RouteNetlinkMessage::GetLink(links_request()), record::link)?;
+        let mut addresses: BTreeMap<u32, BTreeSet<Address>> = BTreeMap::new();
+        for (index, address) in self.addresses(0)? {
+            addresses.entry(index).or_default().insert(address);
+        }
+        let names: BTreeMap<u32, IfName> =
+            records.iter().map(|record| (record.link.index, record.name.clone())).collect();
+        let routes = self.routes(None)?;
+        let routes =
+            routes.into_iter().filter_map(|route| named(route.clone(), names.get(&route.device)?.clone()));
+        let routes = routes.collect();
+        let links = records.into_iter().map(|LinkRecord { name, master, mut link }| {
+            // A master's index means something only in its own namespace; one that isn't ours is as good as none.
+            link.master = master.and_then(|index| names.get(&index).cloned());
+            link.addresses = addresses.remove(&link.index).unwrap_or_default();
+            (name, link)
+        });
+        Ok(ObservedNetwork { links: links.collect(), routes })
+    }
+
+    /// One link with its addresses, `None` if there is none of that name.
+    ///
+    /// # Errors
+    /// [`NetlinkError::Read`], [`NetlinkError::Unsettled`].
+    pub fn observe_link(&mut self, name: &IfName) -> Result<Option<ObservedLink>, NetlinkError> {
+        let mut request = links_request();
+        request.attributes.push(LinkAttribute::IfName(name.to_string()));
+        let answer = self.read_one(RouteNetlinkMessage::GetLink(request), record::link);
+        let LinkRecord { master, mut link, .. } = match answer {
+            Ok(Some(record)) => record,
+            Ok(None) => return Ok(None),
+            Err(refusal) if refusal.errno() == libc::ENODEV => return Ok(None),
+            Err(source) => return Err(NetlinkError::Read { what: "link", source }),
+        };
+        link.master = master.and_then(|index| self.name_of(index));
+        let addresses = match self.addresses(link.index) {
+            Err(error) if error.is_no_such_device() => return Ok(None),
+            addresses => addresses?,
+        };
+        let on_it = addresses.into_iter().filter(|(index, _)| *index == link.index);
+        link.addresses = on_it.map(|(_, address)| address).collect();
+        Ok(Some(link))
+    }
+
+    /// The unicast routes of the main table through one device; none if there is no such device.
+    ///
+    /// # Errors
+    /// [`NetlinkError::Read`], [`NetlinkError::Unsettled`].
+    pub fn observe_routes_of(&mut self, device: &IfName) -> Result<BTreeSet<Route>, NetlinkError> {
+        let Ok(index) = self.index_of(device) else { return Ok(BTreeSet::new()) };
+        let routes = self.routes(Some(index))?;
+        let through_it = routes.into_iter().filter(|route| route.device == index);
+        Ok(through_it.filter_map(|route| named(route, device.clone())).collect())
+    }
+
+    /// The addresses on one link, or on all (`0`), by index. The kernel filters where it can: check the index.
+    pub(crate) fn addresses(&mut self, index: u32) -> Result<Vec<(u32, Address)>, NetlinkError> {
+        let mut request = AddressMessage::default();
+        request.header.index = index;
+        self.read_all("addresses", &RouteNetlinkMessage::GetAddress(request), record::address)
+    }
+
+    /// The routes through one device, or all. The kernel filters where it can: check the device.
+    fn routes(&mut self, device: Option<u32>) -> Result<Vec<RouteRecord>, NetlinkError> {
+        let mut routes = Vec::new();
+        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
+            let mut request = RouteMessage::default();
+            request.header.address_family = family;
+            request.header.table = RouteHeader::RT_TABLE_MAIN;
+            request.header.kind = RouteType::Unicast;
+            request.attributes.extend(device.map(RouteAttribute::Oif));
+            let answer = self.read_all("routes", &RouteNetlinkMessage::GetRoute(request), record::route);
+            match answer {
+                Ok(records) => routes.extend(records.into_iter().flatten()),
+                // The table is made with its first route (ENOENT); a family may be switched off altogether.
+                Err(error) if error.is_gone() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(routes)
+    }
+}
+
+/// A request for links without their counters, which are half of each answer.
+fn links_request() -> LinkMessage {
+    let mut request = LinkMessage::default();
+    request.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+    request
+}
+
+/// A route whose device is known by name.
+fn named(record: RouteRecord, device: IfName) -> Option<Route> {
+    let RouteRecord { destination, via, source, mtu, protocol, .. } = record;
+    Some(Route { destination, via, device, source, mtu, protocol })
+}
