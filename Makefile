@@ -41,9 +41,10 @@ check: compiler
 
 ## bench: times against bridge + host-local, and writes docs/benchmarks.md
 .PHONY: bench
-bench: build reference
+bench: build oracles reference
 	$(RELEASE) --package selvedge-bench
-	"$$SELVEDGE_BIN_DIR/selvedge-bench" --reference "$(REFERENCE)" --table docs/benchmarks.md $(ARGS)
+	"$$SELVEDGE_BIN_DIR/selvedge-bench" --programs "$$SELVEDGE_BIN_DIR" --reference "$(REFERENCE)" \
+		--table docs/benchmarks.md $(ARGS)
 
 ## clean: removes everything that was built
 .PHONY: clean
@@ -62,7 +63,7 @@ help:
 compiler:
 	@.ci/need cc:gcc libc.a:libc6-dev
 
-# Programs that the tests hold against ours.
+# Programs that the tests hold against ours; the benchmark makes its nodes' uplinks with ip.
 .PHONY: oracles
 oracles:
 	@.ci/need nft:nftables iptables:iptables ip:iproute2

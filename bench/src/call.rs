@@ -1,0 +1,96 @@
+//! One timed call of a CNI plugin.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use crate::error::BenchError;
+
+/// What a plugin is asked to do.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Verb<'a> {
+    Add,
+    /// With what ADD printed.
+    Del(&'a Value),
+    Version,
+}
+
+impl Verb<'_> {
+    /// As CNI_COMMAND spells it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Add => "ADD",
+            Self::Del(_) => "DEL",
+            Self::Version => "VERSION",
+        }
+    }
+}
+
+/// A plugin's program, and the network configuration it is called with.
+#[derive(Debug, Clone)]
+pub(crate) struct Plugin {
+    pub(crate) program: PathBuf,
+    pub(crate) config: Value,
+}
+
+/// Whom a call is about.
+#[derive(Debug)]
+pub(crate) struct Container {
+    /// As a runtime makes them: 64 hexadecimal digits.
+    pub(crate) id: String,
+    /// The path of its namespace.
+    pub(crate) netns: PathBuf,
+}
+
+/// A call with everything ready, so that nothing but the program is timed.
+#[derive(Debug)]
+pub(crate) struct Call {
+    command: Command,
+    verb: &'static str,
+    stdout: PathBuf,
+    stderr: PathBuf,
+}
+
+impl Call {
+    /// Writes the call's input to a folder, where its output will go too, so that no pipe is waited for.
+    pub(crate) fn prepare(
+        plugin: &Plugin,
+        verb: Verb<'_>,
+        container: &Container,
+        folder: &Path,
+    ) -> Result<Self, BenchError> {
+        let file = |kind| folder.join(format!("{}.{kind}", container.id));
+        let (stdin, stdout, stderr) = (file("stdin"), file("stdout"), file("stderr"));
+        let created = |path| File::create(path).map_err(|source| BenchError::file("create", path, source));
+        let mut config = plugin.config.clone();
+        if let Verb::Del(previous) = verb {
+            config["prevResult"] = previous.clone();
+        }
+        fs::write(&stdin, config.to_string()).map_err(|source| BenchError::file("write", &stdin, source))?;
+        let input = File::open(&stdin).map_err(|source| BenchError::file("open", &stdin, source))?;
+        let mut command = Command::new(&plugin.program);
+        command.env_clear().stdin(input).stdout(created(&stdout)?).stderr(created(&stderr)?);
+        command.env("CNI_COMMAND", verb.name()).env("CNI_CONTAINERID", &container.id);
+        command.env("CNI_IFNAME", "eth0").env("CNI_NETNS", &container.netns);
+        command.envs(plugin.program.parent().map(|folder| ("CNI_PATH", folder)));
+        Ok(Self { command, verb: verb.name(), stdout, stderr })
+    }
+
+    /// Runs the program to its end, in the caller's namespaces, and says when that was and what it printed.
+    pub(crate) fn run(mut self) -> Result<(Instant, String), BenchError> {
+        let status = self.command.status();
+        let ended = Instant::now();
+        let program = || PathBuf::from(self.command.get_program());
+        let status = status.map_err(|source| BenchError::file("run", &program(), source))?;
+        let read = |path| fs::read_to_string(path).map_err(|source| BenchError::file("read", path, source));
+        let output = read(&self.stdout)?;
+        if status.success() {
+            return Ok((ended, output));
+        }
+        let output = format!("{output}\n{}", read(&self.stderr)?);
+        Err(BenchError::Call { program: program(), verb: self.verb, status, output })
+    }
+}

@@ -1,0 +1,32 @@
+//! What the figures should be, as ratios to bridge + host-local.
+
+use crate::side::Kind;
+use crate::spread::Task;
+
+/// The highest ratio of typical times that meets the target; `None` where there is no target.
+pub(crate) fn ratio(kind: Kind, task: Task) -> Option<f64> {
+    match (task, kind) {
+        (_, Kind::Reference) => None,
+        (Task::Add, _) => Some(0.25),
+        (Task::Del, Kind::Agent) => Some(0.08),
+        (Task::Del, _) => Some(1.2),
+        (Task::Version | Task::Adds, _) => Some(0.3),
+        (Task::Dels, Kind::Agent) => None,
+        (Task::Dels, _) => Some(0.6),
+    }
+}
+
+/// The same for people, as the table's last column has it.
+pub(crate) fn text(task: Task) -> &'static str {
+    match task {
+        Task::Add => "0.25, goal 0.15",
+        Task::Del => "0.08 with an agent, 1.2 alone",
+        Task::Version | Task::Adds => "0.3",
+        Task::Dels => "0.6 alone",
+    }
+}
+
+/// The most memory that an agent may take, in bytes, for so many nodes.
+pub(crate) fn memory(nodes: u16) -> u64 {
+    if nodes <= 3 { 12_000_000 } else { 20_000_000 }
+}
