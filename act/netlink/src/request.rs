@@ -36,12 +36,14 @@ pub(crate) fn create_veth(pair: &VethPair, master: Option<u32>, pod: BorrowedFd<
 
 /// Makes a bridge, or sets an existing one as asked. A link of another kind is left as it is and refused.
 ///
+/// VLAN filtering is off in a new bridge; kernels built without it refuse even to be told so.
+///
 /// The kernel takes the ifalias only of a link that exists: send the request twice.
 pub(crate) fn create_bridge(name: &IfName, mac: MacAddr, mtu: Mtu, alias: &str) -> Request {
     let mut bridge = LinkMessage::default();
     bridge.attributes = identity(name, mac, mtu);
     bridge.attributes.push(LinkAttribute::IfAlias(alias.to_owned()));
-    let data = InfoData::Bridge(vec![InfoBridge::MulticastSnooping(false), InfoBridge::VlanFiltering(false)]);
+    let data = InfoData::Bridge(vec![InfoBridge::MulticastSnooping(false)]);
     bridge
         .attributes
         .push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(data)]));
