@@ -5,24 +5,34 @@
 //! - [`matching`], [`rule`]: what a rule looks for and does, built by functions named as nft spells them
 //! - [`set`], [`table`]: sets, maps, chains and tables
 //! - [`show`]: all of it as `nft list` prints it
+//! - [`listed`], [`transaction`], [`diff`]: what the kernel shows, changes to it, and the least change towards what
+//!   is desired
+//! - [`after`]: what a transaction would make of what is listed, without a kernel
 //!
 //! Bytes and netlink are left to `selvedge-nft`. Invariants: a set's elements all have the set's type; no rule spells
 //! out what nft implies (`meta nfproto ipv4` before `ip saddr`), so equal rules are equal values; everything that is
 //! printed is sorted; applying a diff gives what was desired, and the diff of equals is empty.
 
+pub mod after;
+pub mod diff;
 pub mod field;
+pub mod listed;
 pub mod matching;
 pub mod name;
 pub mod rule;
 pub mod set;
 pub mod show;
 pub mod table;
+pub mod transaction;
 pub mod value;
 
+pub use diff::{Object, Scope, diff};
 pub use field::Field;
+pub use listed::{Handle, Listed, ListedChain, ListedRule, ListedTable, Ownership, Seen};
 pub use matching::{Match, Test};
 pub use name::{ChainName, Family, ObjectNameError, SetName, TableId, TableName};
 pub use rule::{Comment, Rule, Statement, Verdict};
 pub use set::{Data, DataType, Element, Set, SetType};
 pub use table::{Base, Chain, Hook, Kind, Policy, Table, priority};
+pub use transaction::{Change, Command, Elements, Transaction};
 pub use value::{EtherType, Icmp6Type, IcmpType, IpVersion, KeyType, L4Proto, PacketType, Part, Value};

@@ -23,8 +23,7 @@ impl Display for Listing<'_> {
             separator = "\n";
         }
         for (name, set) in &table.sets {
-            let word = if set.set_type().is_map() { "map" } else { "set" };
-            writeln!(f, "{separator}\t{word} {name} {{")?;
+            writeln!(f, "{separator}\t{} {name} {{", set.set_type().word())?;
             set.show(f)?;
             writeln!(f, "\t}}")?;
             separator = "\n";

@@ -38,6 +38,11 @@ impl SetType {
         self.data != DataType::Nothing
     }
 
+    /// `set` or `map`.
+    pub(crate) fn word(&self) -> &'static str {
+        if self.is_map() { "map" } else { "set" }
+    }
+
     /// The lines `type …` and, where there are any, `flags …`.
     pub(crate) fn lines(&self) -> Vec<String> {
         let joined = |types: &[KeyType]| types.iter().map(KeyType::to_string).collect::<Vec<_>>().join(" . ");

@@ -1,0 +1,247 @@
+//! The least change that makes what is observed what is desired.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::listed::{Listed, ListedChain, ListedTable, Ownership, Seen};
+use crate::name::{ChainName, SetName, TableId};
+use crate::rule::Rule;
+use crate::set::{Data, Element, Key, Set};
+use crate::table::{Base, Chain, Table};
+use crate::transaction::{Change, Command, Elements, Transaction};
+
+/// What of the observed tables is ours: only that is deleted where it isn't desired.
+#[derive(Clone, Copy)]
+pub enum Scope<'a> {
+    /// The tables with all that is in them.
+    Whole,
+    /// The objects of which this is true. A table goes with the last object in it.
+    Part(&'a dyn Fn(Object<'_>) -> bool),
+}
+
+/// Something in a table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Object<'a> {
+    /// A chain.
+    Chain(&'a ChainName),
+    /// A set or a map.
+    Set(&'a SetName),
+}
+
+impl Scope<'_> {
+    fn holds(self, object: Object<'_>) -> bool {
+        match self {
+            Self::Whole => true,
+            Self::Part(is_ours) => is_ours(object),
+        }
+    }
+}
+
+/// What must be done to `observed` so that it is `desired`, as far as the scope reaches; empty if nothing.
+///
+/// Elements and rules change one by one. A set or a chain is made anew only if its type or its hook changed, a table
+/// only if it must come to be owned.
+pub fn diff(desired: &BTreeMap<TableId, Table>, observed: &Listed, scope: Scope<'_>) -> Transaction {
+    let ids: BTreeSet<&TableId> = desired.keys().chain(observed.keys()).collect();
+    let commands = |id: &'_ TableId| {
+        let changes = changes(desired.get(id), observed.get(id), scope);
+        let id = id.clone();
+        changes.into_iter().map(move |change| Command { table: id.clone(), change })
+    };
+    ids.into_iter().flat_map(commands).collect()
+}
+
+fn changes(desired: Option<&Table>, observed: Option<&ListedTable>, scope: Scope<'_>) -> Vec<Change> {
+    match (desired, observed) {
+        (None, None) => Vec::new(),
+        (Some(desired), None) => {
+            let mut changes = vec![Change::AddTable { owned: desired.owned }];
+            changes.extend(content(desired, &ListedTable::default(), scope));
+            changes
+        }
+        (None, Some(observed)) => undesired(observed, scope),
+        (Some(desired), Some(observed)) => match ownership(desired.owned, observed.ownership) {
+            Step::Keep => content(desired, observed, scope),
+            Step::Adopt => {
+                let mut changes = vec![Change::AddTable { owned: true }];
+                changes.extend(content(desired, observed, scope));
+                changes
+            }
+            Step::Replace => {
+                let mut changes = vec![Change::DeleteTable];
+                changes.extend(self::changes(Some(desired), None, scope));
+                changes
+            }
+        },
+    }
+}
+
+enum Step {
+    Keep,
+    Adopt,
+    Replace,
+}
+
+/// An orphan serves where no owner is desired: its flag can't be taken away, and does no harm.
+fn ownership(desired: bool, observed: Ownership) -> Step {
+    match (desired, observed) {
+        (true, Ownership::Mine)
+        | (false, Ownership::Shared | Ownership::Orphan | Ownership::Other { .. }) => Step::Keep,
+        (true, Ownership::Orphan | Ownership::Other { .. }) => Step::Adopt,
+        (true, Ownership::Shared) | (false, Ownership::Mine) => Step::Replace,
+    }
+}
+
+fn undesired(observed: &ListedTable, scope: Scope<'_>) -> Vec<Change> {
+    let all_chains = observed.chains.keys().all(|chain| scope.holds(Object::Chain(chain)));
+    let all_sets = observed.sets.keys().all(|set| scope.holds(Object::Set(set)));
+    if all_chains && all_sets {
+        return vec![Change::DeleteTable];
+    }
+    content(&Table::default(), observed, scope)
+}
+
+/// What can't stay as it is: undesired, or in a way that can't be changed unlike what is desired.
+struct Stale<'a> {
+    chains: BTreeSet<&'a ChainName>,
+    sets: BTreeSet<&'a SetName>,
+}
+
+/// Changes in an order that never leaves anything pointing to nothing: what points goes first and comes last.
+fn content(desired: &Table, observed: &ListedTable, scope: Scope<'_>) -> Vec<Change> {
+    let stale = stale(desired, observed, scope);
+    let mut changes = Vec::new();
+    let mut rules = Vec::new();
+    for chain in stale.chains.iter().copied().filter(|chain| !observed.chains[*chain].rules.is_empty()) {
+        changes.push(Change::FlushChain(chain.clone()));
+    }
+    for (name, chain) in &desired.chains {
+        let kept = observed.chains.get(name).filter(|_| !stale.chains.contains(name));
+        let (deleted, added) = rule_changes(name, chain, kept, &stale);
+        changes.extend(deleted);
+        rules.extend(added);
+    }
+    let mut elements = Vec::new();
+    for (name, set) in &desired.sets {
+        let kept = observed.sets.get(name).and_then(Seen::known).filter(|_| !stale.sets.contains(name));
+        let (deleted, added) = element_changes(name, set, kept, &stale);
+        changes.extend(deleted);
+        elements.extend(added);
+    }
+    changes.extend(stale.sets.iter().map(|&set| Change::DeleteSet(set.clone())));
+    changes.extend(stale.chains.iter().map(|&chain| Change::DeleteChain(chain.clone())));
+    changes.extend(added_chains(desired, observed, &stale));
+    changes.extend(added_sets(desired, observed, &stale));
+    changes.extend(elements);
+    changes.extend(rules);
+    changes
+}
+
+fn stale<'a>(desired: &Table, observed: &'a ListedTable, scope: Scope<'_>) -> Stale<'a> {
+    let chains = observed.chains.iter().filter(|(name, listed)| match desired.chains.get(name) {
+        Some(chain) => !listed.base.known().is_some_and(|base| same_place(chain.base, *base)),
+        None => scope.holds(Object::Chain(name)),
+    });
+    let sets = observed.sets.iter().filter(|(name, listed)| match desired.sets.get(name) {
+        Some(set) => !listed.known().is_some_and(|listed| listed.set_type() == set.set_type()),
+        None => scope.holds(Object::Set(name)),
+    });
+    Stale { chains: chains.map(|(name, _)| name).collect(), sets: sets.map(|(name, _)| name).collect() }
+}
+
+/// A base chain's policy can be changed, its place can't.
+fn same_place(desired: Option<Base>, observed: Option<Base>) -> bool {
+    match (desired, observed) {
+        (Some(desired), Some(observed)) => desired == Base { policy: desired.policy, ..observed },
+        (None, None) => true,
+        _ => false,
+    }
+}
+
+fn added_chains<'a>(
+    desired: &'a Table,
+    observed: &'a ListedTable,
+    stale: &'a Stale<'_>,
+) -> impl Iterator<Item = Change> + 'a {
+    let new = |(name, chain): &(&ChainName, &Chain)| match observed.chains.get(*name) {
+        Some(listed) => stale.chains.contains(*name) || listed.base.known() != Some(&chain.base),
+        None => true,
+    };
+    desired.chains.iter().filter(new).map(|(name, chain)| Change::AddChain(name.clone(), chain.base))
+}
+
+fn added_sets<'a>(
+    desired: &'a Table,
+    observed: &'a ListedTable,
+    stale: &'a Stale<'_>,
+) -> impl Iterator<Item = Change> + 'a {
+    let new = |name: &SetName| stale.sets.contains(name) || !observed.sets.contains_key(name);
+    let sets = desired.sets.iter().filter(move |(name, _)| new(name));
+    sets.map(|(name, set)| Change::AddSet(name.clone(), set.set_type().clone()))
+}
+
+impl Stale<'_> {
+    fn touches_rule(&self, rule: &Rule) -> bool {
+        rule.sets().any(|set| self.sets.contains(set))
+            || rule.chains().any(|chain| self.chains.contains(chain))
+    }
+
+    fn touches_element(&self, element: &Element) -> bool {
+        match &element.data {
+            Data::Verdict(verdict) => verdict.chain().is_some_and(|chain| self.chains.contains(chain)),
+            Data::Nothing | Data::Values(_) => false,
+        }
+    }
+}
+
+/// The rules at both ends that are the same stay; those between are replaced.
+fn rule_changes(
+    name: &ChainName,
+    desired: &Chain,
+    observed: Option<&ListedChain>,
+    stale: &Stale<'_>,
+) -> (Vec<Change>, Vec<Change>) {
+    let listed = observed.map_or(&[][..], |chain| &chain.rules);
+    let same =
+        |i: usize, j: usize| desired.rules[i] == listed[j].rule && !stale.touches_rule(&listed[j].rule);
+    let (wanted, present) = (desired.rules.len(), listed.len());
+    let shorter = wanted.min(present);
+    let head = (0..shorter).take_while(|&i| same(i, i)).count();
+    let tail = (1..=shorter - head).take_while(|&i| same(wanted - i, present - i)).count();
+    let gone = &listed[head..present - tail];
+    let deleted = if gone.len() == present && present > 0 {
+        vec![Change::FlushChain(name.clone())]
+    } else {
+        gone.iter().map(|rule| Change::DeleteRule(name.clone(), rule.handle)).collect()
+    };
+    let before = listed.get(present - tail).map(|rule| rule.handle);
+    let added = desired.rules[head..wanted - tail].iter();
+    let added = added.map(|rule| Change::AddRule { chain: name.clone(), before, rule: rule.clone() });
+    (deleted, added.collect())
+}
+
+fn element_changes(
+    name: &SetName,
+    desired: &Set,
+    observed: Option<&Set>,
+    stale: &Stale<'_>,
+) -> (Option<Change>, Option<Change>) {
+    let none = BTreeMap::new();
+    let observed = observed.map_or(&none, Set::elements);
+    let stays = |key: &Key, element: &Element| {
+        desired.elements().get(key) == Some(element) && !stale.touches_element(element)
+    };
+    let gone = observed.iter().filter(|(key, element)| !stays(key, element));
+    let kept = |key: &Key| observed.get(key).is_some_and(|element| stays(key, element));
+    let new = desired.elements().iter().filter(|(key, _)| !kept(key));
+    let elements = |chosen: BTreeMap<Key, Element>| {
+        let (set, set_type) = (name.clone(), desired.set_type().clone());
+        (!chosen.is_empty()).then_some(Elements { set, set_type, elements: chosen })
+    };
+    let owned = |(key, element): (&Key, &Element)| (key.clone(), element.clone());
+    let deleted = elements(gone.map(owned).collect()).map(Change::DeleteElements);
+    let added = elements(new.map(owned).collect()).map(Change::AddElements);
+    (deleted, added)
+}
+
+#[cfg(test)]
+mod tests;
