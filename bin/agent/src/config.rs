@@ -1,0 +1,207 @@
+//! The configuration file: YAML, every key optional, unknown keys refused.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use selvedge_datapath::node::Attach;
+use selvedge_model::{IfName, Mtu, NetworkName};
+use selvedge_source::yaml::{self, Fault, Field, Located};
+
+/// How the agent runs its node. The default is an empty file's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Config {
+    /// `attach`: how new pods are attached, `routed` (the default) or `bridge`.
+    pub(crate) attach: Attach,
+    /// `bridge`: the bridge's name, `cni0` by default.
+    pub(crate) bridge: IfName,
+    /// `transport`: how packets reach other nodes, `direct` by default.
+    pub(crate) transport: Transport,
+    /// `network`: the pod network's name in CNI, `selvedge` by default.
+    pub(crate) network: NetworkName,
+    /// `conflistName`: the file in the CNI configuration directory, `10-selvedge.conflist` by default. Container
+    /// runtimes take the first file in the order of names.
+    pub(crate) conflist_name: ConflistName,
+    /// `logFile`: where the plugin logs, besides stderr. An absolute path; none by default.
+    pub(crate) log_file: Option<PathBuf>,
+    /// `mtu`: the pods' MTU, 1280 to 65535; the uplink's by default.
+    pub(crate) mtu: Option<Mtu>,
+    /// `masquerade`: what leaves the pod network with the node's address.
+    pub(crate) masquerade: Masquerade,
+    /// `forwardAccept`: whether accept rules are put into other tables' chains that drop forwarded packets; `true` by
+    /// default.
+    pub(crate) forward_accept: bool,
+    /// `resyncSeconds`: how often everything is compared although nothing was heard, 1 to 3600, 30 by default.
+    pub(crate) resync: Duration,
+}
+
+/// How packets reach other nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Transport {
+    /// By routes to the nodes' own addresses; all nodes share a segment.
+    Direct,
+}
+
+/// `masquerade`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Masquerade {
+    /// `enabled`: `true` by default.
+    pub(crate) enabled: bool,
+    /// `exclude`: destinations outside the pod network that see the pods' own addresses; none by default.
+    pub(crate) exclude: Vec<IpNet>,
+}
+
+/// A file name that container runtimes read as a list of plugins: it ends in `.conflist` and is not hidden.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ConflistName(String);
+
+impl ConflistName {
+    /// The name as text.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The file is refused. Displayed as `FILE:LINE:COLUMN: KEY: what is wrong`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}:{fault}", origin.display())]
+pub(crate) struct ConfigError {
+    /// The file.
+    pub(crate) origin: PathBuf,
+    /// The place in it and what is wrong there.
+    pub(crate) fault: Located,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let builtin = "is a valid name";
+        Self {
+            attach: Attach::Routed,
+            bridge: "cni0".parse().expect(builtin),
+            transport: Transport::Direct,
+            network: "selvedge".parse().expect(builtin),
+            conflist_name: ConflistName("10-selvedge.conflist".to_owned()),
+            log_file: None,
+            mtu: None,
+            masquerade: Masquerade { enabled: true, exclude: Vec::new() },
+            forward_accept: true,
+            resync: Duration::from_secs(30),
+        }
+    }
+}
+
+impl Config {
+    /// Reads a configuration; `origin` is the file that errors name.
+    pub(crate) fn parse(text: &str, origin: &Path) -> Result<Self, ConfigError> {
+        read(text).map_err(|fault| ConfigError { origin: origin.to_owned(), fault })
+    }
+}
+
+const KEYS: [&str; 10] = [
+    "attach",
+    "bridge",
+    "transport",
+    "network",
+    "conflistName",
+    "logFile",
+    "mtu",
+    "masquerade",
+    "forwardAccept",
+    "resyncSeconds",
+];
+
+fn read(text: &str) -> Result<Config, Located> {
+    let mut documents = yaml::documents(text.as_bytes());
+    let mut config = Config::default();
+    let Some(document) = documents.next().transpose()? else { return Ok(config) };
+    let root = Field::root(&document);
+    if let Some(second) = documents.next().transpose()? {
+        let one = "a configuration is one document; this is a second one".to_owned();
+        return Err(Field::root(&second).fault(Fault::Refused(one)));
+    }
+    if root.is_null() {
+        return Ok(config);
+    }
+    root.only(&KEYS)?;
+    set(&mut config.attach, &root, "attach", attach)?;
+    set(&mut config.bridge, &root, "bridge", |field| field.parse())?;
+    set(&mut config.transport, &root, "transport", transport)?;
+    set(&mut config.network, &root, "network", |field| field.parse())?;
+    set(&mut config.conflist_name, &root, "conflistName", conflist_name)?;
+    set(&mut config.log_file, &root, "logFile", |field| absolute(field).map(Some))?;
+    set(&mut config.mtu, &root, "mtu", |field| mtu(field).map(Some))?;
+    set(&mut config.masquerade, &root, "masquerade", masquerade)?;
+    set(&mut config.forward_accept, &root, "forwardAccept", |field| field.boolean())?;
+    set(&mut config.resync, &root, "resyncSeconds", resync)?;
+    Ok(config)
+}
+
+/// Replaces a default if the key is there.
+fn set<T>(
+    default: &mut T,
+    parent: &Field<'_>,
+    key: &str,
+    read: impl FnOnce(&Field<'_>) -> Result<T, Located>,
+) -> Result<(), Located> {
+    if let Some(field) = parent.get(key)? {
+        *default = read(&field)?;
+    }
+    Ok(())
+}
+
+fn attach(field: &Field<'_>) -> Result<Attach, Located> {
+    match field.text()? {
+        "routed" => Ok(Attach::Routed),
+        "bridge" => Ok(Attach::Bridge),
+        other => Err(field.refuse(other, "is neither routed nor bridge")),
+    }
+}
+
+fn transport(field: &Field<'_>) -> Result<Transport, Located> {
+    match field.text()? {
+        "direct" => Ok(Transport::Direct),
+        planned @ ("auto" | "vxlan" | "wireguard" | "udp" | "native") => {
+            Err(field.refuse(planned, "is not supported yet; use direct"))
+        }
+        other => Err(field.refuse(other, "is no transport; use direct")),
+    }
+}
+
+fn conflist_name(field: &Field<'_>) -> Result<ConflistName, Located> {
+    let name = field.text()?;
+    let stem = name.strip_suffix(".conflist").unwrap_or_default();
+    if stem.is_empty() || stem.starts_with('.') || name.contains(['/', '\0']) || name.len() > 255 {
+        return Err(field.refuse(name, "is no file name that ends in .conflist and isn't hidden"));
+    }
+    Ok(ConflistName(name.to_owned()))
+}
+
+fn absolute(field: &Field<'_>) -> Result<PathBuf, Located> {
+    let path = field.text()?;
+    if path.starts_with('/') && !path.ends_with('/') && !path.contains('\0') {
+        return Ok(path.into());
+    }
+    Err(field.refuse(path, "is no absolute path of a file"))
+}
+
+fn mtu(field: &Field<'_>) -> Result<Mtu, Located> {
+    Mtu::new(field.number()?).map_err(|error| field.fault(Fault::Refused(error.to_string())))
+}
+
+fn masquerade(field: &Field<'_>) -> Result<Masquerade, Located> {
+    field.only(&["enabled", "exclude"])?;
+    let mut masquerade = Config::default().masquerade;
+    set(&mut masquerade.enabled, field, "enabled", |enabled| enabled.boolean())?;
+    set(&mut masquerade.exclude, field, "exclude", |list| list.items()?.map(|cidr| cidr.cidr()).collect())?;
+    Ok(masquerade)
+}
+
+fn resync(field: &Field<'_>) -> Result<Duration, Located> {
+    match field.number()? {
+        seconds @ 1..=3600 => Ok(Duration::from_secs(seconds.into())),
+        other => Err(field.refuse(&other.to_string(), "is not between 1 and 3600")),
+    }
+}
+
+#[cfg(test)]
+mod tests;
