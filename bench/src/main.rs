@@ -18,11 +18,11 @@ mod table;
 mod targets;
 mod watch;
 
-use std::fs;
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
+use std::{env, fs};
 
 use clap::Parser;
 use rustix::mount::{MountFlags, mount};
@@ -71,12 +71,15 @@ fn main() -> ExitCode {
 
 /// Becomes this program again, in a mount and a network namespace of its own. Returns only if that fails.
 fn reenter() -> BenchError {
-    let source = Command::new("unshare")
-        .args(["--mount", "--net", "--propagation", "private", "--", "/proc/self/exe"])
-        .args(std::env::args_os().skip(1))
-        .arg("--inside")
-        .exec();
-    BenchError::System { what: "run unshare (util-linux) for namespaces of our own".to_owned(), source }
+    let failed = |source| BenchError::system("run unshare (util-linux) for namespaces of our own", source);
+    match env::current_exe() {
+        Ok(program) => {
+            let mut command = Command::new("unshare");
+            command.args(["--mount", "--net", "--propagation", "private", "--"]).arg(program);
+            failed(command.args(env::args_os().skip(1)).arg("--inside").exec())
+        }
+        Err(source) => failed(source),
+    }
 }
 
 fn bench(flags: &Flags) -> Result<(), BenchError> {

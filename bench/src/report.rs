@@ -153,15 +153,19 @@ impl Report {
 
     /// Every figure that is above its target.
     fn missed(&self) -> Vec<String> {
-        let ratios = self.empty.iter().flat_map(|(kind, score)| {
-            Task::ALL.into_iter().filter_map(move |task| {
-                let ratio = ratio(&self.empty[0].1, score, task, Spread::typical)?;
-                (ratio > targets::ratio(*kind, task)?)
-                    .then(|| format!("{}, {kind}: {ratio:.2}", self.labels(task).0))
-            })
-        });
+        let leased = format!(" with {} leases", self.effort.leases);
+        let times = [("", &self.empty), (&leased, &self.leased)]
+            .into_iter()
+            .flat_map(|(load, scores)| scores.iter().map(move |side| (load, &scores[0].1, side)))
+            .flat_map(|(load, reference, (kind, score))| {
+                let over =
+                    move |task| over_ratio(*kind, task, ratio(reference, score, task, Spread::typical)?);
+                Task::ALL.into_iter().filter_map(move |task| {
+                    Some(format!("{}{load}, {kind}: {:.2}", self.labels(task).0, over(task)?))
+                })
+            });
         let memory = self.agent.iter().flat_map(|agent| agent.memory).filter_map(over_memory);
-        ratios.chain(memory).collect()
+        times.chain(memory).collect()
     }
 }
 
@@ -181,6 +185,10 @@ impl AgentFigures {
         }
         table
     }
+}
+
+fn over_ratio(kind: Kind, task: Task, ratio: f64) -> Option<f64> {
+    (ratio > targets::ratio(kind, task)?).then_some(ratio)
 }
 
 fn over_memory((nodes, bytes): (u16, u64)) -> Option<String> {

@@ -146,7 +146,7 @@ fn store(node: &Node) -> PathBuf {
 fn lease_by_files(folder: &Path, leases: u16) -> Result<(), BenchError> {
     (0..leases).try_for_each(|number| {
         let path = folder.join(leased_address(number).to_string());
-        let text = format!("{number:063x}f\r\neth0");
+        let text = format!("{number:060x}1ea5\r\neth0");
         fs::write(&path, text).map_err(|source| BenchError::file("write", &path, source))
     })
 }
