@@ -121,7 +121,7 @@ impl File {
             return;
         }
         let mut reading = Reading::new(path, mem::take(self));
-        for document in yaml::documents(text) {
+        for document in yaml::documents(text, object::UNREAD) {
             match document {
                 Ok(document) => reading.document(&Field::root(&document)),
                 Err(fault) => reading.unclear(fault.at, Cause::Fault(fault)),

@@ -7,6 +7,22 @@ use selvedge_model::{Node, NodeName, Pod, PodKey};
 
 use crate::yaml::{Field, Located};
 
+/// What Kubernetes writes at length into the objects that are read, and is not read.
+pub(crate) const UNREAD: &[&str] = &[
+    "annotations",
+    "conditions",
+    "containerStatuses",
+    "containers",
+    "images",
+    "initContainerStatuses",
+    "initContainers",
+    "managedFields",
+    "nodeInfo",
+    "ownerReferences",
+    "tolerations",
+    "volumes",
+];
+
 /// Which object of the cluster is meant. Displayed as `Node NAME` or `Pod NAMESPACE/NAME`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ObjectKey {

@@ -76,6 +76,10 @@ impl Value {
             Self::Map(_) => "a mapping",
         }
     }
+
+    fn is_collection(&self) -> bool {
+        matches!(self, Self::List(_) | Self::Map(_))
+    }
 }
 
 /// A fault and where it is. Displayed as `line:column: path: fault`.

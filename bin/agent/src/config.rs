@@ -111,7 +111,7 @@ const KEYS: [&str; 10] = [
 ];
 
 fn read(text: &str) -> Result<Config, Located> {
-    let mut documents = yaml::documents(text.as_bytes());
+    let mut documents = yaml::documents(text.as_bytes(), &[]);
     let mut config = Config::default();
     let Some(document) = documents.next().transpose()? else { return Ok(config) };
     let root = Field::root(&document);

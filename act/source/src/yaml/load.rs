@@ -11,17 +11,18 @@ use super::{Entry, Fault, Located, Node, Position, Value};
 
 /// The documents of a text, in order; one that is broken is a fault in its place, and the next one is read again.
 ///
-/// A text that is not UTF-8 is a single fault. Empty documents come as [`Value::Null`].
-pub fn documents(text: &[u8]) -> Documents<'_> {
+/// A text that is not UTF-8 is a single fault. Empty documents come as [`Value::Null`]. Lists and mappings under the
+/// keys `unread` are checked for syntax and left out, wherever they are, so that they take no room.
+pub fn documents<'a>(text: &'a [u8], unread: &'static [&'static str]) -> Documents<'a> {
     match str::from_utf8(text) {
-        Ok(text) => Documents { parser: Some(Parser::new_from_str(text)), not_utf8: None },
+        Ok(text) => Documents { parser: Some(Parser::new_from_str(text)), not_utf8: None, unread },
         Err(error) => {
             let good = str::from_utf8(&text[..error.valid_up_to()]).unwrap_or_default();
             let line = good.matches('\n').count() + 1;
             let column = good.chars().rev().take_while(|c| *c != '\n').count() + 1;
             let fault =
                 Located { at: Position { line, column }, path: String::new(), fault: Fault::Encoding };
-            Documents { parser: None, not_utf8: Some(fault) }
+            Documents { parser: None, not_utf8: Some(fault), unread }
         }
     }
 }
@@ -31,6 +32,7 @@ pub struct Documents<'a> {
     /// Nothing once the text is read through.
     parser: Option<Parser<'a, StrInput<'a>>>,
     not_utf8: Option<Located>,
+    unread: &'static [&'static str],
 }
 
 impl Iterator for Documents<'_> {
@@ -41,7 +43,7 @@ impl Iterator for Documents<'_> {
             return Some(Err(fault));
         }
         let parser = self.parser.as_mut()?;
-        let mut tree = Tree::default();
+        let mut tree = Tree { unread: self.unread, ..Tree::default() };
         loop {
             match parser.next() {
                 Some(Ok((Event::DocumentEnd, _))) => return Some(tree.finish()),
@@ -74,6 +76,7 @@ struct Tree {
     root: Option<Rc<Node>>,
     /// The first fault that is ours rather than the parser's; the events are read on to the document's end.
     fault: Option<Located>,
+    unread: &'static [&'static str],
 }
 
 /// A collection whose end has not come yet.
@@ -131,33 +134,24 @@ impl Tree {
         if anchor != 0 {
             self.anchors.insert(anchor, Rc::clone(&node));
         }
-        let fault = match self.open.last_mut().map(|open| &mut open.items) {
-            None => {
-                self.root = Some(node);
-                return;
-            }
-            Some(Items::List(list)) => {
-                list.push(node);
-                return;
-            }
+        match self.open.last_mut().map(|open| &mut open.items) {
+            None => self.root = Some(node),
+            Some(Items::List(list)) => list.push(node),
             Some(Items::Map { entries, key }) => match key.take() {
                 None => {
-                    let at = node.at;
-                    let (text, fault) = as_key(&node);
+                    let (at, (text, fault)) = (node.at, as_key(&node));
                     *key = Some((text, at));
-                    fault.map(|fault| (at, fault))
+                    fault.into_iter().for_each(|fault| self.fail(at, fault));
                 }
+                Some((key, _)) if node.value.is_collection() && self.unread.contains(&&*key) => {}
                 Some((key, at)) => match entries.entry(key) {
-                    Slot::Vacant(slot) => {
-                        slot.insert(Entry { at, node });
-                        return;
+                    Slot::Vacant(slot) => drop(slot.insert(Entry { at, node })),
+                    Slot::Occupied(slot) => {
+                        let key = slot.key().clone();
+                        self.fail(at, Fault::KeyTwice { key });
                     }
-                    Slot::Occupied(slot) => Some((at, Fault::KeyTwice { key: slot.key().clone() })),
                 },
             },
-        };
-        if let Some((at, fault)) = fault {
-            self.fail(at, fault);
         }
     }
 

@@ -1,7 +1,9 @@
 use super::*;
 
 fn read(text: &str) -> Vec<Result<Rc<Node>, String>> {
-    documents(text.as_bytes()).map(|document| document.map_err(|fault| fault.to_string())).collect()
+    documents(text.as_bytes(), &["unread"])
+        .map(|document| document.map_err(|fault| fault.to_string()))
+        .collect()
 }
 
 fn value(text: &str) -> Value {
@@ -67,6 +69,18 @@ fn aliases_of_aliases_take_no_more_room_than_they_are_written_with() {
         text.push_str(&format!("a{i}: &a{i} [*a{last}, *a{last}, *a{last}]\n"));
     }
     assert!(matches!(value(&text), Value::Map(entries) if entries.len() == 60));
+}
+
+#[test]
+fn unread_collections_are_left_out_and_what_refers_into_them_is_not() {
+    let Value::Map(entries) = value("unread: {a: &x [1]}\nb: {unread: text, c: *x}\n") else {
+        panic!("no mapping")
+    };
+    assert_eq!(entries.keys().collect::<Vec<_>>(), ["b"]);
+    let Value::Map(inner) = &entries["b"].node.value else { panic!("no mapping") };
+    assert_eq!(inner.keys().collect::<Vec<_>>(), ["c", "unread"]);
+    assert!(inner["c"].node.value.is_collection());
+    assert!(read("unread: [\n")[0].is_err());
 }
 
 #[test]
