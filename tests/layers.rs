@@ -1,4 +1,5 @@
 //! The arrows between the crates, read from their manifests: bin → act → decide → decide/model, and never back.
+#![cfg(test)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -33,6 +34,9 @@ const SIDEWAYS: &[(&str, &[&str])] = &[
 
 /// What the tests of every crate that acts may use besides: the namespaces they run in.
 const STAGE: &str = "act/netns";
+
+/// What the plugin does without.
+const HEAVY: &[&str] = &["axum", "clap", "hyper", "kube", "tokio", "tracing-subscriber"];
 
 /// The only program that has the lab in it.
 const LAB_USER: &str = "bin/ctl";
@@ -70,6 +74,15 @@ fn no_crate_is_empty() {
         let lines = code_lines(&package.folder.join("src"));
         assert!(lines > 0, "{} has no code: a crate appears with its first real content", package.path);
     }
+}
+
+#[test]
+fn the_plugin_has_no_async_runtime_and_no_server() {
+    let tree = cargo(&["tree", "--package", "selvedge", "--edges", "normal", "--prefix", "none"]);
+    let names: Vec<_> = tree.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert!(names.contains(&"selvedge-cni"), "cargo tree lists what the plugin is built from:\n{tree}");
+    let wrong: Vec<_> = names.iter().filter(|name| HEAVY.contains(name)).collect();
+    assert!(wrong.is_empty(), "the plugin starts once for each pod and may not be built from {wrong:?}");
 }
 
 #[test]
@@ -137,13 +150,8 @@ struct Workspace(Vec<Package>);
 
 impl Workspace {
     fn read() -> Self {
-        let output = Command::new(env!("CARGO"))
-            .args(["metadata", "--format-version", "1", "--no-deps"])
-            .current_dir(env!("CARGO_MANIFEST_DIR"))
-            .output()
-            .expect("cargo runs");
-        assert!(output.status.success(), "cargo metadata: {}", String::from_utf8_lossy(&output.stderr));
-        let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo prints JSON");
+        let metadata = cargo(&["metadata", "--format-version", "1", "--no-deps"]);
+        let metadata: Value = serde_json::from_str(&metadata).expect("cargo prints JSON");
         let root = Path::new(text(&metadata["workspace_root"]));
         let packages: Vec<_> =
             list(&metadata["packages"]).iter().map(|package| Package::of(package, root)).collect();
@@ -166,6 +174,15 @@ impl Package {
         }
         Self { path: from_root(folder, root), folder: folder.to_owned(), ours, foreign }
     }
+}
+
+/// What cargo prints about the workspace.
+fn cargo(arguments: &[&str]) -> String {
+    let mut command = Command::new(env!("CARGO"));
+    let output =
+        command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).output().expect("cargo runs");
+    assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("cargo prints text")
 }
 
 fn from_root(folder: &Path, root: &Path) -> String {
