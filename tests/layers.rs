@@ -26,6 +26,7 @@ const SIDEWAYS: &[(&str, &[&str])] = &[
             "decide/service",
         ],
     ),
+    ("act/netlink", &["act/netns"]),
     (
         "act/reconcile",
         &["act/leases", "act/netlink", "act/netns", "act/nft", "act/source", "act/wireguard", "act/xtables"],

@@ -87,3 +87,33 @@ fn namespace() -> Option<Namespace> {
         Err(error) => panic!("{error:?}"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stage_is_not_the_machine_it_stands_on() {
+        let Some(stage) = Stage::new() else { return };
+        let machine = Namespace::current().unwrap().identity();
+        let inside = stage.node().run(Namespace::current).unwrap().unwrap().identity();
+        assert_eq!(inside, stage.node().identity());
+        assert_ne!(inside, machine);
+    }
+
+    #[test]
+    fn a_pods_path_opens_its_namespace() {
+        let Some(stage) = Stage::new() else { return };
+        let pod = stage.pod();
+        assert_eq!(Namespace::open(&pod.path()).unwrap().identity(), pod.namespace().identity());
+    }
+
+    #[test]
+    fn the_folder_goes_with_the_stage() {
+        let Some(stage) = Stage::new() else { return };
+        let folder = stage.folder().to_owned();
+        fs::write(folder.join("file"), "").unwrap();
+        drop(stage);
+        assert!(!folder.exists());
+    }
+}
