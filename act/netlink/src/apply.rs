@@ -2,12 +2,26 @@
 
 use std::os::fd::BorrowedFd;
 
+use selvedge_datapath::state::Sysctl;
 use selvedge_datapath::step::{LinkChange, NetStep, VethPair};
-use selvedge_model::{IfName, MacAddr, Mtu};
 
 use crate::error::{GONE, NetlinkError, Refusal, TakenEnd};
 use crate::request;
 use crate::socket::{BATCH, Request, RouteSocket};
+
+/// What a step comes to, with its names looked up.
+enum Work<'a> {
+    /// One request that needs nothing of the steps before it but their order.
+    Request(Request),
+    /// One request that changes a name: no name may be looked up before it is carried out.
+    Naming(Request),
+    /// A request that takes full effect when it is sent a second time.
+    Twice(Request),
+    /// A veth pair.
+    Veth(&'a VethPair),
+    /// A file to write.
+    Sysctl(&'a Sysctl, &'static str),
+}
 
 impl RouteSocket {
     /// Carries out every step, in order, whatever becomes of those before it; one outcome each.
@@ -20,16 +34,21 @@ impl RouteSocket {
         peer: Option<BorrowedFd<'_>>,
     ) -> Vec<Result<(), NetlinkError>> {
         let mut outcomes = Vec::with_capacity(steps.len());
-        let mut rest = steps;
-        while let Some(first) = rest.first() {
-            let together = rest.iter().take(BATCH).take_while(|step| goes_with_others(step)).count();
-            let (batch, after) = rest.split_at(together.max(1));
-            match together {
-                0 => outcomes.push(self.apply_alone(first, peer)),
-                _ => self.apply_together(batch, &mut outcomes),
+        let mut batch = Vec::new();
+        for step in steps {
+            match self.work(step) {
+                Ok(Work::Request(request)) => batch.push((step, Ok(request))),
+                Err(refusal) => batch.push((step, Err(refusal))),
+                Ok(work) => {
+                    self.send_batch(&mut batch, &mut outcomes);
+                    outcomes.push(self.carry_out(step, work, peer));
+                }
             }
-            rest = after;
+            if batch.len() == BATCH {
+                self.send_batch(&mut batch, &mut outcomes);
+            }
         }
+        self.send_batch(&mut batch, &mut outcomes);
         outcomes
     }
 
@@ -42,53 +61,75 @@ impl RouteSocket {
         steps: &[NetStep],
         peer: Option<BorrowedFd<'_>>,
     ) -> Result<(), NetlinkError> {
-        steps.iter().try_for_each(|step| self.apply_alone(step, peer))
+        steps.iter().try_for_each(|step| match self.work(step) {
+            Ok(work) => self.carry_out(step, work, peer),
+            Err(refusal) => self.judge(step, Err(refusal)),
+        })
     }
 
-    /// Sends steps that need no answer to one another as one datagram.
-    fn apply_together(&mut self, steps: &[NetStep], outcomes: &mut Vec<Result<(), NetlinkError>>) {
-        let mut requests = Vec::with_capacity(steps.len());
-        let prepare = |step| self.prepare(step).map(|request| requests.push(request));
-        let prepared: Vec<Result<(), Refusal>> = steps.iter().map(prepare).collect();
+    /// Looks up a step's names, each time: the kernel's answer takes less than a microsecond and is never out of
+    /// date.
+    fn work<'a>(&self, step: &'a NetStep) -> Result<Work<'a>, Refusal> {
+        Ok(match step {
+            NetStep::CreateBridge { name, mac, mtu, alias } => {
+                Work::Twice(request::create_bridge(name, *mac, *mtu, alias))
+            }
+            NetStep::CreateVeth(pair) => Work::Veth(pair),
+            NetStep::SetLink { name, change: LinkChange::Master(Some(bridge)) } => {
+                Work::Request(request::set_master(self.index_of(name)?, self.index_of(bridge)?))
+            }
+            NetStep::SetLink { name, change: change @ LinkChange::Rename(_) } => {
+                Work::Naming(request::change(self.index_of(name)?, change))
+            }
+            NetStep::SetLink { name, change } => Work::Request(request::change(self.index_of(name)?, change)),
+            NetStep::DeleteLink { name } => Work::Naming(request::delete_link(self.index_of(name)?)),
+            NetStep::AddAddress { device, address } => {
+                Work::Request(request::add_address(self.index_of(device)?, address))
+            }
+            NetStep::DeleteAddress { device, address } => {
+                Work::Request(request::delete_address(self.index_of(device)?, address))
+            }
+            NetStep::ReplaceRoute(route) => {
+                Work::Request(request::replace_route(self.index_of(&route.device)?, route))
+            }
+            NetStep::DeleteRoute(route) => {
+                Work::Request(request::delete_route(self.index_of(&route.device)?, route))
+            }
+            NetStep::SetSysctl { key, value } => Work::Sysctl(key, value),
+        })
+    }
+
+    /// Sends the requests that wait as one datagram and adds the outcomes of their steps; empties the batch.
+    fn send_batch(
+        &mut self,
+        batch: &mut Vec<(&NetStep, Result<Request, Refusal>)>,
+        outcomes: &mut Vec<Result<(), NetlinkError>>,
+    ) {
+        let mut requests = Vec::with_capacity(batch.len());
+        let waiting: Vec<_> = batch
+            .drain(..)
+            .map(|(step, request)| (step, request.map(|request| requests.push(request))))
+            .collect();
         let mut verdicts = self.exchange(requests).into_iter();
-        for (step, prepared) in steps.iter().zip(prepared) {
-            let verdict = prepared.and_then(|()| verdicts.next().unwrap_or(Ok(())));
+        for (step, sent) in waiting {
+            let verdict = sent.and_then(|()| verdicts.next().unwrap_or(Ok(())));
             outcomes.push(self.judge(step, verdict));
         }
     }
 
-    fn apply_alone(&mut self, step: &NetStep, peer: Option<BorrowedFd<'_>>) -> Result<(), NetlinkError> {
-        let verdict = match step {
-            NetStep::SetSysctl { key, value } => return self.sysctls.write(key, value),
-            NetStep::CreateVeth(pair) => return self.create_veth(step, pair, peer),
-            NetStep::CreateBridge { name, mac, mtu, alias } => self.create_bridge(name, (*mac, *mtu), alias),
-            _ => self.prepare(step).and_then(|request| self.request(request)),
+    fn carry_out(
+        &mut self,
+        step: &NetStep,
+        work: Work<'_>,
+        peer: Option<BorrowedFd<'_>>,
+    ) -> Result<(), NetlinkError> {
+        let verdict = match work {
+            Work::Request(request) | Work::Naming(request) => self.request(request),
+            Work::Twice(request) => self.request(request.clone()).and_then(|()| self.request(request)),
+            Work::Veth(pair) => return self.create_veth(step, pair, peer),
+            Work::Sysctl(key, value) => return self.sysctls.write(key, value),
         };
         self.judge(step, verdict)
-    }
-
-    /// The request for any step that is one request. Names are looked up here, each time: the kernel's answer takes
-    /// less than a microsecond and is never out of date.
-    fn prepare(&self, step: &NetStep) -> Result<Request, Refusal> {
-        Ok(match step {
-            NetStep::SetLink { name, change } => {
-                let master = match change {
-                    LinkChange::Master(Some(bridge)) => Some(self.index_of(bridge)?),
-                    _ => None,
-                };
-                request::change(self.index_of(name)?, change, master)
-            }
-            NetStep::DeleteLink { name } => request::delete_link(self.index_of(name)?),
-            NetStep::AddAddress { device, address } => request::add_address(self.index_of(device)?, address),
-            NetStep::DeleteAddress { device, address } => {
-                request::delete_address(self.index_of(device)?, address)
-            }
-            NetStep::ReplaceRoute(route) => request::replace_route(self.index_of(&route.device)?, route),
-            NetStep::DeleteRoute(route) => request::delete_route(self.index_of(&route.device)?, route),
-            NetStep::CreateBridge { .. } | NetStep::CreateVeth(_) | NetStep::SetSysctl { .. } => {
-                return Err(Refusal::new(libc::EINVAL));
-            }
-        })
     }
 
     /// The outcome of a step: what is already gone needs no deleting, and what bears its new name no renaming.
@@ -106,16 +147,6 @@ impl RouteSocket {
         if done { Ok(()) } else { Err(NetlinkError::Step { step: Box::new(step.clone()), source }) }
     }
 
-    fn create_bridge(
-        &mut self,
-        name: &IfName,
-        (mac, mtu): (MacAddr, Mtu),
-        alias: &str,
-    ) -> Result<(), Refusal> {
-        self.request(request::create_bridge(name, mac, mtu, alias))?;
-        self.request(request::create_bridge(name, mac, mtu, alias))
-    }
-
     fn create_veth(
         &mut self,
         step: &NetStep,
@@ -130,8 +161,8 @@ impl RouteSocket {
         }
         let alias = LinkChange::Alias(pair.alias.clone());
         let marked = self.index_of(&pair.host).and_then(|index| {
-            let marked = self.request(request::change(index, &alias, None));
-            // An unmarked link would be nobody's. Whatever becomes of this, the first refusal is what matters.
+            let marked = self.request(request::change(index, &alias));
+            // A link without its mark would be nobody's; what becomes of its deletion changes nothing for the caller.
             marked.inspect_err(|_| drop(self.request(request::delete_link(index))))
         });
         marked.map_err(refused)
@@ -148,22 +179,5 @@ impl RouteSocket {
             Err(_) => (TakenEnd::Pod, &pair.pod),
         };
         NetlinkError::NameTaken { step, end, name: name.clone(), source }
-    }
-}
-
-/// True for a step that is a single request and changes no name, so that the names in the steps that follow can be
-/// looked up before it is carried out.
-fn goes_with_others(step: &NetStep) -> bool {
-    match step {
-        NetStep::CreateBridge { .. }
-        | NetStep::CreateVeth(_)
-        | NetStep::DeleteLink { .. }
-        | NetStep::SetSysctl { .. }
-        | NetStep::SetLink { change: LinkChange::Rename(_), .. } => false,
-        NetStep::SetLink { .. }
-        | NetStep::AddAddress { .. }
-        | NetStep::DeleteAddress { .. }
-        | NetStep::ReplaceRoute(_)
-        | NetStep::DeleteRoute(_) => true,
     }
 }

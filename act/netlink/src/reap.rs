@@ -21,7 +21,7 @@ impl RouteSocket {
         let Ok(index) = self.index_of(name) else { return Ok(None) };
         let reaped = reaped_name(name, index);
         // Down comes first: before Linux 6.2 a link that is up cannot be renamed.
-        let mut requests = vec![request::change(index, &LinkChange::Down, None)];
+        let mut requests = vec![request::change(index, &LinkChange::Down)];
         let on_it = self.addresses(index)?.into_iter().filter(|(device, _)| *device == index);
         requests.extend(on_it.take(BATCH / 2).map(|(_, address)| request::delete_address(index, &address)));
         let addresses = 1..requests.len();
@@ -30,7 +30,7 @@ impl RouteSocket {
             LinkChange::Group(REAP_GROUP),
             LinkChange::Alias(String::new()),
         ];
-        requests.extend(changes.iter().map(|change| request::change(index, change, None)));
+        requests.extend(changes.iter().map(|change| request::change(index, change)));
         let verdicts = self.exchange(requests).into_iter().enumerate();
         for (i, verdict) in verdicts {
             match verdict {

@@ -20,14 +20,20 @@ use selvedge_model::{IfName, MacAddr, Mtu};
 
 use crate::socket::Request;
 
+/// A veth uses one queue unless told otherwise; this keeps the kernel from making, and announcing, one for each
+/// processor first.
+const SINGLE_QUEUE: [LinkAttribute; 2] = [LinkAttribute::NumTxQueues(1), LinkAttribute::NumRxQueues(1)];
+
 /// Makes a veth pair, unless one of its names is taken. The kernel takes no ifalias here: see [`change`].
 pub(crate) fn create_veth(pair: &VethPair, master: Option<u32>, pod: BorrowedFd<'_>) -> Request {
     // IFF_UP in the peer's part would fail: the pair isn't joined yet when the kernel brings it up.
     let mut peer = LinkMessage::default();
     peer.attributes = identity(&pair.pod, pair.pod_mac, pair.mtu);
+    peer.attributes.extend(SINGLE_QUEUE);
     peer.attributes.push(LinkAttribute::NetNsFd(pod.as_raw_fd()));
     let mut host = LinkMessage::default();
     host.attributes = identity(&pair.host, pair.host_mac, pair.mtu);
+    host.attributes.extend(SINGLE_QUEUE);
     host.attributes.extend(master.map(LinkAttribute::Controller));
     let data = InfoData::Veth(InfoVeth::Peer(peer));
     host.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(data)]));
@@ -58,8 +64,16 @@ fn identity(name: &IfName, mac: MacAddr, mtu: Mtu) -> Vec<LinkAttribute> {
     ]
 }
 
-/// Sets one property of a link; `master` is the index of the bridge that [`LinkChange::Master`] names.
-pub(crate) fn change(index: u32, change: &LinkChange, master: Option<u32>) -> Request {
+/// Puts a link into a bridge.
+pub(crate) fn set_master(index: u32, master: u32) -> Request {
+    let mut link = LinkMessage::default();
+    link.header.index = index;
+    link.attributes.push(LinkAttribute::Controller(master));
+    Request { flags: 0, message: RouteNetlinkMessage::SetLink(link) }
+}
+
+/// Sets one property of a link. A bridge to put it into must be known by its index: see [`set_master`].
+pub(crate) fn change(index: u32, change: &LinkChange) -> Request {
     let mut link = LinkMessage::default();
     link.header.index = index;
     match change {
@@ -71,7 +85,7 @@ pub(crate) fn change(index: u32, change: &LinkChange, master: Option<u32>) -> Re
         LinkChange::Mac(mac) => link.attributes.push(LinkAttribute::Address(mac.0.to_vec())),
         LinkChange::Mtu(mtu) => link.attributes.push(LinkAttribute::Mtu(mtu.bytes())),
         LinkChange::Alias(alias) => link.attributes.push(LinkAttribute::IfAlias(alias.clone())),
-        LinkChange::Master(_) => link.attributes.push(LinkAttribute::Controller(master.unwrap_or(0))),
+        LinkChange::Master(_) => return set_master(index, 0),
         LinkChange::Port(port) => return set_port(link, *port),
         LinkChange::Group(group) => link.attributes.push(LinkAttribute::Group(*group)),
         LinkChange::Rename(name) => link.attributes.push(LinkAttribute::IfName(name.to_string())),
