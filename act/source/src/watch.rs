@@ -60,7 +60,8 @@ pub enum WatchError {
     },
 }
 
-/// A directory being watched on a thread of its own, until this is dropped or nobody receives any more.
+/// A directory being watched on a thread of its own, until this is dropped or a snapshot's receiver breaks off.
+/// Dropping it waits for that thread.
 #[derive(Debug)]
 pub struct Watcher {
     stop: Arc<OwnedFd>,

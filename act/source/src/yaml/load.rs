@@ -68,11 +68,16 @@ fn position(mark: &Marker) -> Position {
     Position { line: mark.line(), column: mark.col() + 1 }
 }
 
+/// How deep a tree may be. The parser holds what is written to fewer levels, but aliases of aliases have no such
+/// limit, and a tree is dropped level by level on the stack.
+const MAX_DEPTH: usize = 512;
+
 /// The tree of one document while its events come in.
 #[derive(Default)]
 struct Tree {
     open: Vec<Open>,
-    anchors: BTreeMap<usize, Rc<Node>>,
+    /// The anchored nodes and the depth of each.
+    anchors: BTreeMap<usize, (Rc<Node>, usize)>,
     root: Option<Rc<Node>>,
     /// The first fault that is ours rather than the parser's; the events are read on to the document's end.
     fault: Option<Located>,
@@ -83,6 +88,8 @@ struct Tree {
 struct Open {
     at: Position,
     anchor: usize,
+    /// The levels below this one, so far.
+    depth: usize,
     items: Items,
 }
 
@@ -98,26 +105,26 @@ impl Tree {
                 // A key is its text, whatever type a value so written would have.
                 let value =
                     if self.wants_key() { Value::Text(text.into_owned()) } else { scalar(text, style, tag) };
-                self.place(Rc::new(Node { at, value }), anchor);
+                self.place(Rc::new(Node { at, value }), 0, anchor);
             }
             Event::SequenceStart(_, anchor, _) => {
-                self.open.push(Open { at, anchor, items: Items::List(Vec::new()) });
+                self.open.push(Open { at, anchor, depth: 0, items: Items::List(Vec::new()) });
             }
             Event::MappingStart(_, anchor, _) => {
                 let items = Items::Map { entries: BTreeMap::new(), key: None };
-                self.open.push(Open { at, anchor, items });
+                self.open.push(Open { at, anchor, depth: 0, items });
             }
             Event::SequenceEnd | Event::MappingEnd => {
-                if let Some(Open { at, anchor, items }) = self.open.pop() {
+                if let Some(Open { at, anchor, depth, items }) = self.open.pop() {
                     let value = match items {
                         Items::List(list) => Value::List(list),
                         Items::Map { entries, .. } => Value::Map(entries),
                     };
-                    self.place(Rc::new(Node { at, value }), anchor);
+                    self.place(Rc::new(Node { at, value }), depth + 1, anchor);
                 }
             }
             Event::Alias(anchor) => match self.anchors.get(&anchor).cloned() {
-                Some(node) => self.place(node, 0),
+                Some((node, depth)) => self.place(node, depth, 0),
                 None => self.fail(at, Fault::Syntax("an alias within its own anchor".to_owned())),
             },
             // Neither comments nor unresolved aliases are asked for; the rest says where documents begin and end.
@@ -130,11 +137,19 @@ impl Tree {
     }
 
     /// Puts a whole node where it belongs: the document itself, an item, a key or a key's value.
-    fn place(&mut self, node: Rc<Node>, anchor: usize) {
-        if anchor != 0 {
-            self.anchors.insert(anchor, Rc::clone(&node));
+    fn place(&mut self, node: Rc<Node>, depth: usize, anchor: usize) {
+        if depth > MAX_DEPTH {
+            self.fail(node.at, Fault::Syntax(format!("aliases nest more than {MAX_DEPTH} levels deep")));
+            return self.place(Rc::new(Node { at: node.at, value: Value::Null }), 0, anchor);
         }
-        match self.open.last_mut().map(|open| &mut open.items) {
+        if anchor != 0 {
+            self.anchors.insert(anchor, (Rc::clone(&node), depth));
+        }
+        let parent = self.open.last_mut().map(|open| {
+            open.depth = open.depth.max(depth);
+            &mut open.items
+        });
+        match parent {
             None => self.root = Some(node),
             Some(Items::List(list)) => list.push(node),
             Some(Items::Map { entries, key }) => match key.take() {

@@ -89,6 +89,9 @@ fn deep_nesting_is_refused_rather_than_followed() {
     assert!(fault.starts_with("1:"), "{fault}");
     let block: String = (0..2000).map(|i| format!("{}a:\n", " ".repeat(i))).collect();
     assert!(read(&block)[0].is_err());
+    let chain: String = (1..20_000).map(|i| format!("a{i}: &a{i} [*a{}]\n", i - 1)).collect();
+    let fault = read(&format!("a0: &a0 [x]\n{chain}"))[0].clone().unwrap_err();
+    assert_eq!(fault, "513:13: aliases nest more than 512 levels deep");
 }
 
 #[test]
