@@ -19,5 +19,5 @@ pub mod yaml;
 
 pub use manifests::{Manifests, Snapshot};
 pub use object::ObjectKey;
-pub use problem::{Cause, Place, Problem};
+pub use problem::{Cause, InForce, Place, Problem};
 pub use watch::{WatchError, Watcher, spawn};

@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use selvedge_model::{Cluster, Listing};
 
 use crate::object::{self, Manifest, Object, ObjectKey};
-use crate::problem::{Cause, Place, Problem};
+use crate::problem::{Cause, InForce, Place, Problem};
 use crate::yaml::{self, Field, Located, Position};
 
 /// What a reading of all manifests came to.
@@ -24,12 +24,12 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// True if no problem hides an object ([`Problem::hides_objects`]): what isn't in the cluster doesn't exist.
+    /// True if what isn't in the cluster is not in force: nothing was broken already when it was first read, or all
+    /// that was has been read since ([`InForce::Unknown`]).
     ///
-    /// When it is false (a manifest was broken already when it was first read), nothing should be pruned because the
-    /// cluster lacks it.
+    /// When it is false, nothing should be pruned because the cluster lacks it.
     pub fn is_whole(&self) -> bool {
-        !self.problems.iter().any(Problem::hides_objects)
+        self.problems.iter().all(|problem| problem.in_force != InForce::Unknown)
     }
 }
 
@@ -42,6 +42,8 @@ impl Snapshot {
 pub struct Manifests {
     files: BTreeMap<PathBuf, File>,
     unlisted: Option<Problem>,
+    /// False until the first update is done.
+    begun: bool,
 }
 
 /// A file as it was last read.
@@ -49,6 +51,8 @@ pub struct Manifests {
 struct File {
     /// Of the text that `objects` and `problems` come from; none if the last reading failed.
     digest: Option<u64>,
+    /// True if all that may be in force on the file's account is among `objects`.
+    known: bool,
     objects: Vec<Declared>,
     problems: Vec<Problem>,
 }
@@ -68,12 +72,15 @@ impl Manifests {
         self.unlisted = None;
         self.files.retain(|path, _| files.contains_key(path));
         for (path, text) in files {
-            let file = self.files.entry(path.clone()).or_default();
+            // A file that comes later had nothing in force before.
+            let new = || File { known: self.begun, ..File::default() };
+            let file = self.files.entry(path.clone()).or_insert_with(new);
             match text {
                 Ok(text) => file.read(&path, &text),
                 Err(error) => file.fail(path, Cause::Unreadable(error.to_string())),
             }
         }
+        self.begun = true;
         self.snapshot()
     }
 
@@ -83,7 +90,7 @@ impl Manifests {
             place: Place { file: directory.to_owned(), at: None },
             object: None,
             cause: Cause::Unreadable(error.to_string()),
-            last_good: true,
+            in_force: InForce::LastGood,
         });
         self.snapshot()
     }
@@ -105,12 +112,6 @@ impl Manifests {
 }
 
 impl File {
-    /// True if every object that the file holds or held has been read well at some time.
-    fn is_known(&self) -> bool {
-        let was_read = self.digest.is_some() || !self.problems.is_empty();
-        was_read && !self.problems.iter().any(Problem::hides_objects)
-    }
-
     fn read(&mut self, path: &Path, text: &[u8]) {
         let digest = Some(digest(text));
         if digest == self.digest {
@@ -132,8 +133,8 @@ impl File {
 
     /// Everything stays, and that is a problem.
     fn fail(&mut self, file: PathBuf, cause: Cause) {
-        let last_good = self.is_known();
-        self.problems = vec![Problem { place: Place { file, at: None }, object: None, cause, last_good }];
+        let in_force = in_force(self.known, !self.objects.is_empty());
+        self.problems = vec![Problem { place: Place { file, at: None }, object: None, cause, in_force }];
         self.digest = None;
     }
 }
@@ -150,7 +151,7 @@ struct Reading<'a> {
 
 impl<'a> Reading<'a> {
     fn new(file: &'a Path, previous: File) -> Self {
-        let was_known = previous.is_known();
+        let was_known = previous.known;
         // Of two objects with one key the first is in force, so it is put in last.
         let previous = previous.objects.into_iter().rev().map(|d| (d.object.key(), d.object)).collect();
         Self { file, previous, was_known, now: File::default(), unclear: false }
@@ -179,14 +180,14 @@ impl<'a> Reading<'a> {
             Ok(object) => self.now.objects.push(Declared { at: Some(at), object }),
             Err(fault) => {
                 let kept = self.previous.get(&key).cloned();
-                let last_good = kept.is_some();
+                let in_force = in_force(self.was_known || kept.is_some(), kept.is_some());
                 self.now.objects.extend(kept.map(|object| Declared { at: None, object }));
                 let place = Place { file: self.file.to_owned(), at: Some(fault.at) };
                 self.now.problems.push(Problem {
                     place,
                     object: Some(key),
                     cause: Cause::Fault(fault),
-                    last_good,
+                    in_force,
                 });
             }
         }
@@ -195,7 +196,8 @@ impl<'a> Reading<'a> {
     fn unclear(&mut self, at: Position, cause: Cause) {
         self.unclear = true;
         let place = Place { file: self.file.to_owned(), at: Some(at) };
-        self.now.problems.push(Problem { place, object: None, cause, last_good: self.was_known });
+        let in_force = in_force(self.was_known, !self.previous.is_empty());
+        self.now.problems.push(Problem { place, object: None, cause, in_force });
     }
 
     fn finish(self) -> File {
@@ -207,6 +209,7 @@ impl<'a> Reading<'a> {
             // In front, since what was in force comes before what is new.
             file.objects.splice(0..0, kept);
         }
+        file.known = file.problems.iter().all(|problem| problem.in_force != InForce::Unknown);
         file
     }
 }
@@ -226,7 +229,7 @@ impl Merge {
         let key = declared.object.key();
         if let Some(first) = self.places.get(&key) {
             let cause = Cause::Duplicate { first: first.clone() };
-            self.problems.push(Problem { place, object: Some(key), cause, last_good: false });
+            self.problems.push(Problem { place, object: Some(key), cause, in_force: InForce::Nothing });
             return;
         }
         self.places.insert(key.clone(), place.clone());
@@ -249,7 +252,7 @@ impl Merge {
         let first = self.places[&owner].clone();
         let cause = Cause::Overlap { cidr, other, owner, first };
         let object = Some(node.clone());
-        self.problems.push(Problem { place: place.clone(), object, cause, last_good: false });
+        self.problems.push(Problem { place: place.clone(), object, cause, in_force: InForce::Nothing });
         false
     }
 
@@ -257,6 +260,16 @@ impl Merge {
         let before = self.networks.range(..=cidr.network()).next_back().map(|(_, taken)| taken);
         let within = self.networks.range(cidr.network()..=cidr.broadcast()).next().map(|(_, taken)| taken);
         before.filter(|(net, _)| net.contains(&cidr.network())).or(within)
+    }
+}
+
+/// What is in force where something can't be read, given whether all that may be in force is known and whether
+/// something of it was kept.
+fn in_force(known: bool, kept: bool) -> InForce {
+    match (known, kept) {
+        (false, _) => InForce::Unknown,
+        (true, true) => InForce::LastGood,
+        (true, false) => InForce::Nothing,
     }
 }
 

@@ -18,8 +18,19 @@ pub struct Problem {
     pub object: Option<ObjectKey>,
     /// What is wrong.
     pub cause: Cause,
-    /// True if what was last read well stays in force in place of what can't be read now.
-    pub last_good: bool,
+    /// What is in force in place of what is wrong.
+    pub in_force: InForce,
+}
+
+/// What is in force in place of something that is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InForce {
+    /// What was last read well.
+    LastGood,
+    /// Nothing, and nothing ever was.
+    Nothing,
+    /// Nothing, though there may have been something before our first reading, which already failed.
+    Unknown,
 }
 
 /// A place in the manifests. Displayed as `FILE:LINE:COLUMN`.
@@ -66,18 +77,6 @@ pub enum Cause {
     },
 }
 
-impl Problem {
-    /// True if the cluster may lack an object on account of this: it can't be read and never could.
-    ///
-    /// While there is such a problem, what the snapshot lacks may nevertheless exist.
-    pub fn hides_objects(&self) -> bool {
-        match self.cause {
-            Cause::Unreadable(_) | Cause::Emptied | Cause::Fault(_) | Cause::ListInList => !self.last_good,
-            Cause::Duplicate { .. } | Cause::Overlap { .. } => false,
-        }
-    }
-}
-
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.place)?;
@@ -85,7 +84,10 @@ impl fmt::Display for Problem {
             write!(f, "{object}: ")?;
         }
         write!(f, "{}", self.cause)?;
-        if self.last_good { f.write_str(" (the last good state stays in force)") } else { Ok(()) }
+        match self.in_force {
+            InForce::LastGood => f.write_str(" (the last good state stays in force)"),
+            InForce::Nothing | InForce::Unknown => Ok(()),
+        }
     }
 }
 

@@ -169,7 +169,7 @@ fn a_broken_document_keeps_the_objects_of_its_file_and_the_next_ones_are_read() 
     assert_eq!(nodes(&snapshot), ["node-a", "node-b"]);
     assert_eq!(cidrs(&snapshot, "node-b"), ["10.244.9.0/24"]);
     assert_eq!(snapshot.problems.len(), 1);
-    assert!(snapshot.problems[0].last_good && snapshot.is_whole());
+    assert!(snapshot.problems[0].in_force == InForce::LastGood && snapshot.is_whole());
     let snapshot = update(&mut manifests, &[("nodes.yaml", NODE_B)]);
     assert_eq!((nodes(&snapshot), problems(&snapshot)), (vec!["node-b"], vec![]));
 }
@@ -211,6 +211,31 @@ fn a_file_that_never_could_be_read_hides_objects() {
     assert!(!update(&mut manifests, &[("b.yaml", "[")]).is_whole());
     assert!(!update(&mut manifests, &[("b.yaml", "{")]).is_whole(), "a second broken text knows no more");
     assert!(update(&mut manifests, &[("b.yaml", NODE_B)]).is_whole());
+}
+
+#[test]
+fn what_comes_broken_after_the_first_reading_hides_nothing() {
+    let mut manifests = Manifests::default();
+    update(&mut manifests, &[("a.yaml", NODE_A)]);
+    let bad = NODE_B.replace("/24", "/33");
+    for text in ["[", &bad] {
+        let snapshot = update(&mut manifests, &[("a.yaml", NODE_A), ("b.yaml", text)]);
+        assert_eq!((nodes(&snapshot), snapshot.problems.len()), (vec!["node-a"], 1));
+        assert!(snapshot.is_whole() && snapshot.problems[0].in_force == InForce::Nothing, "{text}");
+    }
+    let snapshot = update(&mut manifests, &[("a.yaml", &format!("{NODE_A}---\n{bad}"))]);
+    assert!(snapshot.is_whole() && snapshot.problems[0].in_force == InForce::Nothing);
+}
+
+#[test]
+fn an_object_broken_from_the_start_hides_itself_until_it_is_mended_or_gone() {
+    let bad = format!("{NODE_A}---\n{}", NODE_B.replace("/24", "/33"));
+    for mended in [NODE_A.to_owned(), format!("{NODE_A}---\n{NODE_B}")] {
+        let mut manifests = Manifests::default();
+        assert!(!update(&mut manifests, &[("a.yaml", &bad)]).is_whole());
+        assert!(!update(&mut manifests, &[("a.yaml", &format!("{bad}---\n{POD}"))]).is_whole());
+        assert!(update(&mut manifests, &[("a.yaml", &mended)]).is_whole());
+    }
 }
 
 #[test]
