@@ -1,0 +1,108 @@
+use std::path::Path;
+
+use super::*;
+
+const LEAST: [&str; 5] = ["selvedge-agent", "--node", "node-a", "--manifests", "/srv/cluster"];
+
+fn read(arguments: &[&str]) -> Result<Flags, clap::Error> {
+    Flags::read(arguments.iter().map(OsString::from))
+}
+
+fn with(more: &[&str]) -> Result<Flags, clap::Error> {
+    read(&[&LEAST, more].concat())
+}
+
+fn refusal(more: &[&str]) -> String {
+    let error = with(more).unwrap_err();
+    assert_eq!(leave(&error), 64, "{error}");
+    error.to_string()
+}
+
+#[test]
+fn a_node_and_its_manifests_are_enough() {
+    let flags = read(&LEAST).unwrap();
+    assert_eq!(flags.node.as_str(), "node-a");
+    assert_eq!(flags.manifests, Path::new("/srv/cluster"));
+    assert_eq!(flags.config, None);
+    assert_eq!(flags.cni_conf_dir, Path::new("/etc/cni/net.d"));
+    assert_eq!(flags.cni_bin_dir, Path::new("/opt/cni/bin"));
+    assert_eq!(flags.run_dir, Path::new("/run/selvedge"));
+    assert_eq!(flags.listen, None);
+}
+
+#[test]
+fn every_flag_is_taken() {
+    let flags = with(&[
+        "--config=/etc/selvedge.yaml",
+        "--cni-conf-dir=/c",
+        "--cni-bin-dir=/b",
+        "--run-dir=/r",
+        "--listen=[::1]:0",
+    ])
+    .unwrap();
+    assert_eq!(flags.config.as_deref(), Some(Path::new("/etc/selvedge.yaml")));
+    assert_eq!(flags.cni_conf_dir, Path::new("/c"));
+    assert_eq!(flags.cni_bin_dir, Path::new("/b"));
+    assert_eq!(flags.run_dir, Path::new("/r"));
+    assert_eq!(flags.listen, Some("[::1]:0".parse().unwrap()));
+}
+
+#[test]
+fn without_manifests_the_refusal_says_what_to_give() {
+    let error = read(&["selvedge-agent", "--node", "node-a"]).unwrap_err();
+    assert_eq!(leave(&error), 64);
+    let text = error.to_string();
+    assert!(text.contains("--manifests <DIR>"), "{text}");
+    assert!(text.contains("the Kubernetes API as a source isn't there yet"), "{text}");
+}
+
+#[test]
+fn without_a_node_only_the_node_is_asked_for() {
+    let error = read(&["selvedge-agent", "--manifests", "/srv/cluster"]).unwrap_err();
+    let text = error.to_string();
+    assert!(text.contains("--node <NAME>"), "{text}");
+    assert!(!text.contains("Kubernetes API"), "{text}");
+}
+
+#[test]
+fn what_is_no_node_name_is_refused() {
+    for bad in ["", "Node A", "a/b"] {
+        let line = ["selvedge-agent", "--manifests", "/srv/cluster", &format!("--node={bad}")];
+        let error = read(&line).unwrap_err();
+        assert_eq!(leave(&error), 64, "{bad:?}");
+        assert!(error.to_string().contains("--node <NAME>"), "{error}");
+    }
+}
+
+#[test]
+fn relative_paths_are_refused_by_flag() {
+    for flag in ["--config", "--cni-conf-dir", "--cni-bin-dir", "--run-dir"] {
+        let text = refusal(&[flag, "some/where"]);
+        assert!(text.contains(flag) && text.contains("absolute"), "{text}");
+    }
+}
+
+#[test]
+fn an_address_to_listen_on_has_an_ip_and_a_port() {
+    for bad in ["9763", ":9763", "localhost:9763", "127.0.0.1", "127.0.0.1:65536", "::1:80x"] {
+        let text = refusal(&["--listen", bad]);
+        assert!(text.contains("--listen") && text.contains("an IP address and a port"), "{text}");
+    }
+}
+
+#[test]
+fn what_is_not_a_flag_is_refused() {
+    refusal(&["--manifest=/x"]);
+    refusal(&["check-everything"]);
+}
+
+#[test]
+fn asking_for_the_version_or_for_help_is_no_failure() {
+    for asked in ["--version", "--help"] {
+        let instead = with(&[asked]).unwrap_err();
+        assert!(!instead.use_stderr());
+        assert_eq!(leave(&instead), 0);
+    }
+    let version = with(&["--version"]).unwrap_err().to_string();
+    assert_eq!(version, format!("selvedge-agent {}\n", env!("CARGO_PKG_VERSION")));
+}

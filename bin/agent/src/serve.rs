@@ -1,0 +1,139 @@
+//! What the agent says of itself and to whom: everything over a unix socket, for `selvedgectl` and the plugin; health
+//! and metrics over HTTP, for the kubelet and Prometheus.
+//!
+//! Nothing here decides or changes anything. What a client asks to be done is passed on to the loop by callbacks. The
+//! loop shares its [`Status`] under a lock that nobody holds longer than it takes to copy it.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use selvedge_reconcile::status::{State, Status};
+
+mod answer;
+mod health;
+mod http;
+mod metrics;
+mod socket;
+
+use answer::Answers;
+use health::Health;
+use http::Http;
+use socket::Socket;
+
+/// Something that a client asks for. It is called on a thread of the connection's own and should only leave word.
+pub(crate) type Callback = Box<dyn Fn() + Send + Sync>;
+
+/// What is served and where.
+pub(crate) struct Options {
+    /// The directory for `agent.sock`. It is made, for root alone, where it isn't there.
+    pub(crate) run_dir: PathBuf,
+    /// Where HTTP is served, if at all. Port 0 stands for any free one.
+    pub(crate) listen: Option<SocketAddr>,
+    /// What is said. The loop keeps it up to date.
+    pub(crate) status: Arc<Mutex<Status>>,
+    /// How long the loop may go without ending a pass before `/healthz` calls it stuck.
+    pub(crate) patience: Duration,
+    /// Veths wait in the reap group.
+    pub(crate) on_reap: Callback,
+    /// Somebody wants a pass now.
+    pub(crate) on_reconcile: Callback,
+}
+
+/// The servers at work. Dropped, it stops them and removes the socket if it is still the one that was made here.
+#[derive(Debug)]
+pub(crate) struct Serving {
+    http: Option<Http>,
+    _socket: Socket,
+}
+
+/// Why there is nothing served.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ServeError {
+    /// The run directory can't be made.
+    #[error("make the run directory {path:?} (--run-dir)")]
+    RunDir {
+        /// The directory.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Another agent answers at the socket.
+    #[error("another agent answers at {path:?}: stop it, or give this one a --run-dir of its own")]
+    Occupied {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// The socket can't be made.
+    #[error("make the agent's socket {path:?} (--run-dir)")]
+    Socket {
+        /// The socket.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The address can't be listened on.
+    #[error("listen for HTTP on {address} (--listen)")]
+    Listen {
+        /// The address as given.
+        address: SocketAddr,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// No thread could be started.
+    #[error("start the thread {name:?}")]
+    Thread {
+        /// Its name.
+        name: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+}
+
+/// Starts to serve. Everything is bound when it returns.
+pub(crate) fn start(options: Options) -> Result<Serving, ServeError> {
+    let status = Shared(options.status);
+    let answers =
+        Answers { status: status.clone(), on_reap: options.on_reap, on_reconcile: options.on_reconcile };
+    let socket = Socket::start(&options.run_dir, answers)?;
+    let http = match options.listen {
+        Some(address) => Some(Http::start(address, status, Health::starting(options.patience))?),
+        None => None,
+    };
+    Ok(Serving { http, _socket: socket })
+}
+
+impl Serving {
+    /// The address that HTTP is served at, if it is.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.http.as_ref().map(Http::address)
+    }
+
+    /// Stops all servers. Connections to the socket that are being answered still get their answer.
+    pub(crate) fn stop(self) {}
+}
+
+/// The loop's status, for reading.
+#[derive(Debug, Clone)]
+struct Shared(Arc<Mutex<Status>>);
+
+impl Shared {
+    /// Looks at the status. A loop that panicked leaves its last word.
+    fn read<T>(&self, look: impl FnOnce(&Status) -> T) -> T {
+        look(&self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// Why a node isn't as it should be; nothing where it is.
+fn reason(state: &State) -> Option<String> {
+    match state {
+        State::Ready => None,
+        State::Waiting { reason } => Some(reason.clone()),
+        State::Degraded { reasons } | State::Failed { reasons } => Some(reasons.join("; ")),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,161 @@
+//! The requests that the socket takes, and their answers: one JSON document each.
+
+use selvedge_reconcile::status::State;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{Callback, Shared, reason};
+
+/// What is understood, for clients that asked for something else.
+const UNDERSTOOD: &str =
+    r#"{"get":"status"}, {"get":"ready"}, {"do":"reap"} and {"do":"reconcile"} are understood"#;
+
+/// All that it takes to answer.
+pub(super) struct Answers {
+    pub(super) status: Shared,
+    pub(super) on_reap: Callback,
+    pub(super) on_reconcile: Callback,
+}
+
+/// A request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Request {
+    Get(Document),
+    Do(Deed),
+}
+
+/// What can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Document {
+    Status,
+    Ready,
+}
+
+/// What can be asked to be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase")]
+enum Deed {
+    Reap,
+    Reconcile,
+}
+
+/// Whether pods are served, and what is amiss.
+#[derive(Debug, Serialize)]
+struct Readiness {
+    ready: bool,
+    reason: Option<String>,
+}
+
+impl Answers {
+    /// The answer to one request, without a line's end.
+    pub(super) fn to(&self, request: &[u8]) -> String {
+        match serde_json::from_slice(request) {
+            Ok(Request::Get(Document::Status)) => self.status.read(written),
+            Ok(Request::Get(Document::Ready)) => {
+                written(&self.status.read(|status| readiness(&status.state)))
+            }
+            Ok(Request::Do(deed)) => {
+                match deed {
+                    Deed::Reap => (self.on_reap)(),
+                    Deed::Reconcile => (self.on_reconcile)(),
+                }
+                json!({ "ok": true }).to_string()
+            }
+            Err(error) => refused(&error),
+        }
+    }
+}
+
+/// The answer to what is no request.
+pub(super) fn refused(why: &dyn std::fmt::Display) -> String {
+    json!({ "error": format!("{why}: {UNDERSTOOD}") }).to_string()
+}
+
+fn readiness(state: &State) -> Readiness {
+    Readiness { ready: state.serves(), reason: reason(state) }
+}
+
+fn written(document: &impl Serialize) -> String {
+    serde_json::to_string(document).unwrap_or_else(|error| refused(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::{Arc, Mutex};
+
+    use selvedge_reconcile::status::Status;
+    use serde_json::Value;
+
+    use super::*;
+
+    fn answers(state: State) -> (Answers, Arc<[AtomicUsize; 2]>) {
+        let called = Arc::new([const { AtomicUsize::new(0) }; 2]);
+        let counting = |which: usize| -> Callback {
+            let called = Arc::clone(&called);
+            Box::new(move || {
+                called[which].fetch_add(1, Ordering::SeqCst);
+            })
+        };
+        let status = Status { state, ..Status::starting("node-a", "1.2.3") };
+        let status = Shared(Arc::new(Mutex::new(status)));
+        let answers = Answers { status, on_reap: counting(0), on_reconcile: counting(1) };
+        (answers, called)
+    }
+
+    fn answer(answers: &Answers, request: &str) -> Value {
+        serde_json::from_str(&answers.to(request.as_bytes())).unwrap()
+    }
+
+    #[test]
+    fn the_status_is_the_loops_own() {
+        let (answers, _) = answers(State::Ready);
+        let status: Status = serde_json::from_value(answer(&answers, r#"{"get":"status"}"#)).unwrap();
+        assert_eq!(status, answers.status.read(Status::clone));
+    }
+
+    #[test]
+    fn readiness_comes_with_what_is_amiss() {
+        let reasons = || vec!["no route".to_owned(), "no rule".to_owned()];
+        for (state, expected) in [
+            (State::Ready, json!({ "ready": true, "reason": null })),
+            (State::Waiting { reason: "no Node".into() }, json!({ "ready": false, "reason": "no Node" })),
+            (State::Degraded { reasons: reasons() }, json!({ "ready": true, "reason": "no route; no rule" })),
+            (State::Failed { reasons: reasons() }, json!({ "ready": false, "reason": "no route; no rule" })),
+        ] {
+            assert_eq!(answer(&answers(state).0, r#"{"get":"ready"}"#), expected);
+        }
+    }
+
+    #[test]
+    fn a_deed_is_passed_on_once_and_no_other_with_it() {
+        let (answers, called) = answers(State::Ready);
+        let count = || [called[0].load(Ordering::SeqCst), called[1].load(Ordering::SeqCst)];
+        assert_eq!(answer(&answers, " {\"do\": \"reap\"} \r\n"), json!({ "ok": true }));
+        assert_eq!(count(), [1, 0]);
+        assert_eq!(answer(&answers, r#"{"do":"reconcile"}"#), json!({ "ok": true }));
+        assert_eq!(count(), [1, 1]);
+    }
+
+    #[test]
+    fn anything_else_is_answered_with_what_is_understood_and_does_nothing() {
+        let (answers, called) = answers(State::Ready);
+        for wrong in [
+            "",
+            "reap",
+            "{}",
+            r#"{"get":"reap"}"#,
+            r#"{"do":"reap","get":"status"}"#,
+            r#"{"do":"reap"} {"do":"reap"}"#,
+            r#"["do","reap"]"#,
+            "\u{0}",
+        ] {
+            let answer = answer(&answers, wrong);
+            let error = answer["error"].as_str().unwrap();
+            assert!(error.ends_with(UNDERSTOOD), "{wrong}: {error}");
+        }
+        assert_eq!(called[0].load(Ordering::SeqCst) + called[1].load(Ordering::SeqCst), 0);
+    }
+}
