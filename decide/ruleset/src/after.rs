@@ -91,11 +91,14 @@ fn add_table(tables: &mut Listed, id: &TableId, owned: bool) -> Result<(), Reaso
         Entry::Occupied(mut entry) => match (owned, entry.get().ownership) {
             (_, Ownership::Other { .. }) => Err(Reason::NotOwner),
             (true, Ownership::Shared) => Err(Reason::Exists),
-            (true, _) => {
-                entry.get_mut().ownership = Ownership::Mine;
+            (owned, _) => {
+                let table = entry.get_mut();
+                table.dormant = false;
+                if owned {
+                    table.ownership = Ownership::Mine;
+                }
                 Ok(())
             }
-            (false, _) => Ok(()),
         },
     }
 }

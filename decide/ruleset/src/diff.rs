@@ -59,10 +59,10 @@ fn changes(desired: Option<&Table>, observed: Option<&ListedTable>, scope: Scope
             changes
         }
         (None, Some(observed)) => undesired(observed, scope),
-        (Some(desired), Some(observed)) => match ownership(desired.owned, observed.ownership) {
+        (Some(desired), Some(observed)) => match step(desired, observed) {
             Step::Keep => content(desired, observed, scope),
-            Step::Adopt => {
-                let mut changes = vec![Change::AddTable { owned: true }];
+            Step::Claim => {
+                let mut changes = vec![Change::AddTable { owned: desired.owned }];
                 changes.extend(content(desired, observed, scope));
                 changes
             }
@@ -77,17 +77,18 @@ fn changes(desired: Option<&Table>, observed: Option<&ListedTable>, scope: Scope
 
 enum Step {
     Keep,
-    Adopt,
+    /// Add it again: that adopts an orphan and wakes a dormant table.
+    Claim,
     Replace,
 }
 
 /// An orphan serves where no owner is desired: its flag can't be taken away, and does no harm.
-fn ownership(desired: bool, observed: Ownership) -> Step {
-    match (desired, observed) {
-        (true, Ownership::Mine)
-        | (false, Ownership::Shared | Ownership::Orphan | Ownership::Other { .. }) => Step::Keep,
-        (true, Ownership::Orphan | Ownership::Other { .. }) => Step::Adopt,
+fn step(desired: &Table, observed: &ListedTable) -> Step {
+    match (desired.owned, observed.ownership) {
         (true, Ownership::Shared) | (false, Ownership::Mine) => Step::Replace,
+        (true, Ownership::Orphan | Ownership::Other { .. }) => Step::Claim,
+        (true, Ownership::Mine) | (false, _) if observed.dormant => Step::Claim,
+        (true, Ownership::Mine) | (false, _) => Step::Keep,
     }
 }
 

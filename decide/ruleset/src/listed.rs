@@ -16,6 +16,8 @@ pub type Listed = BTreeMap<TableId, ListedTable>;
 pub struct ListedTable {
     /// Who may change it.
     pub ownership: Ownership,
+    /// True if somebody has put it to sleep, so that none of its chains sees a packet.
+    pub dormant: bool,
     /// Its sets and maps.
     pub sets: BTreeMap<SetName, Seen<Set>>,
     /// Its chains.

@@ -112,6 +112,14 @@ fn an_orphan_is_adopted_and_a_shared_table_replaced() {
 }
 
 #[test]
+fn a_table_that_somebody_put_to_sleep_is_woken() {
+    let desired = Table::new().chain(C, Chain::default());
+    let mut observed = made(&desired);
+    observed.get_mut(&T).unwrap().dormant = true;
+    assert_eq!(script(&desired, &observed), ["add table inet t"]);
+}
+
+#[test]
 fn what_is_out_of_scope_stays_and_the_table_goes_with_its_last_object() {
     let observed = made(&Table::new().chain(C, Chain::default()).chain(F, forward([rule![drop()]])));
     let only_f = |object: Object<'_>| object == Object::Chain(&F);

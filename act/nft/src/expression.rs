@@ -1,0 +1,341 @@
+//! What rules are made of in the kernel: loads into registers, comparisons, and actions, as netlink attributes.
+
+use selvedge_ruleset::{ChainName, SetName, Verdict};
+
+use crate::attribute::{Reader, Writer};
+
+/// `enum nft_meta_keys`, those that are used here.
+pub(crate) mod meta {
+    pub(crate) const PROTOCOL: u32 = 1;
+    pub(crate) const MARK: u32 = 3;
+    pub(crate) const IIFNAME: u32 = 6;
+    pub(crate) const OIFNAME: u32 = 7;
+    pub(crate) const NFPROTO: u32 = 15;
+    pub(crate) const L4PROTO: u32 = 16;
+    pub(crate) const PKTTYPE: u32 = 19;
+}
+
+/// `enum nft_ct_keys`, those that are used here.
+pub(crate) mod ct {
+    pub(crate) const STATE: u32 = 0;
+    pub(crate) const STATUS: u32 = 2;
+}
+
+/// `enum nft_fib_result` and `enum nft_fib_flags`.
+pub(crate) mod fib {
+    pub(crate) const OIF: u32 = 1;
+    pub(crate) const ADDRTYPE: u32 = 3;
+    pub(crate) const F_SADDR: u32 = 1;
+    pub(crate) const F_DADDR: u32 = 2;
+    pub(crate) const F_IIF: u32 = 8;
+    pub(crate) const F_PRESENT: u32 = 32;
+}
+
+/// Where a register is loaded from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Source {
+    Meta(u32),
+    Ct(u32),
+    Fib { result: u32, flags: u32 },
+    Payload(Payload),
+}
+
+/// Bytes of the packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Payload {
+    pub(crate) base: Base,
+    pub(crate) offset: u32,
+    pub(crate) length: u32,
+}
+
+/// The header that an offset counts from: `enum nft_payload_bases`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Base {
+    Link = 0,
+    Network = 1,
+    Transport = 2,
+}
+
+/// A place among the sixteen registers of four bytes.
+pub(crate) type Slot = u32;
+
+/// One step of a rule in the kernel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Expression {
+    Load {
+        source: Source,
+        to: Slot,
+    },
+    SetMark {
+        from: Slot,
+    },
+    Bitwise {
+        from: Slot,
+        to: Slot,
+        mask: Vec<u8>,
+        xor: Vec<u8>,
+    },
+    Compare {
+        slot: Slot,
+        negated: bool,
+        data: Vec<u8>,
+    },
+    Lookup {
+        slot: Slot,
+        set: SetName,
+        negated: bool,
+        to: Option<To>,
+    },
+    Verdict(Verdict),
+    Counter,
+    Masquerade {
+        flags: u32,
+    },
+    Dnat {
+        family: u32,
+        address: Slot,
+        port: Slot,
+    },
+    /// The comment match of iptables.
+    Comment(String),
+    /// Anything else, by its kernel name.
+    Other(String),
+}
+
+/// Where a map's data go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum To {
+    Verdict,
+    Slot(Slot),
+}
+
+const VERDICT_REGISTER: u32 = 0;
+const LIST_ELEM: u16 = 1;
+const NAME: u16 = 1;
+const DATA: u16 = 2;
+const DATA_VALUE: u16 = 1;
+const DATA_VERDICT: u16 = 2;
+const LOOKUP_INVERTED: u32 = 1;
+const COMPARE_EQUAL: u32 = 0;
+const COMPARE_UNEQUAL: u32 = 1;
+const NAT_DNAT: u32 = 1;
+
+/// The kernel's number for a slot: those at multiples of 16 bytes have a number of the older kind, and are listed by
+/// that.
+fn register(slot: Slot) -> u32 {
+    if slot.is_multiple_of(4) { 1 + slot / 4 } else { 8 + slot }
+}
+
+fn slot(register: u32) -> Option<Slot> {
+    match register {
+        1..=4 => Some((register - 1) * 4),
+        8..=23 => Some(register - 8),
+        _ => None,
+    }
+}
+
+impl Expression {
+    /// Appends the expression to a rule's list.
+    pub(crate) fn write(&self, list: &mut Writer) {
+        list.nest(LIST_ELEM, |element| {
+            element.text(NAME, self.name());
+            element.nest(DATA, |data| self.write_data(data));
+        });
+    }
+
+    fn name(&self) -> &str {
+        match self {
+            Self::Load { source: Source::Meta(_), .. } | Self::SetMark { .. } => "meta",
+            Self::Load { source: Source::Ct(_), .. } => "ct",
+            Self::Load { source: Source::Fib { .. }, .. } => "fib",
+            Self::Load { source: Source::Payload(_), .. } => "payload",
+            Self::Bitwise { .. } => "bitwise",
+            Self::Compare { .. } => "cmp",
+            Self::Lookup { .. } => "lookup",
+            Self::Verdict(_) => "immediate",
+            Self::Counter => "counter",
+            Self::Masquerade { .. } => "masq",
+            Self::Dnat { .. } => "nat",
+            Self::Comment(_) => "match",
+            Self::Other(name) => name,
+        }
+    }
+
+    fn write_data(&self, data: &mut Writer) {
+        match self {
+            Self::Load { source, to } => write_load(*source, register(*to), data),
+            Self::SetMark { from } => {
+                data.u32(2, meta::MARK);
+                data.u32(3, register(*from));
+            }
+            Self::Bitwise { from, to, mask, xor } => {
+                data.u32(1, register(*from));
+                data.u32(2, register(*to));
+                data.u32(3, u32::try_from(mask.len()).unwrap_or(u32::MAX));
+                data.nest(4, |nest| nest.bytes(DATA_VALUE, mask));
+                data.nest(5, |nest| nest.bytes(DATA_VALUE, xor));
+            }
+            Self::Compare { slot, negated, data: value } => {
+                data.u32(1, register(*slot));
+                data.u32(2, if *negated { COMPARE_UNEQUAL } else { COMPARE_EQUAL });
+                data.nest(3, |nest| nest.bytes(DATA_VALUE, value));
+            }
+            Self::Lookup { slot, set, negated, to } => {
+                data.text(1, set.as_str());
+                data.u32(2, register(*slot));
+                match to {
+                    Some(To::Verdict) => data.u32(3, VERDICT_REGISTER),
+                    Some(To::Slot(to)) => data.u32(3, register(*to)),
+                    None => {}
+                }
+                if *negated {
+                    data.u32(5, LOOKUP_INVERTED);
+                }
+            }
+            Self::Verdict(verdict) => {
+                data.u32(1, VERDICT_REGISTER);
+                data.nest(2, |nest| write_verdict(verdict, nest));
+            }
+            Self::Masquerade { flags: 0 } | Self::Counter | Self::Comment(_) | Self::Other(_) => {}
+            Self::Masquerade { flags } => data.u32(1, *flags),
+            Self::Dnat { family, address, port } => {
+                data.u32(1, NAT_DNAT);
+                data.u32(2, *family);
+                data.u32(3, register(*address));
+                data.u32(5, register(*port));
+            }
+        }
+    }
+
+    /// Reads the list of a rule's expressions.
+    pub(crate) fn read_list(list: Reader<'_>) -> Vec<Self> {
+        list.map(|(_, element)| {
+            let element = Reader(element);
+            let name = element.text(NAME).unwrap_or_default();
+            let data = element.nest(DATA).unwrap_or(Reader(&[]));
+            Self::read(&name, data).unwrap_or(Self::Other(name))
+        })
+        .collect()
+    }
+
+    fn read(name: &str, data: Reader<'_>) -> Option<Self> {
+        let slot_in = |kind| slot(data.u32(kind)?);
+        let value_in = |kind| Some(data.nest(kind)?.get(DATA_VALUE)?.to_vec());
+        Some(match name {
+            "meta" if data.get(3).is_some() => match data.u32(2)? {
+                meta::MARK => Self::SetMark { from: slot_in(3)? },
+                _ => return None,
+            },
+            "meta" => Self::Load { source: Source::Meta(data.u32(2)?), to: slot_in(1)? },
+            "ct" if data.get(3).is_none() => Self::Load { source: Source::Ct(data.u32(2)?), to: slot_in(1)? },
+            "fib" => {
+                let source = Source::Fib { result: data.u32(2)?, flags: data.u32(3)? };
+                Self::Load { source, to: slot_in(1)? }
+            }
+            "payload" => Self::Load { source: read_payload(data)?, to: slot_in(1)? },
+            "bitwise" => {
+                Self::Bitwise { from: slot_in(1)?, to: slot_in(2)?, mask: value_in(4)?, xor: value_in(5)? }
+            }
+            "cmp" => {
+                let negated = match data.u32(2)? {
+                    COMPARE_EQUAL => false,
+                    COMPARE_UNEQUAL => true,
+                    _ => return None,
+                };
+                Self::Compare { slot: slot_in(1)?, negated, data: value_in(3)? }
+            }
+            "lookup" => read_lookup(data)?,
+            "immediate" if data.u32(1)? == VERDICT_REGISTER => Self::Verdict(read_verdict(data.nest(2)?)?),
+            "counter" => Self::Counter,
+            "masq" if data.get(2).is_none() => Self::Masquerade { flags: data.u32(1).unwrap_or(0) },
+            "nat" => read_dnat(data)?,
+            "match" if data.text(1)? == "comment" => Self::Comment(data.text(3)?),
+            _ => return None,
+        })
+    }
+}
+
+fn write_load(source: Source, register: u32, data: &mut Writer) {
+    data.u32(1, register);
+    match source {
+        Source::Meta(key) | Source::Ct(key) => data.u32(2, key),
+        Source::Fib { result, flags } => {
+            data.u32(2, result);
+            data.u32(3, flags);
+        }
+        Source::Payload(Payload { base, offset, length }) => {
+            data.u32(2, base as u32);
+            data.u32(3, offset);
+            data.u32(4, length);
+        }
+    }
+}
+
+fn read_payload(data: Reader<'_>) -> Option<Source> {
+    let base = match data.u32(2)? {
+        0 => Base::Link,
+        1 => Base::Network,
+        2 => Base::Transport,
+        _ => return None,
+    };
+    Some(Source::Payload(Payload { base, offset: data.u32(3)?, length: data.u32(4)? }))
+}
+
+fn read_lookup(data: Reader<'_>) -> Option<Expression> {
+    let to = match data.u32(3) {
+        None => None,
+        Some(VERDICT_REGISTER) => Some(To::Verdict),
+        Some(register) => Some(To::Slot(slot(register)?)),
+    };
+    let negated = match data.u32(5).unwrap_or(0) {
+        0 => false,
+        LOOKUP_INVERTED => true,
+        _ => return None,
+    };
+    Some(Expression::Lookup { slot: slot(data.u32(2)?)?, set: SetName::listed(data.text(1)?), negated, to })
+}
+
+/// Only a rewrite of address and port, each by one register, as written here.
+fn read_dnat(data: Reader<'_>) -> Option<Expression> {
+    /// The kernel sets these itself: an address is given, a port is given.
+    const IMPLIED: u32 = 3;
+    let single = |first: u16, last: u16| data.u32(last).is_none_or(|last| data.u32(first) == Some(last));
+    let plain = data.u32(1)? == NAT_DNAT && data.u32(7).unwrap_or(0) & !IMPLIED == 0;
+    if !(plain && single(3, 4) && single(5, 6)) {
+        return None;
+    }
+    Some(Expression::Dnat { family: data.u32(2)?, address: slot(data.u32(3)?)?, port: slot(data.u32(5)?)? })
+}
+
+/// Writes a verdict as data of an element or of an immediate.
+pub(crate) fn write_verdict(verdict: &Verdict, data: &mut Writer) {
+    let code: i32 = match verdict {
+        Verdict::Drop => 0,
+        Verdict::Accept => 1,
+        Verdict::Continue => -1,
+        Verdict::Jump(_) => -3,
+        Verdict::Goto(_) => -4,
+        Verdict::Return => -5,
+    };
+    data.nest(DATA_VERDICT, |nest| {
+        nest.bytes(1, &code.to_be_bytes());
+        if let Some(chain) = verdict.chain() {
+            nest.text(2, chain.as_str());
+        }
+    });
+}
+
+/// Reads what [`write_verdict`] writes.
+pub(crate) fn read_verdict(data: Reader<'_>) -> Option<Verdict> {
+    let verdict = data.nest(DATA_VERDICT)?;
+    let chain = || verdict.text(2).map(ChainName::listed);
+    Some(match i32::from_be_bytes(verdict.get(1)?.try_into().ok()?) {
+        0 => Verdict::Drop,
+        1 => Verdict::Accept,
+        -1 => Verdict::Continue,
+        -3 => Verdict::Jump(chain()?),
+        -4 => Verdict::Goto(chain()?),
+        -5 => Verdict::Return,
+        _ => return None,
+    })
+}
