@@ -112,7 +112,7 @@ pub struct RouteProtocol(pub u8);
 
 /// A unicast route of the main table.
 ///
-/// The kernel's key is the destination (and for IPv6 the device and the next hop); the rest is how it is reached.
+/// The kernel's key is the destination; the rest is how it is reached.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Route {
     /// The destination; host bits are zero.
@@ -130,10 +130,10 @@ pub struct Route {
 }
 
 impl Route {
-    /// What the kernel tells routes apart by: the destination, and for IPv6 the device and the next hop too.
-    pub fn key(&self) -> (IpNet, Option<(&IfName, Option<IpAddr>)>) {
-        let path = matches!(self.destination, IpNet::V6(_)).then_some((&self.device, self.via));
-        (self.destination, path)
+    /// What the kernel replaces routes by. For IPv6 it keeps several routes to one destination apart by device and
+    /// next hop where they were added, but a replacement takes the place of all of them.
+    pub fn key(&self) -> IpNet {
+        self.destination
     }
 }
 
