@@ -85,12 +85,11 @@ impl Environment {
         K: Into<OsString>,
         V: Into<OsString>,
     {
-        let variables = variables.into_iter().filter_map(|(name, value)| {
-            let name = name.into().into_string().ok().filter(|n| n.starts_with("CNI_"))?;
-            let value = value.into();
-            (!value.is_empty()).then_some((name, value))
-        });
-        Self(variables.collect())
+        let ours = |name: K| name.into().into_string().ok().filter(|name| name.starts_with("CNI_"));
+        let variables = variables.into_iter().filter_map(|(name, value)| Some((ours(name)?, value.into())));
+        let mut variables: BTreeMap<String, OsString> = variables.collect();
+        variables.retain(|_, value| !value.is_empty());
+        Self(variables)
     }
 
     /// Fails with code 4 and names every variable that the verb needs and that is missing.

@@ -1,1 +1,89 @@
+use std::path::Path;
 
+use serde_json::from_str;
+
+use super::*;
+use crate::conf::{Ipam, NetConf};
+
+fn conflist() -> AgentConflist {
+    AgentConflist {
+        name: "selvedge".parse().unwrap(),
+        attach: Attach::Routed,
+        subnets: vec!["10.244.1.0/24".parse().unwrap(), "fd00:10:244:1::/64".parse().unwrap()],
+        network: vec!["10.244.0.0/16".parse().unwrap(), "fd00:10:244::/48".parse().unwrap()],
+        mtu: Mtu::new(1450).unwrap(),
+        run_dir: "/run/selvedge".into(),
+        agent: "/run/selvedge/agent.sock".into(),
+        node_addresses: vec!["172.30.0.11".parse().unwrap(), "fd00:30::11".parse().unwrap()],
+        log_file: None,
+    }
+}
+
+/// The plugin's part as a runtime hands it over.
+fn handed_over(conflist: &AgentConflist, version: &str) -> NetConf {
+    let list: Value = from_str(&render(conflist)).unwrap();
+    let mut plugin = list["plugins"][0].clone();
+    plugin["cniVersion"] = version.into();
+    plugin["name"] = list["name"].clone();
+    NetConf::parse(plugin.to_string().as_bytes(), &[]).unwrap()
+}
+
+#[test]
+fn the_file_is_as_agreed() {
+    let expected = r#"{
+  "cniVersion": "1.0.0",
+  "cniVersions": [
+    "0.4.0",
+    "1.0.0",
+    "1.1.0"
+  ],
+  "name": "selvedge",
+  "plugins": [
+    {
+      "type": "selvedge",
+      "attach": "routed",
+      "network": [
+        "10.244.0.0/16",
+        "fd00:10:244::/48"
+      ],
+      "subnet": [
+        "10.244.1.0/24",
+        "fd00:10:244:1::/64"
+      ],
+      "mtu": 1450,
+      "nodeAddresses": [
+        "172.30.0.11",
+        "fd00:30::11"
+      ],
+      "runDir": "/run/selvedge",
+      "agent": "/run/selvedge/agent.sock",
+      "capabilities": {
+        "dns": true,
+        "ips": true,
+        "mac": true
+      }
+    }
+  ]
+}
+"#;
+    assert_eq!(render(&conflist()), expected);
+}
+
+#[test]
+fn what_is_written_reads_back() {
+    for attach in [Attach::Routed, Attach::Bridge { bridge: "cni7".parse().unwrap() }] {
+        let list = AgentConflist { attach, log_file: Some("/var/log/selvedge.log".into()), ..conflist() };
+        for version in ["0.4.0", "1.0.0", "1.1.0"] {
+            let conf = handed_over(&list, version);
+            assert_eq!((&conf.name, &conf.attach, &conf.network), (&list.name, &list.attach, &list.network));
+            assert_eq!((conf.mtu, &conf.node_addresses), (Some(list.mtu), &list.node_addresses));
+            assert_eq!(conf.run_dir, Path::new(&list.run_dir));
+            assert_eq!(conf.agent.as_deref(), Some(Path::new(&list.agent)));
+            assert_eq!(conf.log_file.as_deref(), list.log_file.as_deref().map(Path::new));
+            assert!(!conf.ip_masq, "the agent masquerades, not the plugin");
+            let Ipam::BuiltIn(pools) = conf.ipam else { panic!("IPAM is not ours") };
+            assert_eq!(pools.ranges.iter().flatten().map(|r| r.subnet).collect::<Vec<_>>(), list.subnets);
+            assert_eq!(pools.ranges.len(), 2);
+        }
+    }
+}
