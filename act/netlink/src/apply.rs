@@ -15,8 +15,8 @@ enum Work<'a> {
     Request(Request),
     /// One request that changes a name: no name may be looked up before it is carried out.
     Naming(Request),
-    /// A request that takes full effect when it is sent a second time.
-    Twice(Request),
+    /// A request that makes a link and one that sets it.
+    Making([Request; 2]),
     /// A veth pair.
     Veth(&'a VethPair),
     /// A file to write.
@@ -72,7 +72,7 @@ impl RouteSocket {
     fn work<'a>(&self, step: &'a NetStep) -> Result<Work<'a>, Refusal> {
         Ok(match step {
             NetStep::CreateBridge { name, mac, mtu, alias } => {
-                Work::Twice(request::create_bridge(name, *mac, *mtu, alias))
+                Work::Making(request::create_bridge(name, *mac, *mtu, alias))
             }
             NetStep::CreateVeth(pair) => Work::Veth(pair),
             NetStep::SetLink { name, change: LinkChange::Master(Some(bridge)) } => {
@@ -125,7 +125,7 @@ impl RouteSocket {
     ) -> Result<(), NetlinkError> {
         let verdict = match work {
             Work::Request(request) | Work::Naming(request) => self.request(request),
-            Work::Twice(request) => self.request(request.clone()).and_then(|()| self.request(request)),
+            Work::Making([make, set]) => self.request(make).and_then(|()| self.request(set)),
             Work::Veth(pair) => return self.create_veth(step, pair, peer),
             Work::Sysctl(key, value) => return self.sysctls.write(key, value),
         };

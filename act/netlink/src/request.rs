@@ -20,20 +20,14 @@ use selvedge_model::{IfName, MacAddr, Mtu};
 
 use crate::socket::Request;
 
-/// A veth uses one queue unless told otherwise; this keeps the kernel from making, and announcing, one for each
-/// processor first.
-const SINGLE_QUEUE: [LinkAttribute; 2] = [LinkAttribute::NumTxQueues(1), LinkAttribute::NumRxQueues(1)];
-
 /// Makes a veth pair, unless one of its names is taken. The kernel takes no ifalias here: see [`change`].
 pub(crate) fn create_veth(pair: &VethPair, master: Option<u32>, pod: BorrowedFd<'_>) -> Request {
     // IFF_UP in the peer's part would fail: the pair isn't joined yet when the kernel brings it up.
     let mut peer = LinkMessage::default();
-    peer.attributes = identity(&pair.pod, pair.pod_mac, pair.mtu);
-    peer.attributes.extend(SINGLE_QUEUE);
+    peer.attributes = veth_end(&pair.pod, pair.pod_mac, pair.mtu);
     peer.attributes.push(LinkAttribute::NetNsFd(pod.as_raw_fd()));
     let mut host = LinkMessage::default();
-    host.attributes = identity(&pair.host, pair.host_mac, pair.mtu);
-    host.attributes.extend(SINGLE_QUEUE);
+    host.attributes = veth_end(&pair.host, pair.host_mac, pair.mtu);
     host.attributes.extend(master.map(LinkAttribute::Controller));
     let data = InfoData::Veth(InfoVeth::Peer(peer));
     host.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(data)]));
@@ -43,24 +37,32 @@ pub(crate) fn create_veth(pair: &VethPair, master: Option<u32>, pod: BorrowedFd<
 /// Makes a bridge, or sets an existing one as asked. A link of another kind is left as it is and refused.
 ///
 /// VLAN filtering is off in a new bridge; kernels built without it refuse even to be told so.
-///
-/// The kernel takes the ifalias only of a link that exists: send the request twice.
-pub(crate) fn create_bridge(name: &IfName, mac: MacAddr, mtu: Mtu, alias: &str) -> Request {
-    let mut bridge = LinkMessage::default();
-    bridge.attributes = identity(name, mac, mtu);
-    bridge.attributes.push(LinkAttribute::IfAlias(alias.to_owned()));
+pub(crate) fn create_bridge(name: &IfName, mac: MacAddr, mtu: Mtu, alias: &str) -> [Request; 2] {
     let data = InfoData::Bridge(vec![InfoBridge::MulticastSnooping(false)]);
-    bridge
-        .attributes
-        .push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(data)]));
-    Request { flags: NLM_F_CREATE, message: RouteNetlinkMessage::NewLink(bridge) }
+    let mut make = LinkMessage::default();
+    make.attributes = vec![
+        LinkAttribute::IfName(name.to_string()),
+        LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(data)]),
+    ];
+    // The kernel takes the ifalias only of a link that exists, and a bridge's MTU follows its ports' (and goes back
+    // to 1500 with the last of them) unless it was changed on the bridge itself.
+    let mut set = make.clone();
+    set.attributes.push(LinkAttribute::Address(mac.0.to_vec()));
+    set.attributes.push(LinkAttribute::Mtu(mtu.bytes()));
+    set.attributes.push(LinkAttribute::IfAlias(alias.to_owned()));
+    [make, set].map(|link| Request { flags: NLM_F_CREATE, message: RouteNetlinkMessage::NewLink(link) })
 }
 
-fn identity(name: &IfName, mac: MacAddr, mtu: Mtu) -> Vec<LinkAttribute> {
+/// What both ends of a veth pair are told.
+fn veth_end(name: &IfName, mac: MacAddr, mtu: Mtu) -> Vec<LinkAttribute> {
     vec![
         LinkAttribute::IfName(name.to_string()),
         LinkAttribute::Address(mac.0.to_vec()),
         LinkAttribute::Mtu(mtu.bytes()),
+        // A veth uses one queue unless told otherwise; said beforehand, it keeps the kernel from making, and
+        // announcing, one for each processor.
+        LinkAttribute::NumTxQueues(1),
+        LinkAttribute::NumRxQueues(1),
     ]
 }
 

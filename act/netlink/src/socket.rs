@@ -37,7 +37,7 @@ pub struct RouteSocket {
 }
 
 /// One request: a message and its NLM_F_* flags, without NLM_F_REQUEST and NLM_F_ACK.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(crate) struct Request {
     pub(crate) flags: u16,
     pub(crate) message: RouteNetlinkMessage,

@@ -13,6 +13,8 @@ use selvedge_netns::Namespace;
 use super::{NetlinkError, RouteSocket};
 
 mod changes;
+mod contract;
+mod reading;
 mod reaping;
 mod watching;
 

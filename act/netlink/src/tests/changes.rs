@@ -208,6 +208,16 @@ fn a_bridge_and_its_isolated_port_are_observed_as_they_were_asked_for() {
 }
 
 #[test]
+fn a_bridges_mtu_outlasts_its_ports() {
+    let Some(mut wire) = Wire::new() else { return };
+    let mtu = Mtu::new(1400).unwrap();
+    let bridge = NetStep::CreateBridge { name: name("cni0"), mac: mac(9), mtu, alias: String::new() };
+    let veth = VethPair { master: Some(name("cni0")), mtu, ..pair("slvtest", "eth0") };
+    wire.on_host(&[bridge, NetStep::CreateVeth(veth), NetStep::DeleteLink { name: name("slvtest") }]);
+    assert_eq!(wire.host_link("cni0").mtu, 1400);
+}
+
+#[test]
 fn a_bridge_is_not_made_out_of_another_link() {
     let Some(mut wire) = Wire::new() else { return };
     wire.on_host(&[NetStep::CreateVeth(pair("cni0", "eth0"))]);
@@ -307,4 +317,18 @@ fn sysctls_are_those_of_the_sockets_namespace() {
         NetStep::SetSysctl { key: Sysctl::Ipv4Conf(Some(name("slv.5")), "rp_filter"), value: "0" },
     ];
     wire.on_host(&dotted);
+}
+
+#[test]
+fn sysctls_are_found_below_another_directory_and_never_made_there() {
+    let directory = std::env::temp_dir().join(format!("selvedge-sysctls-{}", std::process::id()));
+    let file = directory.join(Sysctl::Ipv4Forward.path());
+    std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+    let sysctls = crate::Sysctls::at(directory.clone());
+    assert!(sysctls.write(&Sysctl::Ipv4Forward, "1").unwrap_err().is_gone());
+    std::fs::write(&file, "0\n").unwrap();
+    assert_eq!(sysctls.read(&Sysctl::Ipv4Forward).unwrap(), "0");
+    sysctls.write(&Sysctl::Ipv4Forward, "1").unwrap();
+    assert_eq!(sysctls.read(&Sysctl::Ipv4Forward).unwrap(), "1");
+    std::fs::remove_dir_all(directory).unwrap();
 }
