@@ -18,6 +18,8 @@ pub(crate) enum BenchError {
     Call { program: PathBuf, verb: &'static str, status: ExitStatus, output: String },
     #[error("`{command}` in a node ended with {status}")]
     Setup { command: String, status: ExitStatus },
+    #[error("fill the lease journal")]
+    Leases { source: Box<dyn Error + Send + Sync> },
     #[error("selvedge-agent: {what}; its log: {log}")]
     Agent { what: String, log: String },
 }

@@ -9,6 +9,7 @@
 mod agent;
 mod call;
 mod error;
+mod lease;
 mod node;
 mod report;
 mod rounds;

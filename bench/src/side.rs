@@ -1,10 +1,9 @@
 //! The sides that are measured, and what each is given.
 
 use std::fmt::{self, Display, Formatter};
-use std::net::Ipv4Addr;
-use std::path::{Path, PathBuf};
+use std::mem;
+use std::path::PathBuf;
 use std::time::Duration;
-use std::{fs, mem};
 
 use serde_json::{Value, json};
 
@@ -12,6 +11,7 @@ use crate::Flags;
 use crate::agent::Agent;
 use crate::call::{Plugin, Verb};
 use crate::error::BenchError;
+use crate::lease;
 use crate::node::{Node, Timed};
 
 /// The network that all sides attach their pods to.
@@ -77,9 +77,10 @@ impl Side {
 
     /// Gives the network so many leases of other containers.
     pub(crate) fn lease(&self, leases: u16) -> Result<(), BenchError> {
+        let store = store(&self.node);
         match self.kind {
-            Kind::Reference => lease_by_files(&store(&self.node).join(NETWORK), leases),
-            Kind::Bridge | Kind::Routed | Kind::Agent => Ok(()),
+            Kind::Reference => lease::by_files(&store.join(NETWORK), leases),
+            _ => self.node.namespace().run(|| lease::in_journal(&store, NETWORK, leases))?,
         }
     }
 
@@ -140,19 +141,4 @@ fn config(kind: Kind, node: &Node) -> Value {
 
 fn store(node: &Node) -> PathBuf {
     node.folder().join("store")
-}
-
-/// Leases as host-local writes them: a file for each address, with the container and the interface in it.
-fn lease_by_files(folder: &Path, leases: u16) -> Result<(), BenchError> {
-    (0..leases).try_for_each(|number| {
-        let path = folder.join(leased_address(number).to_string());
-        let text = format!("{number:060x}1ea5\r\neth0");
-        fs::write(&path, text).map_err(|source| BenchError::file("write", &path, source))
-    })
-}
-
-/// In the middle of the network, away from the addresses that the pods get.
-fn leased_address(number: u16) -> Ipv4Addr {
-    let [high, low] = (0x1000 + number).to_be_bytes();
-    Ipv4Addr::new(10, 244, high, low)
 }
