@@ -211,8 +211,7 @@ fn loopback() -> IfName {
 
 /// How an existing attachment is attached, read from its owner record: a routed pod's addresses are whole.
 pub fn mode_of(owner: &Owner, bridge: &IfName) -> Mode {
-    let routed = owner.addresses.iter().all(|net| net.prefix_len() == net.max_prefix_len());
-    if routed { Mode::Routed } else { Mode::Bridge(bridge.clone()) }
+    if owner.is_bridged() { Mode::Bridge(bridge.clone()) } else { Mode::Routed }
 }
 
 /// What is wanted of a host end and of the routes to its pod.

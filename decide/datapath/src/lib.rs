@@ -6,12 +6,16 @@
 //! - [`model`]: what a namespace shows after a step, without a kernel
 //! - [`firewall`]: the nftables tables of node, network and bridge ports
 //! - [`node`]: what the agent wants of its node, from a [`selvedge_model::Cluster`]
+//! - [`foreign`]: what must pass other people's forward chains
+//! - [`converge`]: the whole node, and the plan that has steps of every kind
 //! - [`attachment`]: what the plugin wants for one pod, in the node's namespace and in the pod's
 //!
 //! The crate decides only; `act/netlink` and `act/nft` observe and apply.
 
 pub mod attachment;
+pub mod converge;
 pub mod firewall;
+pub mod foreign;
 pub mod model;
 pub mod node;
 pub mod plan;

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use selvedge_model::mark::{REAP_GROUP, ROUTE_PROTOCOL};
 use selvedge_model::{Cluster, IfName, Mtu, NetworkName, Node, NodeName, Owner};
 
-use crate::attachment::{self, BridgeSubnet, Mode};
+use crate::attachment::{self, BridgeSubnet};
 use crate::plan::DesiredNetwork;
 use crate::state::{LinkKind, ObservedLink, ObservedNetwork, Route, RouteProtocol};
 
@@ -118,8 +118,12 @@ pub struct DesiredNode {
     pub addresses: Vec<IpAddr>,
     /// The pods' MTU.
     pub mtu: Mtu,
-    /// The pods attached here.
+    /// The pods of our network attached here.
     pub attachments: Vec<(IfName, Owner)>,
+    /// The bridge ports of every network of ours, with their pods' addresses.
+    pub ports: Vec<(IfName, Vec<IpNet>)>,
+    /// Whether there is a bridge.
+    pub bridged: bool,
     /// What is amiss.
     pub problems: Vec<Problem>,
 }
@@ -136,8 +140,8 @@ pub fn desired(cluster: &Cluster, local: &LocalNode, facts: Facts<'_>) -> Result
     let mtu = local.mtu.unwrap_or_else(|| uplink_mtu(facts.network, &addresses));
     let mut network = attachment::forwarding(&node.pod_cidrs, facts.takes_ra);
     let attachments = merge_attachments(&mut network, local, facts.network, &addresses);
-    let bridged = attachments.iter().any(|(_, owner)| is_bridged(owner, local));
-    if local.attach == Attach::Bridge || bridged {
+    let bridged = local.attach == Attach::Bridge || attachments.iter().any(|(_, owner)| owner.is_bridged());
+    if bridged {
         let subnets: Vec<BridgeSubnet> = node.pod_cidrs.iter().map(|net| first_address(*net)).collect();
         network.merge(attachment::bridge(&local.bridge, &local.network, &subnets, mtu));
     }
@@ -160,6 +164,8 @@ pub fn desired(cluster: &Cluster, local: &LocalNode, facts: Facts<'_>) -> Result
         addresses,
         mtu,
         attachments,
+        ports: ports(facts.network),
+        bridged,
         problems,
     })
 }
@@ -202,8 +208,11 @@ fn uplink_mtu(observed: &ObservedNetwork, addresses: &[IpAddr]) -> Mtu {
     link.and_then(|link| Mtu::new(link.mtu.min(65535)).ok()).unwrap_or(Mtu::ETHERNET)
 }
 
-fn is_bridged(owner: &Owner, local: &LocalNode) -> bool {
-    matches!(attachment::mode_of(owner, &local.bridge), Mode::Bridge(_))
+/// The bridge ports among our host ends, whatever their network.
+fn ports(observed: &ObservedNetwork) -> Vec<(IfName, Vec<IpNet>)> {
+    let owner = |link: &ObservedLink| link.alias.parse::<Owner>().ok().filter(Owner::is_bridged);
+    let veths = observed.links.iter().filter(|(_, l)| l.kind == LinkKind::Veth && l.group != REAP_GROUP);
+    veths.filter_map(|(name, link)| Some((name.clone(), owner(link)?.addresses))).collect()
 }
 
 /// Adds the host ends of our network's pods; what belongs to other networks of ours is kept as it is.

@@ -56,6 +56,11 @@ impl Owner {
     pub fn new(network: NetworkName, key: &AttachmentKey, addresses: Vec<IpNet>) -> Self {
         Self { network, key: key.recorded(), addresses }
     }
+
+    /// True if the pod hangs on a bridge: its addresses have their subnet's prefix length, not the whole one.
+    pub fn is_bridged(&self) -> bool {
+        self.addresses.iter().any(|net| net.prefix_len() != net.max_prefix_len())
+    }
 }
 
 impl fmt::Display for Owner {

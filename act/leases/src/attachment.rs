@@ -1,0 +1,52 @@
+//! One call at a time on each attachment: a DEL waits for the ADD that its runtime gave up on.
+
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use crate::error::LeaseError;
+use crate::file;
+
+/// Holds an attachment until dropped; the lock file goes with it.
+#[derive(Debug)]
+pub struct AttachmentGuard {
+    path: PathBuf,
+    file: File,
+}
+
+impl AttachmentGuard {
+    /// Waits for the attachment; `None` if somebody else is still at work on it at the deadline.
+    pub(crate) fn take(path: PathBuf, patience: Duration) -> Result<Option<Self>, LeaseError> {
+        let until = Instant::now() + patience;
+        loop {
+            let open = File::options().create(true).truncate(false).write(true).open(&path);
+            let file = open.map_err(LeaseError::file("open", &path))?;
+            let left = until.saturating_duration_since(Instant::now());
+            if !file::lock(&file, false, left).map_err(LeaseError::file("lock", &path))? {
+                return Ok(None);
+            }
+            let guard = Self { path: path.clone(), file };
+            // Whoever held it before us may have removed the file; then it is no longer what others lock.
+            if guard.is_current() {
+                return Ok(Some(guard));
+            }
+        }
+    }
+
+    fn is_current(&self) -> bool {
+        match (fs::metadata(&self.path), self.file.metadata()) {
+            (Ok(there), Ok(ours)) => (there.dev(), there.ino()) == (ours.dev(), ours.ino()),
+            _ => false,
+        }
+    }
+}
+
+impl Drop for AttachmentGuard {
+    fn drop(&mut self) {
+        if self.is_current() {
+            // A file that stays behind is taken over by the next call.
+            fs::remove_file(&self.path).ok();
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Locks with a deadline, and writes that are whole or undone.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, flock, fstatfs};
+use rustix::io::Errno;
+
+/// How tmpfs identifies itself (statfs(2)).
+const TMPFS_MAGIC: u64 = 0x0102_1994;
+
+/// The longest pause between two looks at a lock that is held.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// Takes a lock; false if somebody else held it until the deadline.
+pub(crate) fn lock(file: &File, shared: bool, patience: Duration) -> io::Result<bool> {
+    let operation =
+        if shared { FlockOperation::NonBlockingLockShared } else { FlockOperation::NonBlockingLockExclusive };
+    let until = Instant::now() + patience;
+    let mut pause = Duration::from_micros(100);
+    loop {
+        match flock(file, operation) {
+            Ok(()) => return Ok(true),
+            Err(Errno::INTR) => continue,
+            Err(Errno::WOULDBLOCK) => {}
+            Err(error) => return Err(error.into()),
+        }
+        if Instant::now() >= until {
+            return Ok(false);
+        }
+        std::thread::sleep(pause);
+        // Unlike steps keep waiting processes from looking at the same moments.
+        pause = (pause + pause / 2 + Duration::from_micros(u64::from(std::process::id() % 97))).min(PAUSE);
+    }
+}
+
+/// True if what is written must be synced to survive a power loss, and is worth it.
+pub(crate) fn is_durable(file: &File) -> bool {
+    !fstatfs(file).is_ok_and(|fs| u64::try_from(fs.f_type).is_ok_and(|magic| magic == TMPFS_MAGIC))
+}
+
+/// Appends a line with one write. If it doesn't fit as a whole, the file gets its old length back.
+pub(crate) fn append(file: &mut File, length: u64, line: &str) -> io::Result<()> {
+    let written = loop {
+        match file.write(line.as_bytes()) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => break other,
+        }
+    };
+    let result = match written {
+        Ok(count) if count == line.len() => {
+            if is_durable(file) {
+                file.sync_data()
+            } else {
+                return Ok(());
+            }
+        }
+        Ok(_) => Err(Errno::NOSPC.into()),
+        Err(error) => Err(error),
+    };
+    // If even this fails, the half line's checksum tells.
+    result.inspect_err(|_| file.set_len(length).unwrap_or_default())
+}

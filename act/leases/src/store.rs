@@ -1,0 +1,150 @@
+//! The directory of a network's leases.
+
+use std::error::Error;
+use std::fs::{self, DirBuilder, File};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use selvedge_ipam::{LeaseTable, journal};
+use selvedge_model::{AttachmentKey, IfName, NetworkName, Owner};
+use sha2::{Digest, Sha256};
+
+use crate::attachment::AttachmentGuard;
+use crate::error::LeaseError;
+use crate::file;
+use crate::locked::Locked;
+
+/// How long a lock is waited for.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// What an [`Oracle`] may fail with.
+pub type OracleError = Box<dyn Error + Send + Sync>;
+
+/// Knows which host ends live on this node, with their owner records. Asked only when the journal can't be trusted.
+pub trait Oracle {
+    /// The host ends of all networks of ours.
+    ///
+    /// # Errors
+    /// Whatever keeps the kernel from being asked; then nothing is leased.
+    fn owners(&mut self) -> Result<Vec<(IfName, Owner)>, OracleError>;
+}
+
+/// A network's leases on disk.
+#[derive(Debug)]
+pub struct Store {
+    network: NetworkName,
+    directory: PathBuf,
+}
+
+/// The time in milliseconds that leases are stamped with: it goes on while the machine sleeps and never jumps.
+pub fn boottime_ms() -> u64 {
+    let now = clock_gettime(ClockId::Boottime);
+    let milliseconds = i128::from(now.tv_sec) * 1000 + i128::from(now.tv_nsec) / 1_000_000;
+    u64::try_from(milliseconds).unwrap_or(0)
+}
+
+impl Store {
+    /// The store of a network; nothing is made yet.
+    pub fn new(run_dir: &Path, network: &NetworkName) -> Self {
+        Self { network: network.clone(), directory: run_dir.join("ipam").join(network.as_str()) }
+    }
+
+    /// The networks that have a store below a run directory.
+    ///
+    /// # Errors
+    /// [`LeaseError::File`] if the directory is there and can't be read.
+    pub fn networks(run_dir: &Path) -> Result<Vec<NetworkName>, LeaseError> {
+        let path = run_dir.join("ipam");
+        let entries = match fs::read_dir(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(LeaseError::file("list", &path))?,
+        };
+        let name = |entry: fs::DirEntry| entry.file_name().to_str()?.parse().ok();
+        Ok(entries.flatten().filter_map(name).collect())
+    }
+
+    /// The network.
+    pub fn network(&self) -> &NetworkName {
+        &self.network
+    }
+
+    /// Waits until nobody else is at work on an attachment.
+    ///
+    /// # Errors
+    /// [`LeaseError::Busy`] after [`PATIENCE`], [`LeaseError::File`].
+    pub fn lock_attachment(&self, key: &AttachmentKey) -> Result<AttachmentGuard, LeaseError> {
+        let path = self.attachment_path(key)?;
+        let guard = AttachmentGuard::take(path.clone(), PATIENCE)?;
+        guard.ok_or(LeaseError::Busy { path, patience: PATIENCE })
+    }
+
+    /// The same without waiting; `None` if somebody is at work on it.
+    ///
+    /// # Errors
+    /// [`LeaseError::File`].
+    pub fn try_lock_attachment(&self, key: &AttachmentKey) -> Result<Option<AttachmentGuard>, LeaseError> {
+        AttachmentGuard::take(self.attachment_path(key)?, Duration::ZERO)
+    }
+
+    fn attachment_path(&self, key: &AttachmentKey) -> Result<PathBuf, LeaseError> {
+        let directory = self.directory.join("att");
+        make(&directory)?;
+        let hash = Sha256::digest(key.recorded().to_string().as_bytes());
+        Ok(directory.join(data_encoding::HEXLOWER.encode(&hash[..16])))
+    }
+
+    /// Locks the leases for a change and reads them; a journal that can't be trusted is rebuilt first.
+    ///
+    /// # Errors
+    /// [`LeaseError::Busy`], [`LeaseError::File`], [`LeaseError::Oracle`].
+    pub fn lock(&self, oracle: &mut dyn Oracle) -> Result<Locked, LeaseError> {
+        make(&self.directory)?;
+        let lock = self.open_lock(false)?;
+        Locked::open(self.network.clone(), self.directory.clone(), lock, oracle)
+    }
+
+    /// The leases as they are, without changing or rebuilding anything: an empty table if there is no journal.
+    ///
+    /// # Errors
+    /// [`LeaseError::Busy`], [`LeaseError::File`].
+    pub fn read(&self) -> Result<LeaseTable, LeaseError> {
+        if !self.directory.exists() {
+            return Ok(LeaseTable::default());
+        }
+        let _lock = self.open_lock(true)?;
+        let path = self.directory.join("journal");
+        match fs::read(&path) {
+            Ok(bytes) => Ok(journal::replay(&bytes).map(|replay| replay.table).unwrap_or_default()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(LeaseTable::default()),
+            Err(error) => Err(LeaseError::file("read", path)(error)),
+        }
+    }
+
+    fn open_lock(&self, shared: bool) -> Result<File, LeaseError> {
+        let path = self.directory.join("lock");
+        let open = File::options().create(true).truncate(false).read(true).write(true).open(&path);
+        let file = open.map_err(LeaseError::file("open", &path))?;
+        match file::lock(&file, shared, PATIENCE) {
+            Ok(true) => Ok(file),
+            Ok(false) => Err(LeaseError::Busy { path, patience: PATIENCE }),
+            Err(error) => Err(LeaseError::file("lock", path)(error)),
+        }
+    }
+}
+
+fn make(directory: &Path) -> Result<(), LeaseError> {
+    let made = DirBuilder::new().recursive(true).mode(0o700).create(directory);
+    made.map_err(LeaseError::file("make", directory))
+}
+
+/// What a journal of this boot and this namespace must say in its header.
+pub(crate) fn here() -> Result<(String, u64), LeaseError> {
+    let boot_id = "/proc/sys/kernel/random/boot_id";
+    let boot = fs::read_to_string(boot_id).map_err(LeaseError::file("read", boot_id))?;
+    let netns = "/proc/thread-self/ns/net";
+    let inode = fs::metadata(netns).map_err(LeaseError::file("stat", netns))?.ino();
+    Ok((boot.trim().to_owned(), inode))
+}

@@ -1,0 +1,119 @@
+//! The whole node: what is wanted, what is there, and the steps between, those of every kind in one plan.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use selvedge_ruleset::{Listed, Scope, Table, TableId, Transaction, diff};
+
+use crate::foreign::{self, Accept, ForwardChain, Place};
+use crate::plan::{self, DesiredNetwork, Prune, Seen};
+use crate::state::{ObservedNetwork, Sysctl};
+use crate::step::NetStep;
+
+/// What is wanted of the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Desired {
+    /// Links, addresses, routes, sysctls.
+    pub network: DesiredNetwork,
+    /// The nftables tables that are ours as a whole.
+    pub tables: BTreeMap<TableId, Table>,
+    /// What must pass other people's forward chains.
+    pub accept: Vec<Accept>,
+    /// The configuration for the runtimes, written once pods can be served; none while they can't.
+    pub conflist: Option<String>,
+}
+
+/// What the node shows.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Observed {
+    /// Links, addresses, routes.
+    pub network: ObservedNetwork,
+    /// The sysctls that matter.
+    pub sysctls: BTreeMap<Sysctl, String>,
+    /// The tables that may be ours.
+    pub tables: Listed,
+    /// Other people's forward chains, with our rules in them.
+    pub forward: Vec<ForwardChain>,
+    /// The configuration as it is on disk.
+    pub conflist: Option<String>,
+}
+
+/// One step of any kind. `Display` is what an operator would type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// A change to links, addresses, routes or sysctls.
+    Net(NetStep),
+    /// A change to one table.
+    Rules(TableId, Transaction),
+    /// Makes our rules in somebody else's forward chain exactly these.
+    Accept(Place, Vec<Accept>),
+    /// Puts the configuration in its place by rename. Comes last, and only if all before it succeeded.
+    Conflist(String),
+}
+
+impl Step {
+    /// The kind of object, for counters and for people.
+    pub fn object(&self) -> &'static str {
+        match self {
+            Self::Net(NetStep::CreateBridge { .. } | NetStep::DeleteLink { .. } | NetStep::CreateVeth(_)) => {
+                "link"
+            }
+            Self::Net(NetStep::SetLink { .. }) => "link",
+            Self::Net(NetStep::AddAddress { .. } | NetStep::DeleteAddress { .. }) => "address",
+            Self::Net(NetStep::ReplaceRoute(_) | NetStep::DeleteRoute(_)) => "route",
+            Self::Net(NetStep::SetSysctl { .. }) => "sysctl",
+            Self::Rules(..) => "table",
+            Self::Accept(..) => "forward-chain",
+            Self::Conflist(_) => "conflist",
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Net(step) => step.fmt(f),
+            Self::Rules(_, transaction) => {
+                let commands: Vec<String> = transaction.commands().iter().map(ToString::to_string).collect();
+                write!(f, "nft {}", commands.join("; "))
+            }
+            Self::Accept(place, rules) => {
+                let rules: Vec<String> = rules.iter().map(ToString::to_string).collect();
+                write!(
+                    f,
+                    "{place}: {}",
+                    if rules.is_empty() { "nothing of ours".into() } else { rules.join(", ") }
+                )
+            }
+            Self::Conflist(_) => f.write_str("write the conflist"),
+        }
+    }
+}
+
+/// Every step from `observed` to `desired`.
+pub fn plan(desired: &Desired, observed: &Observed) -> Vec<Step> {
+    let seen = Seen { network: &observed.network, sysctls: &observed.sysctls };
+    let mut steps: Vec<Step> =
+        plan::plan(&desired.network, seen, Prune::Marked).steps.into_iter().map(Step::Net).collect();
+    steps.extend(plan_tables(desired, observed));
+    for chain in &observed.forward {
+        let wanted = foreign::wanted_in(&chain.place, &desired.accept);
+        if chain.ours != wanted {
+            steps.push(Step::Accept(chain.place.clone(), wanted));
+        }
+    }
+    if let Some(conflist) = desired.conflist.as_ref().filter(|text| observed.conflist.as_ref() != Some(text))
+    {
+        steps.push(Step::Conflist(conflist.clone()));
+    }
+    steps
+}
+
+/// One transaction a table, so that one that fails keeps no other from being mended.
+fn plan_tables(desired: &Desired, observed: &Observed) -> Vec<Step> {
+    let mut by_table: BTreeMap<TableId, Transaction> = BTreeMap::new();
+    for command in diff(&desired.tables, &observed.tables, Scope::Whole).commands() {
+        by_table.entry(command.table.clone()).or_default().push(&command.table, command.change.clone());
+    }
+    by_table.into_iter().map(|(id, transaction)| Step::Rules(id, transaction)).collect()
+}

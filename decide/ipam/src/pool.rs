@@ -1,0 +1,204 @@
+//! The ranges that addresses come from.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::IpNet;
+
+/// A range as a configuration states it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RangeSpec {
+    /// `subnet`
+    pub subnet: IpNet,
+    /// `rangeStart`; the subnet's first usable address by default.
+    pub start: Option<IpAddr>,
+    /// `rangeEnd`; the subnet's last usable address by default.
+    pub end: Option<IpAddr>,
+    /// `gateway`; the subnet's first usable address by default. Never leased.
+    pub gateway: Option<IpAddr>,
+}
+
+/// A range that is valid: its ends are of the subnet's family, in it and in order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Range {
+    subnet: IpNet,
+    first: IpAddr,
+    last: IpAddr,
+    gateway: IpAddr,
+}
+
+/// The range sets of a network. An attachment gets one address from each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pool {
+    sets: Vec<Vec<Range>>,
+}
+
+/// Why ranges make no pool.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PoolError {
+    /// There is no range.
+    #[error("no range to lease addresses from")]
+    Empty,
+    /// A subnet has no room for a gateway and a pod.
+    #[error("subnet {subnet} is too small: it has no room for a gateway and an address to lease")]
+    TooSmall {
+        /// The subnet.
+        subnet: IpNet,
+    },
+    /// An address of the range isn't in its subnet.
+    #[error("{key} {address} is not in subnet {subnet}")]
+    Outside {
+        /// `rangeStart` or `rangeEnd`.
+        key: &'static str,
+        /// The address.
+        address: IpAddr,
+        /// The subnet.
+        subnet: IpNet,
+    },
+    /// The range ends before it starts.
+    #[error("rangeStart {start} comes after rangeEnd {end}")]
+    Order {
+        /// The start.
+        start: IpAddr,
+        /// The end.
+        end: IpAddr,
+    },
+    /// Two ranges share addresses.
+    #[error("ranges {one} and {other} overlap")]
+    Overlap {
+        /// The first range.
+        one: String,
+        /// The other range.
+        other: String,
+    },
+    /// One set has ranges of both families.
+    #[error("a range set has both {one} and {other}: each family needs a set of its own")]
+    Mixed {
+        /// A subnet.
+        one: IpNet,
+        /// A subnet of the other family.
+        other: IpNet,
+    },
+}
+
+impl Range {
+    /// Checks a range and fills in what it leaves open.
+    ///
+    /// The subnet's network and broadcast addresses (IPv4) and its routers' anycast address (IPv6, RFC 4291 section
+    /// 2.6.1) are no usable addresses.
+    pub fn new(spec: RangeSpec) -> Result<Self, PoolError> {
+        let subnet = spec.subnet.trunc();
+        let (lowest, highest) = usable(subnet).ok_or(PoolError::TooSmall { subnet })?;
+        let inside = |key, address: Option<IpAddr>, default: IpAddr| match address {
+            Some(address) if !subnet.contains(&address) => Err(PoolError::Outside { key, address, subnet }),
+            Some(address) => Ok(address.clamp(lowest, highest)),
+            None => Ok(default),
+        };
+        let first = inside("rangeStart", spec.start, lowest)?;
+        let last = inside("rangeEnd", spec.end, highest)?;
+        if first > last {
+            return Err(PoolError::Order { start: first, end: last });
+        }
+        Ok(Self { subnet, first, last, gateway: spec.gateway.unwrap_or(lowest) })
+    }
+
+    /// The subnet.
+    pub fn subnet(&self) -> IpNet {
+        self.subnet
+    }
+
+    /// The gateway.
+    pub fn gateway(&self) -> IpAddr {
+        self.gateway
+    }
+
+    /// True if the address may be leased from this range.
+    pub fn leases(&self, address: IpAddr) -> bool {
+        (self.first..=self.last).contains(&address) && address != self.gateway
+    }
+
+    /// How many addresses can be leased.
+    pub fn size(&self) -> u128 {
+        let all = number(self.last) - number(self.first) + 1;
+        let gateway = (self.first..=self.last).contains(&self.gateway);
+        all - u128::from(gateway)
+    }
+
+    /// The addresses that can be leased, from `from` on.
+    pub(crate) fn addresses_from(&self, from: IpAddr) -> impl Iterator<Item = IpAddr> + use<> {
+        let (start, end, v4) = (number(from.max(self.first)), number(self.last), from.is_ipv4());
+        let gateway = self.gateway;
+        (start..=end).map(move |n| address(n, v4)).filter(move |a| *a != gateway)
+    }
+
+    fn overlaps(&self, other: &Self) -> bool {
+        self.first.is_ipv4() == other.first.is_ipv4() && self.first <= other.last && other.first <= self.last
+    }
+
+    pub(crate) fn first(&self) -> IpAddr {
+        self.first
+    }
+}
+
+impl std::fmt::Display for Range {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}-{} in {}", self.first, self.last, self.subnet)
+    }
+}
+
+impl Pool {
+    /// A pool of range sets.
+    pub fn new(sets: Vec<Vec<Range>>) -> Result<Self, PoolError> {
+        let sets: Vec<Vec<Range>> = sets.into_iter().filter(|set| !set.is_empty()).collect();
+        if sets.is_empty() {
+            return Err(PoolError::Empty);
+        }
+        for set in &sets {
+            if let Some(other) = set.iter().find(|range| range.first.is_ipv4() != set[0].first.is_ipv4()) {
+                return Err(PoolError::Mixed { one: set[0].subnet, other: other.subnet });
+            }
+        }
+        let all: Vec<&Range> = sets.iter().flatten().collect();
+        for (i, one) in all.iter().enumerate() {
+            if let Some(other) = all[i + 1..].iter().find(|other| one.overlaps(other)) {
+                return Err(PoolError::Overlap { one: one.to_string(), other: other.to_string() });
+            }
+        }
+        Ok(Self { sets })
+    }
+
+    /// The range sets.
+    pub fn sets(&self) -> &[Vec<Range>] {
+        &self.sets
+    }
+
+    /// The range that an address may be leased from.
+    pub fn range_of(&self, address: IpAddr) -> Option<&Range> {
+        self.sets.iter().flatten().find(|range| range.leases(address))
+    }
+}
+
+/// The first and the last usable address of a subnet; none if it has fewer than two.
+fn usable(subnet: IpNet) -> Option<(IpAddr, IpAddr)> {
+    let (network, broadcast) = (number(subnet.network()), number(subnet.broadcast()));
+    let v4 = subnet.addr().is_ipv4();
+    let first = network + 1;
+    let last = if v4 { broadcast.checked_sub(1)? } else { broadcast };
+    (first < last).then(|| (address(first, v4), address(last, v4)))
+}
+
+fn number(address: IpAddr) -> u128 {
+    match address {
+        IpAddr::V4(v4) => u128::from(u32::from(v4)),
+        IpAddr::V6(v6) => u128::from(v6),
+    }
+}
+
+fn address(number: u128, v4: bool) -> IpAddr {
+    match u32::try_from(number) {
+        Ok(number) if v4 => Ipv4Addr::from(number).into(),
+        _ => Ipv6Addr::from(number).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests;
