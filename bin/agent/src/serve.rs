@@ -42,10 +42,11 @@ pub(crate) struct Options {
     pub(crate) on_reconcile: Callback,
 }
 
-/// The servers at work. Dropped, it stops them and removes the socket if it is still the one that was made here.
+/// The servers at work. Dropped, it stops them and removes the socket if it is still the one that was made here;
+/// clients of the socket that are being answered still get their answer.
 #[derive(Debug)]
 pub(crate) struct Serving {
-    http: Option<Http>,
+    _http: Option<Http>,
     _socket: Socket,
 }
 
@@ -102,17 +103,7 @@ pub(crate) fn start(options: Options) -> Result<Serving, ServeError> {
         Some(address) => Some(Http::start(address, status, Health::starting(options.patience))?),
         None => None,
     };
-    Ok(Serving { http, _socket: socket })
-}
-
-impl Serving {
-    /// The address that HTTP is served at, if it is.
-    pub(crate) fn address(&self) -> Option<SocketAddr> {
-        self.http.as_ref().map(Http::address)
-    }
-
-    /// Stops all servers. Connections to the socket that are being answered still get their answer.
-    pub(crate) fn stop(self) {}
+    Ok(Serving { _http: http, _socket: socket })
 }
 
 /// The loop's status, for reading.

@@ -63,6 +63,7 @@ impl Http {
     }
 
     /// The address listened on.
+    #[cfg(test)]
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
@@ -72,7 +73,7 @@ impl Drop for Http {
     fn drop(&mut self) {
         drop(self.stop.take());
         if let Some(Err(_panic)) = self.thread.take().map(JoinHandle::join) {
-            tracing::error!("the HTTP server's thread panicked");
+            tracing::error!(address = %self.address, "the HTTP server's thread panicked");
         }
     }
 }

@@ -197,7 +197,7 @@ fn the_socket_is_roots_alone_and_nothing_else_is_left_in_the_run_directory() {
     assert_eq!(mode(&stage.socket()), 0o600);
     assert_eq!(mode(&stage.run_dir()), 0o700);
     assert_eq!(names(&stage.run_dir()), ["agent.sock"]);
-    serving.stop();
+    drop(serving);
     assert!(names(&stage.run_dir()).is_empty());
 }
 
@@ -229,7 +229,7 @@ fn a_successors_socket_is_not_removed() {
     let first = stage.start();
     fs::remove_file(stage.socket()).unwrap();
     let _second = stage.start();
-    first.stop();
+    drop(first);
     assert_eq!(stage.ask("{\"get\":\"ready\"}\n")["ready"], json!(false));
 }
 
@@ -239,7 +239,7 @@ fn a_stopped_server_can_be_started_again_at_once() {
     for _ in 0..20 {
         let serving = stage.start_http(Duration::from_secs(60));
         stage.ask("{\"get\":\"ready\"}\n");
-        serving.stop();
+        drop(serving);
     }
 }
 
@@ -259,9 +259,13 @@ fn a_socket_path_that_is_too_long_is_named() {
     assert!(matches!(error, ServeError::Socket { .. }), "{error:?}");
 }
 
+fn address(serving: &Serving) -> SocketAddr {
+    serving._http.as_ref().unwrap().address()
+}
+
 /// Status code, headers and body.
 fn fetch(serving: &Serving, path: &str) -> (u16, String, String) {
-    let mut stream = TcpStream::connect(serving.address().unwrap()).unwrap();
+    let mut stream = TcpStream::connect(address(serving)).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nhost: node\r\nconnection: close\r\n\r\n").unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
@@ -349,10 +353,10 @@ fn an_address_in_use_is_named_and_leaves_no_socket_behind() {
 fn an_open_connection_doesnt_keep_the_server_from_stopping() {
     let stage = Stage::new();
     let serving = stage.start_http(Duration::from_secs(60));
-    let mut open = TcpStream::connect(serving.address().unwrap()).unwrap();
+    let mut open = TcpStream::connect(address(&serving)).unwrap();
     open.write_all(b"GET /heal").unwrap();
     fetch(&serving, "/healthz");
     let start = Instant::now();
-    serving.stop();
+    drop(serving);
     assert!(start.elapsed() < Duration::from_secs(1), "took {:?}", start.elapsed());
 }
