@@ -11,12 +11,7 @@ const HEADER: usize = 4;
 pub(crate) struct Writer(Vec<u8>);
 
 impl Writer {
-    /// The bytes written.
-    pub(crate) fn into_bytes(self) -> Vec<u8> {
-        self.0
-    }
-
-    /// The attributes as a nest's content.
+    /// The bytes of what is written.
     pub(crate) fn of(write: impl FnOnce(&mut Self)) -> Vec<u8> {
         let mut writer = Self::default();
         write(&mut writer);
@@ -30,6 +25,11 @@ impl Writer {
         self.0.extend(kind.to_ne_bytes());
         self.0.extend(value);
         self.0.resize(self.0.len().next_multiple_of(4), 0);
+    }
+
+    /// An attribute as it was read, which may have been a nest.
+    pub(crate) fn copy(&mut self, kind: u16, value: &[u8], nested: bool) {
+        self.bytes(if nested { kind | NESTED } else { kind }, value);
     }
 
     /// A string with its terminator.

@@ -5,10 +5,10 @@ use selvedge_ruleset::field::Needs;
 use selvedge_ruleset::matching::{End, IfPattern, Test, Transport};
 use selvedge_ruleset::value::AddressType;
 use selvedge_ruleset::{
-    EtherType, Family, Field, IpVersion, L4Proto, Match, PacketType, Rule, Statement, Value,
+    EtherType, Family, Field, IpVersion, L4Proto, Match, PacketType, Rule, SetName, Statement, Value,
 };
 
-use crate::expression::{Base, Expression, Payload, Slot, Source, To, ct, fib, meta};
+use crate::expression::{Base, Expression, Lookup, Payload, Slot, Source, To, ct, fib, meta};
 use crate::place::{bytes, length, source};
 
 /// `NFPROTO_IPV4` and `NFPROTO_IPV6`.
@@ -73,8 +73,7 @@ impl Compiler {
             Statement::Verdict(verdict) => self.code.push(Expression::Verdict(verdict.clone())),
             Statement::VerdictMap(key, map) => {
                 self.load_key(key);
-                let (set, to) = (map.clone(), Some(To::Verdict));
-                self.code.push(Expression::Lookup { slot: 0, set, negated: false, to });
+                self.lookup(map, false, Some(To::Verdict));
             }
             Statement::Masquerade { fully_random } => {
                 let flags = if *fully_random { RANDOM_FULLY } else { 0 };
@@ -82,8 +81,7 @@ impl Compiler {
             }
             Statement::DnatMap(version, key, map) => {
                 self.load_key(key);
-                let (set, to) = (map.clone(), Some(To::Slot(0)));
-                self.code.push(Expression::Lookup { slot: 0, set, negated: false, to });
+                self.lookup(map, false, Some(To::Slot(0)));
                 let family = u32::from(number(&NFPROTO, version));
                 let port = if *version == IpVersion::V4 { 1 } else { 4 };
                 self.code.push(Expression::Dnat { family, address: 0, port });
@@ -148,6 +146,11 @@ impl Compiler {
         }
     }
 
+    /// Looks up what [`Self::load_key`] has loaded.
+    fn lookup(&mut self, set: &SetName, negated: bool, to: Option<To>) {
+        self.code.push(Expression::Lookup(Lookup { slot: 0, set: set.clone(), negated, to }));
+    }
+
     /// Whether any of the bits is set.
     fn any_bit(&mut self, negated: bool, bits: u32) {
         let (mask, xor) = (bits.to_ne_bytes().to_vec(), vec![0; 4]);
@@ -180,7 +183,7 @@ impl Compiler {
             }
             Test::InSet(key, set) => {
                 self.load_key(key);
-                self.code.push(Expression::Lookup { slot: 0, set: set.clone(), negated, to: None });
+                self.lookup(set, negated, None);
             }
             test => {
                 let (source, data) = plain(test);

@@ -12,7 +12,7 @@ use crate::compile::{
     ADDRESS_TYPES, NFPROTO, PACKET_TYPES, RANDOM_FULLY, STATUS_DNAT, icmp_type, known_from, meaning,
     transport,
 };
-use crate::expression::{Expression, Payload, Slot, Source, To, ct, fib, meta};
+use crate::expression::{Expression, Lookup, Payload, Slot, Source, To, ct, fib, meta};
 use crate::place::{IFNAME_BYTES, field, length, source, value};
 
 /// The rule that these expressions are in a table of that family, without its comment unless iptables made it one.
@@ -83,7 +83,7 @@ impl Reader {
                 self.known = test.proves().and(self.known);
                 self.push(test);
             }
-            Expression::Lookup { slot, set, negated, to } => self.lookup(*slot, set, *negated, *to)?,
+            Expression::Lookup(lookup) => self.lookup(lookup)?,
             Expression::Verdict(verdict) => self.push(verdict.clone()),
             Expression::Counter => self.push(Statement::Counter),
             Expression::Masquerade { flags: 0 } => self.push(Statement::Masquerade { fully_random: false }),
@@ -108,8 +108,9 @@ impl Reader {
         }
     }
 
-    fn lookup(&mut self, slot: Slot, set: &SetName, negated: bool, to: Option<To>) -> Option<()> {
-        let mut next = slot;
+    fn lookup(&mut self, lookup: &Lookup) -> Option<()> {
+        let Lookup { slot, set, negated, to } = lookup;
+        let mut next = *slot;
         let mut key = Vec::new();
         for loaded in std::mem::take(&mut self.loaded) {
             let field =
@@ -119,7 +120,7 @@ impl Reader {
         }
         match (to, negated) {
             _ if key.is_empty() => return None,
-            (None, negated) => self.push(Match { negated, test: Test::InSet(key, set.clone()) }),
+            (None, &negated) => self.push(Match { negated, test: Test::InSet(key, set.clone()) }),
             (Some(To::Verdict), false) => self.push(Statement::VerdictMap(key, set.clone())),
             (Some(To::Slot(0)), false) => self.pending = Some((key, set.clone())),
             _ => return None,

@@ -80,12 +80,7 @@ pub(crate) enum Expression {
         negated: bool,
         data: Vec<u8>,
     },
-    Lookup {
-        slot: Slot,
-        set: SetName,
-        negated: bool,
-        to: Option<To>,
-    },
+    Lookup(Lookup),
     Verdict(Verdict),
     Counter,
     Masquerade {
@@ -100,6 +95,15 @@ pub(crate) enum Expression {
     Comment(String),
     /// Anything else, by its kernel name.
     Other(String),
+}
+
+/// A look into a set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Lookup {
+    pub(crate) slot: Slot,
+    pub(crate) set: SetName,
+    pub(crate) negated: bool,
+    pub(crate) to: Option<To>,
 }
 
 /// Where a map's data go.
@@ -151,7 +155,7 @@ impl Expression {
             Self::Load { source: Source::Payload(_), .. } => "payload",
             Self::Bitwise { .. } => "bitwise",
             Self::Compare { .. } => "cmp",
-            Self::Lookup { .. } => "lookup",
+            Self::Lookup(_) => "lookup",
             Self::Verdict(_) => "immediate",
             Self::Counter => "counter",
             Self::Masquerade { .. } => "masq",
@@ -180,7 +184,7 @@ impl Expression {
                 data.u32(2, if *negated { COMPARE_UNEQUAL } else { COMPARE_EQUAL });
                 data.nest(3, |nest| nest.bytes(DATA_VALUE, value));
             }
-            Self::Lookup { slot, set, negated, to } => {
+            Self::Lookup(Lookup { slot, set, negated, to }) => {
                 data.text(1, set.as_str());
                 data.u32(2, register(*slot));
                 match to {
@@ -244,7 +248,7 @@ impl Expression {
                 };
                 Self::Compare { slot: slot_in(1)?, negated, data: value_in(3)? }
             }
-            "lookup" => read_lookup(data)?,
+            "lookup" => Self::Lookup(read_lookup(data)?),
             "immediate" if data.u32(1)? == VERDICT_REGISTER => Self::Verdict(read_verdict(data.nest(2)?)?),
             "counter" => Self::Counter,
             "masq" if data.get(2).is_none() => Self::Masquerade { flags: data.u32(1).unwrap_or(0) },
@@ -281,7 +285,7 @@ fn read_payload(data: Reader<'_>) -> Option<Source> {
     Some(Source::Payload(Payload { base, offset: data.u32(3)?, length: data.u32(4)? }))
 }
 
-fn read_lookup(data: Reader<'_>) -> Option<Expression> {
+fn read_lookup(data: Reader<'_>) -> Option<Lookup> {
     let to = match data.u32(3) {
         None => None,
         Some(VERDICT_REGISTER) => Some(To::Verdict),
@@ -292,7 +296,7 @@ fn read_lookup(data: Reader<'_>) -> Option<Expression> {
         LOOKUP_INVERTED => true,
         _ => return None,
     };
-    Some(Expression::Lookup { slot: slot(data.u32(2)?)?, set: SetName::listed(data.text(1)?), negated, to })
+    Some(Lookup { slot: slot(data.u32(2)?)?, set: SetName::listed(data.text(1)?), negated, to })
 }
 
 /// Only a rewrite of address and port, each by one register, as written here.

@@ -10,15 +10,23 @@
 
 mod attribute;
 mod compile;
+mod conntrack;
 mod decompile;
 mod elements;
 mod error;
 mod expression;
+mod forward;
 mod list;
 mod message;
+mod monitor;
 mod place;
 mod socket;
 mod transaction;
 
+pub use conntrack::Conntrack;
 pub use error::NftError;
+pub use monitor::{Author, Event, Monitor};
 pub use transaction::{Features, NftSocket};
+
+#[cfg(test)]
+mod tests;

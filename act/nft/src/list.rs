@@ -109,12 +109,11 @@ fn read_base(chain: Reader<'_>) -> Seen<Option<Base>> {
     )
 }
 
-/// A rule with what it is made of.
+/// A rule of some chain.
 pub(crate) struct ReadRule {
     pub(crate) chain: ChainName,
     pub(crate) handle: Handle,
     pub(crate) rule: Rule,
-    pub(crate) code: Vec<Expression>,
 }
 
 /// The rules of a table, or of one chain of it, in their order.
@@ -134,13 +133,12 @@ pub(crate) fn rules(
 
 fn read_rule(family: Family, attributes: Reader<'_>) -> Option<ReadRule> {
     let list = attributes.nest(attr::RULE_EXPRESSIONS).unwrap_or(Reader(&[]));
-    let code = Expression::read_list(list);
-    let mut rule = decompile(family, &code);
+    let mut rule = decompile(family, &Expression::read_list(list));
     if let Some(comment) = attributes.get(attr::RULE_USERDATA).and_then(read_comment) {
         rule = rule.comment(comment);
     }
     let chain = ChainName::listed(attributes.text(attr::RULE_CHAIN)?);
-    Some(ReadRule { chain, handle: Handle(attributes.u64(attr::RULE_HANDLE)?), rule, code })
+    Some(ReadRule { chain, handle: Handle(attributes.u64(attr::RULE_HANDLE)?), rule })
 }
 
 /// The comment among type-length-value records of one byte each.

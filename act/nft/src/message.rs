@@ -1,7 +1,6 @@
 //! Commands as nfnetlink messages.
 
-use selvedge_ruleset::listed::Handle;
-use selvedge_ruleset::{Base, ChainName, Change, Command, Family, Hook, Kind, Policy, Rule, TableId};
+use selvedge_ruleset::{Base, ChainName, Change, Command, Family, Hook, Kind, Policy, Rule};
 
 use crate::attribute::Writer;
 use crate::compile::compile;

@@ -189,9 +189,9 @@ impl Socket {
         }
     }
 
-    /// Waits for notifications.
+    /// Notifications that wait; `EAGAIN` if there are none.
     pub(crate) fn notifications(&mut self) -> Result<Vec<Received>, Errno> {
-        let parsed = self.receive(RecvFlags::empty())?;
+        let parsed = self.receive(RecvFlags::DONTWAIT)?;
         Ok(parsed
             .into_iter()
             .filter_map(|parsed| match parsed.incoming {

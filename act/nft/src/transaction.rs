@@ -64,15 +64,10 @@ impl NftSocket {
 
     /// The tables with those ids as they are at one moment; one that isn't there has no entry.
     pub fn list(&mut self, ids: &[TableId]) -> Result<Listed, NftError> {
-        self.list_at(ids).map(|(listed, _)| listed)
+        self.steady("tables", |socket| list::tables(socket, ids)).map(|(listed, _)| listed)
     }
 
-    /// The tables, and the generation of rules that they are of.
-    fn list_at(&mut self, ids: &[TableId]) -> Result<(Listed, u32), NftError> {
-        self.steady("tables", |socket| list::tables(socket, ids))
-    }
-
-    /// Looks until nothing changed while it looked.
+    /// Looks until nothing changed while it looked; also gives the generation of rules that it saw.
     pub(crate) fn steady<T>(
         &mut self,
         what: &str,
@@ -115,11 +110,21 @@ impl NftSocket {
     pub fn update(
         &mut self,
         ids: &[TableId],
-        mut decide: impl FnMut(&Listed) -> Transaction,
+        decide: impl FnMut(&Listed) -> Transaction,
+    ) -> Result<Transaction, NftError> {
+        self.settle("tables", |socket| list::tables(socket, ids), decide)
+    }
+
+    /// Looks, decides, and changes only what is still as it was seen.
+    pub(crate) fn settle<T>(
+        &mut self,
+        what: &str,
+        mut look: impl FnMut(&mut Socket) -> Result<T, Errno>,
+        mut decide: impl FnMut(&T) -> Transaction,
     ) -> Result<Transaction, NftError> {
         for _ in 0..ATTEMPTS {
-            let (listed, generation) = self.list_at(ids)?;
-            let transaction = decide(&listed);
+            let (seen, generation) = self.steady(what, &mut look)?;
+            let transaction = decide(&seen);
             match self.commit(&transaction, Some(generation)) {
                 Err(Failure::Again) => {}
                 Err(Failure::Final(error)) => return Err(error),

@@ -8,6 +8,7 @@
 //! - [`listed`], [`transaction`], [`diff`]: what the kernel shows, changes to it, and the least change towards what
 //!   is desired
 //! - [`after`]: what a transaction would make of what is listed, without a kernel
+//! - [`foreign`]: rules of ours in other people's forward chains
 //!
 //! Bytes and netlink are left to `selvedge-nft`. Invariants: a set's elements all have the set's type; no rule spells
 //! out what nft implies (`meta nfproto ipv4` before `ip saddr`), so equal rules are equal values; everything that is
@@ -16,6 +17,7 @@
 pub mod after;
 pub mod diff;
 pub mod field;
+pub mod foreign;
 pub mod listed;
 pub mod matching;
 pub mod name;

@@ -65,6 +65,12 @@ impl From<Match> for Statement {
     }
 }
 
+impl From<Test> for Statement {
+    fn from(test: Test) -> Self {
+        Self::Match(test.into())
+    }
+}
+
 impl From<Verdict> for Statement {
     fn from(verdict: Verdict) -> Self {
         Self::Verdict(verdict)

@@ -29,6 +29,12 @@ impl Table {
         Self { owned: true, ..Self::default() }
     }
 
+    /// True if a rule looks into that set.
+    pub fn uses(&self, set: &SetName) -> bool {
+        let mut rules = self.chains.values().flat_map(|chain| &chain.rules);
+        rules.any(|rule| rule.sets().any(|used| used == set))
+    }
+
     /// The table with a chain.
     #[must_use]
     pub fn chain(mut self, name: ChainName, chain: Chain) -> Self {

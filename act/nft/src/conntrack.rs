@@ -1,0 +1,138 @@
+//! Tracked connections, over ctnetlink.
+
+use std::net::IpAddr;
+
+use rustix::io::Errno;
+
+use crate::attribute::{Reader, Writer};
+use crate::error::NftError;
+use crate::socket::{ACK, DUMP, Message, Received, Socket};
+
+const SUBSYSTEM: u16 = 1 << 8;
+const GET: u16 = SUBSYSTEM | 1;
+const DELETE: u16 = SUBSYSTEM | 2;
+
+const TUPLE_ORIGINAL: u16 = 1;
+const TUPLE_REPLY: u16 = 2;
+const ID: u16 = 12;
+const ZONE: u16 = 18;
+const FILTER: u16 = 25;
+const FILTER_ORIGINAL_FLAGS: u16 = 1;
+const FILTER_REPLY_FLAGS: u16 = 2;
+const TUPLE_IP: u16 = 1;
+/// Which end of a tuple: the flag by which a filter looks at it, and the attributes of an IPv4 and an IPv6 address.
+const ENDS: [End; 2] = [End { flag: 1, v4: 1, v6: 3 }, End { flag: 2, v4: 2, v6: 4 }];
+
+struct End {
+    flag: u32,
+    v4: u16,
+    v6: u16,
+}
+
+impl End {
+    fn attribute(&self, address: IpAddr) -> u16 {
+        if address.is_ipv4() { self.v4 } else { self.v6 }
+    }
+}
+
+/// Deletes tracked connections of the network namespace in which it was opened.
+#[derive(Debug)]
+pub struct Conntrack {
+    socket: Socket,
+}
+
+impl Conntrack {
+    /// Opens a socket in the calling thread's network namespace.
+    pub fn open() -> Result<Self, NftError> {
+        let socket = Socket::open(0).map_err(|errno| NftError::Open { source: errno.into() })?;
+        Ok(Self { socket })
+    }
+
+    /// Deletes every entry with that address as a source or destination, in either direction, of all protocols.
+    ///
+    /// Succeeds where connections are not tracked at all.
+    pub fn flush_address(&mut self, address: IpAddr) -> Result<(), NftError> {
+        let flushed = match self.flush(address) {
+            // Before Linux 6.7 the kernel takes the filter for a broken tuple.
+            Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOENT) => self.delete_one_by_one(address),
+            flushed => flushed,
+        };
+        flushed.map_err(|errno| NftError::Conntrack { address, source: errno.into() })
+    }
+
+    /// Lets the kernel look for the entries; cheap where there are none.
+    fn flush(&mut self, address: IpAddr) -> Result<(), Errno> {
+        for (tuple, flags) in [(TUPLE_ORIGINAL, FILTER_ORIGINAL_FLAGS), (TUPLE_REPLY, FILTER_REPLY_FLAGS)] {
+            for end in &ENDS {
+                let message = message(DELETE, ACK, address, |w| {
+                    w.nest(tuple, |tuple| {
+                        tuple.nest(TUPLE_IP, |ip| ip.bytes(end.attribute(address), &octets(address)));
+                    });
+                    // The kernel reads these numbers in its own order, and insists on both.
+                    w.nest(FILTER, |filter| {
+                        for kind in [FILTER_ORIGINAL_FLAGS, FILTER_REPLY_FLAGS] {
+                            let value = if kind == flags { end.flag } else { 0 };
+                            filter.bytes(kind, &value.to_ne_bytes());
+                        }
+                    });
+                });
+                self.socket.request(&message)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn delete_one_by_one(&mut self, address: IpAddr) -> Result<(), Errno> {
+        let entries = match self.dump(address) {
+            // Neither nf_conntrack nor its netlink part is in this kernel.
+            Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOENT) => return Ok(()),
+            entries => entries?,
+        };
+        for entry in entries.iter().filter(|entry| has_address(entry.attributes(), address)) {
+            let attributes = entry.attributes();
+            let message = message(DELETE, ACK, address, |w| {
+                // The id makes sure that it is this entry that goes, not one that came after it.
+                for kind in [TUPLE_ORIGINAL, ZONE, ID] {
+                    if let Some(value) = attributes.get(kind) {
+                        w.copy(kind, value, kind == TUPLE_ORIGINAL);
+                    }
+                }
+            });
+            match self.socket.request(&message) {
+                Ok(_) | Err(Errno::NOENT) => {}
+                Err(errno) => return Err(errno),
+            }
+        }
+        Ok(())
+    }
+
+    /// All entries. One that comes while they are listed is of no interest, so the listing need not be of one moment.
+    fn dump(&mut self, address: IpAddr) -> Result<Vec<Received>, Errno> {
+        self.socket.request(&message(GET, DUMP, address, |_| {}))
+    }
+}
+
+fn message(kind: u16, flags: u16, address: IpAddr, write: impl FnOnce(&mut Writer)) -> Message {
+    let family = if address.is_ipv4() { 2 } else { 10 };
+    let mut message = Message::new(kind, flags, family, write);
+    // In version 0 the kernel takes no notice of the family when it deletes.
+    message.version = 1;
+    message
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    }
+}
+
+fn has_address(entry: Reader<'_>, address: IpAddr) -> bool {
+    let octets = octets(address);
+    let tuples = [TUPLE_ORIGINAL, TUPLE_REPLY].into_iter();
+    let mut ips = tuples.filter_map(|tuple| entry.nest(tuple)?.nest(TUPLE_IP));
+    ips.any(|ip| ENDS.iter().any(|end| ip.get(end.attribute(address)) == Some(octets.as_slice())))
+}
+
+#[cfg(test)]
+mod tests;

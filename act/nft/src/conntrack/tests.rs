@@ -1,0 +1,84 @@
+//! Against the real kernel, with connections over the loopback device.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+
+use selvedge_ruleset::matching::{CtStates, ct_state};
+use selvedge_ruleset::{Base, Chain, ChainName, Family, Hook, Table, TableId, Verdict, priority, rule};
+
+use super::Conntrack;
+use crate::NftSocket;
+use crate::tests::{in_namespace, installed, make, run};
+
+/// Has connections tracked, and opens one between each two of these addresses.
+fn track(addresses: &[IpAddr]) {
+    run("ip link set lo up", "");
+    let rule = rule![ct_state(CtStates::NEW), Verdict::Accept];
+    let base = Base::filter(Hook::Output, priority::FILTER);
+    let table = Table::new().chain(ChainName::literal("output"), Chain::base(base, [rule]));
+    let id = TableId::literal(Family::Inet, "tracking");
+    make(&mut NftSocket::open().unwrap(), &BTreeMap::from([(id, table)]));
+    for &address in addresses.iter().filter(|address| !address.is_loopback()) {
+        run(&format!("ip addr add {address} dev lo{}", if address.is_ipv6() { " nodad" } else { "" }), "");
+    }
+    for &from in addresses {
+        for &to in addresses.iter().filter(|to| to.is_ipv4() == from.is_ipv4()) {
+            let socket = UdpSocket::bind(SocketAddr::new(from, 0)).unwrap();
+            socket.send_to(b"x", SocketAddr::new(to, 9)).unwrap();
+        }
+    }
+}
+
+/// The entries, one a line.
+fn entries(conntrack: &mut Conntrack, address: IpAddr) -> usize {
+    let found = conntrack.dump(address).unwrap();
+    found.iter().filter(|entry| super::has_address(entry.attributes(), address)).count()
+}
+
+fn sample() -> Vec<IpAddr> {
+    let v4 = (1..=3).map(|last| IpAddr::V4(Ipv4Addr::new(10, 0, 0, last)));
+    let v6 = (1..=3).map(|last| IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, last)));
+    v4.chain(v6).collect()
+}
+
+fn only_its_own_entries_go(flush: fn(&mut Conntrack, IpAddr)) {
+    if !installed("ip") {
+        return;
+    }
+    in_namespace(|| {
+        let addresses = sample();
+        track(&addresses);
+        let mut conntrack = Conntrack::open().unwrap();
+        for (gone, stays) in [(addresses[0], addresses[1]), (addresses[3], addresses[4])] {
+            assert_eq!(entries(&mut conntrack, gone), 5);
+            flush(&mut conntrack, gone);
+            assert_eq!(entries(&mut conntrack, gone), 0);
+            assert_eq!(entries(&mut conntrack, stays), 3);
+        }
+    });
+}
+
+#[test]
+fn every_entry_of_an_address_goes_and_no_other() {
+    only_its_own_entries_go(|conntrack, address| conntrack.flush_address(address).unwrap());
+}
+
+#[test]
+fn the_kernels_own_filter_does_it_where_there_is_one() {
+    only_its_own_entries_go(|conntrack, address| {
+        // Linux 6.7 and later; before, the next test's way is taken.
+        conntrack.flush(address).or_else(|_older_kernel| conntrack.delete_one_by_one(address)).unwrap();
+    });
+}
+
+#[test]
+fn entries_can_be_deleted_one_by_one() {
+    only_its_own_entries_go(|conntrack, address| conntrack.delete_one_by_one(address).unwrap());
+}
+
+#[test]
+fn nothing_to_delete_is_success() {
+    in_namespace(|| {
+        Conntrack::open().unwrap().flush_address(IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1))).unwrap();
+    });
+}
