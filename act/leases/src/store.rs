@@ -66,6 +66,11 @@ impl Store {
         Ok(entries.flatten().filter_map(name).collect())
     }
 
+    /// True if anything has ever been leased here since the directory was last emptied.
+    pub fn exists(&self) -> bool {
+        self.directory.exists()
+    }
+
     /// The network.
     pub fn network(&self) -> &NetworkName {
         &self.network

@@ -16,6 +16,7 @@
 
 mod entry;
 mod error;
+mod forward;
 mod kernel;
 mod lock;
 mod sockopt;
@@ -29,6 +30,7 @@ use ipnet::IpNet;
 use selvedge_model::NetworkName;
 
 pub use error::{Malformed, XtablesError};
+pub use forward::{accept, forward_chains};
 use kernel::Socket;
 use table::{Image, Table};
 

@@ -125,6 +125,11 @@ impl Environment {
         dirs.into_iter().flatten().filter(|dir| !dir.as_os_str().is_empty()).collect()
     }
 
+    /// A variable as it is, for the log; none if it is missing or no UTF-8.
+    pub fn value(&self, variable: &str) -> Option<&str> {
+        self.0.get(variable)?.to_str()
+    }
+
     fn text(&self, variable: &str) -> Result<Option<&str>, CniError> {
         let Some(value) = self.0.get(variable) else { return Ok(None) };
         let garbled = || CniError::new(code::ENVIRONMENT, format!("{variable} {value:?} is no UTF-8"));

@@ -1,7 +1,7 @@
 //! The nftables tables: the agent's `inet selvedge`, the plugin's `inet selvedge-cni` for networks that no agent looks
 //! after, and `bridge selvedge-cni`, in which each bridge port is held to its pod's addresses.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use selvedge_model::mark::{AGENT_TABLE, PLUGIN_TABLE};
@@ -12,8 +12,8 @@ use selvedge_ruleset::matching::{
 };
 use selvedge_ruleset::rule::{accept, counter, drop, masquerade, return_};
 use selvedge_ruleset::{
-    Base, Chain, ChainName, Family, Field, Hook, Icmp6Type, Rule, Set, SetName, Table, TableId, priority,
-    rule,
+    Base, Chain, ChainName, Family, Field, Hook, Icmp6Type, ListedTable, Part, Rule, Set, SetName, Table,
+    TableId, Value, priority, rule,
 };
 
 /// The agent's table.
@@ -179,6 +179,17 @@ pub fn guard<'a>(ports: impl IntoIterator<Item = (&'a IfName, &'a [IpNet])>) -> 
     )
 }
 
+/// The ports and addresses that a guard has now.
+pub fn guarded(table: &ListedTable) -> Vec<(IfName, IpNet)> {
+    let sets = [GUARDED4, GUARDED6].into_iter().filter_map(|name| table.sets.get(&name)?.known());
+    let pair = |key: &Vec<Part>| match [key.first()?.first(), key.get(1)?.first()] {
+        [Value::IfName(port), Value::Ipv4(ip)] => Some((port.clone(), IpNet::from(IpAddr::V4(*ip)))),
+        [Value::IfName(port), Value::Ipv6(ip)] => Some((port.clone(), IpNet::from(IpAddr::V6(*ip)))),
+        _ => None,
+    };
+    sets.flat_map(|set| set.elements().keys().filter_map(pair)).collect()
+}
+
 fn guard_rules() -> Vec<Rule> {
     let own = |field, set| in_set([Field::IifName, field], set);
     let link_local = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
@@ -193,8 +204,7 @@ fn guard_rules() -> Vec<Rule> {
             .comment("advertised address is not the pod's"),
         rule![own(Field::Ip6Saddr, &GUARDED6), accept()],
         rule![saddr(link_local), accept()],
-        rule![saddr(IpNet::from(std::net::IpAddr::V6(Ipv6Addr::UNSPECIFIED))), accept()]
-            .comment("address probe"),
+        rule![saddr(IpNet::from(IpAddr::V6(Ipv6Addr::UNSPECIFIED))), accept()].comment("address probe"),
         rule![counter(), drop()].comment("source is not the pod's"),
     ]
 }

@@ -1,0 +1,243 @@
+//! The real node: its kernel and the directory of its CNI configuration.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use selvedge_datapath::converge::{Observed, Step};
+use selvedge_datapath::firewall;
+use selvedge_datapath::foreign::{ForwardChain, Place};
+use selvedge_datapath::state::{ObservedNetwork, Sysctl};
+use selvedge_datapath::step::NetStep;
+use selvedge_model::{IfName, NetworkName};
+use selvedge_netlink::{NetlinkError, RouteSocket, Sysctls};
+use selvedge_nft::{NftError, NftSocket};
+use selvedge_xtables::XtablesError;
+use tracing::warn;
+
+use crate::looping::Kernel;
+
+/// What of the node belongs to this agent.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    /// The network's name, which our rules in foreign chains bear.
+    pub network: NetworkName,
+    /// The bridge's name.
+    pub bridge: IfName,
+    /// The conflist's place.
+    pub conflist: PathBuf,
+    /// The file that says that this node has served pods since it was booted.
+    pub ready: PathBuf,
+    /// Whether foreign forward chains are looked at.
+    pub forward_accept: bool,
+}
+
+/// Why the node couldn't be read or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// Links, addresses, routes, sysctls.
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
+    /// nftables.
+    #[error(transparent)]
+    Nft(#[from] NftError),
+    /// The legacy tables.
+    #[error(transparent)]
+    Xtables(#[from] XtablesError),
+    /// The conflist.
+    #[error("write {}", path.display())]
+    Conflist {
+        /// Its place.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The node that this process runs on, in the network namespace of the thread that made it and uses it.
+#[derive(Debug)]
+pub struct Host {
+    route: RouteSocket,
+    nft: NftSocket,
+    sysctls: Sysctls,
+    paths: Paths,
+    /// What [`Kernel::glance`] compares with: the unannounced part of the last observation.
+    last: Option<Unannounced>,
+}
+
+/// What the kernel changes without a notification.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Unannounced {
+    sysctls: BTreeMap<Sysctl, String>,
+    legacy: Vec<ForwardChain>,
+    conflist: Option<String>,
+}
+
+impl Host {
+    /// Opens the sockets.
+    ///
+    /// # Errors
+    /// A socket that can't be had, for want of CAP_NET_ADMIN most likely.
+    pub fn open(paths: Paths) -> Result<Self, HostError> {
+        Ok(Self {
+            route: RouteSocket::open()?,
+            nft: NftSocket::open()?,
+            sysctls: Sysctls::current(),
+            paths,
+            last: None,
+        })
+    }
+
+    /// Whether the kernel has tables that nobody else can change and that outlive their owner.
+    ///
+    /// # Errors
+    /// What the kernel said to the question.
+    pub fn owns_tables(&mut self) -> Result<bool, HostError> {
+        Ok(self.nft.features()?.owned_tables)
+    }
+
+    fn unannounced(&mut self) -> Result<Unannounced, HostError> {
+        let devices = [None, Some(self.paths.bridge.clone())];
+        let mut keys: Vec<Sysctl> = devices.map(|device| Sysctl::Ipv4Conf(device, "send_redirects")).into();
+        keys.extend([Sysctl::Ipv4Forward, Sysctl::Ipv6Forward]);
+        Ok(Unannounced {
+            sysctls: self.read_sysctls(keys)?,
+            legacy: if self.paths.forward_accept {
+                selvedge_xtables::forward_chains(&self.paths.network)?
+            } else {
+                Vec::new()
+            },
+            conflist: read(&self.paths.conflist)?,
+        })
+    }
+
+    /// The values of those that are there.
+    fn read_sysctls(
+        &self,
+        keys: impl IntoIterator<Item = Sysctl>,
+    ) -> Result<BTreeMap<Sysctl, String>, HostError> {
+        let mut values = BTreeMap::new();
+        for key in keys {
+            match self.sysctls.read(&key) {
+                Ok(value) => {
+                    values.insert(key, value);
+                }
+                Err(error) if error.is_gone() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(values)
+    }
+
+    /// While forwarding is off, which interfaces take router advertisements must be known before it goes on.
+    fn read_accept_ra(&self, network: &ObservedNetwork) -> Result<BTreeMap<Sysctl, String>, HostError> {
+        let devices = network.links.keys().cloned();
+        self.read_sysctls(devices.map(|device| Sysctl::Ipv6Conf(Some(device), "accept_ra")))
+    }
+
+    fn apply_one(&mut self, step: &Step) -> Result<(), HostError> {
+        match step {
+            Step::Net(step) => Ok(self.route.apply_until_failure(std::slice::from_ref(step), None)?),
+            Step::Rules(_, transaction) => Ok(self.nft.apply(transaction)?),
+            Step::Accept(Place::Legacy(version), rules) => {
+                selvedge_xtables::accept(*version, &self.paths.network, rules)?;
+                Ok(())
+            }
+            Step::Accept(Place::Nft(table, chain), rules) => {
+                Ok(self.nft.set_accept(table, chain, &self.paths.network, rules)?)
+            }
+            Step::Conflist(text) => install(&self.paths.conflist, text)
+                .map_err(|source| HostError::Conflist { path: self.paths.conflist.clone(), source }),
+        }
+    }
+}
+
+impl Kernel for Host {
+    type Error = HostError;
+
+    /// The tables are read before the links: an element whose port isn't among the links then really has none.
+    fn observe(&mut self) -> Result<Observed, HostError> {
+        let tables = self.nft.list(&[firewall::AGENT, firewall::GUARD])?;
+        let mut forward = if self.paths.forward_accept {
+            self.nft.forward_chains(&self.paths.network)?
+        } else {
+            Vec::new()
+        };
+        let unannounced = self.unannounced()?;
+        let network = self.route.observe()?;
+        let mut sysctls = unannounced.sysctls.clone();
+        if sysctls.get(&Sysctl::Ipv6Forward).is_some_and(|on| on == "0") {
+            sysctls.extend(self.read_accept_ra(&network)?);
+        }
+        forward.extend(unannounced.legacy.iter().cloned());
+        let conflist = unannounced.conflist.clone();
+        self.last = Some(unannounced);
+        Ok(Observed { network, sysctls, tables, forward, conflist })
+    }
+
+    fn apply(&mut self, steps: &[Step]) -> Vec<Result<(), HostError>> {
+        // Runs of network steps go to the kernel together; a changed node can have a thousand routes.
+        let mut outcomes = Vec::with_capacity(steps.len());
+        let mut rest = steps;
+        while let Some(first) = rest.first() {
+            let run: Vec<NetStep> = rest.iter().map_while(net).cloned().collect();
+            if run.is_empty() {
+                outcomes.push(self.apply_one(first));
+            } else {
+                outcomes.extend(self.route.apply(&run, None).into_iter().map(|outcome| Ok(outcome?)));
+            }
+            rest = &rest[run.len().max(1)..];
+        }
+        outcomes
+    }
+
+    fn glance(&mut self) -> Option<String> {
+        let now = self.unannounced().ok()?;
+        let last = self.last.as_ref()?;
+        let sysctl = now.sysctls.iter().find(|(key, value)| last.sysctls.get(key) != Some(value));
+        if let Some((key, value)) = sysctl {
+            return Some(format!("{key} is {value}"));
+        }
+        if now.legacy != last.legacy {
+            return Some("legacy iptables rules changed".to_owned());
+        }
+        (now.conflist != last.conflist).then(|| format!("{} changed", self.paths.conflist.display()))
+    }
+
+    fn serves(&mut self) {
+        if let Err(error) = File::options().create(true).append(true).open(&self.paths.ready) {
+            warn!(path = %self.paths.ready.display(), %error, "can't leave word that pods are served");
+        }
+    }
+}
+
+fn net(step: &Step) -> Option<&NetStep> {
+    match step {
+        Step::Net(step) => Some(step),
+        Step::Rules(..) | Step::Accept(..) | Step::Conflist(_) => None,
+    }
+}
+
+fn read(path: &Path) -> Result<Option<String>, HostError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(HostError::Conflist { path: path.to_owned(), source }),
+    }
+}
+
+/// Writes beside the file and renames within the directory: containerd takes no notice of a file renamed into it
+/// from elsewhere, and no reader ever sees half a file.
+fn install(path: &Path, text: &str) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    fs::create_dir_all(directory)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = directory.join(format!(".{name}.tmp"));
+    let mut file = File::create(&temporary)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    File::open(directory)?.sync_all()
+}

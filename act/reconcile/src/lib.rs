@@ -1,0 +1,16 @@
+//! The agent's one loop: observe, plan, apply, report.
+//!
+//! A [`Trigger`] says that something may have changed. The loop gathers those that come close together, looks at the
+//! whole node, has its owner decide what is wanted, applies every step of the plan and reports each outcome. It never
+//! gives up: what failed is tried again, at growing intervals, for as long as the agent runs. What is wanted comes
+//! only from complete snapshots, so nothing is pruned on account of a partial one.
+//!
+//! [`Kernel`] is all that the loop needs of the world; `host` is the real one.
+
+mod host;
+mod looping;
+pub mod status;
+
+pub use host::{Host, HostError, Paths};
+pub use looping::{Decision, Kernel, Reconciler, Trigger};
+pub use status::Status;

@@ -1,0 +1,272 @@
+//! The loop itself.
+
+use std::fmt;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use selvedge_datapath::converge::{self, Desired, Observed, Step};
+use selvedge_model::Cluster;
+use tracing::{error, info, warn};
+
+use crate::status::{Pass, State, Status, StepOutcome, StepResult, Wanted, now_ms};
+
+/// How long triggers are gathered before a pass: long enough for one `ip` command's worth of notifications.
+const GATHER: Duration = Duration::from_millis(10);
+
+/// How often what the kernel doesn't announce is looked at (most sysctls, the legacy tables, the conflist).
+const GLANCE: Duration = Duration::from_millis(500);
+
+/// After a failure, the next try; it doubles up to the most.
+const RETRY: Duration = Duration::from_millis(100);
+const RETRY_MOST: Duration = Duration::from_secs(10);
+
+/// Why a pass is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Trigger {
+    /// The agent has just started.
+    Start,
+    /// The cluster changed.
+    Cluster(Box<Cluster>),
+    /// The kernel announced a change; by whom and of what, as far as it says.
+    Kernel(String),
+    /// A glance found something that the kernel doesn't announce.
+    Glance(String),
+    /// The regular look.
+    Resync,
+    /// The last pass failed in part.
+    Retry,
+    /// Somebody asked.
+    Asked,
+}
+
+impl fmt::Display for Trigger {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Start => f.write_str("start"),
+            Self::Cluster(_) => f.write_str("the cluster changed"),
+            Self::Kernel(what) => write!(f, "kernel: {what}"),
+            Self::Glance(what) => write!(f, "found: {what}"),
+            Self::Resync => f.write_str("resync"),
+            Self::Retry => f.write_str("retry"),
+            Self::Asked => f.write_str("asked"),
+        }
+    }
+}
+
+/// What the loop needs of the node's kernel and disk.
+pub trait Kernel {
+    /// What can go wrong.
+    type Error: std::error::Error;
+
+    /// Reads everything that a plan is made from.
+    ///
+    /// # Errors
+    /// What could not be read; the pass is tried again.
+    fn observe(&mut self) -> Result<Observed, Self::Error>;
+
+    /// Makes the steps, in order, all of them; one outcome each.
+    fn apply(&mut self, steps: &[Step]) -> Vec<Result<(), Self::Error>>;
+
+    /// Looks, cheaply, at what changes without notice; says what is not as the last pass left it.
+    fn glance(&mut self) -> Option<String>;
+
+    /// Leaves word, for as long as the machine runs, that pods have been served.
+    fn serves(&mut self);
+}
+
+/// What is wanted, with what is to be said about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// What is wanted.
+    pub desired: Desired,
+    /// The same in numbers and names.
+    pub wanted: Wanted,
+    /// What keeps part of it from working.
+    pub problems: Vec<String>,
+    /// What keeps the node from serving pods at all.
+    pub blocked: Option<String>,
+}
+
+/// The loop's state between passes.
+pub struct Reconciler<K, D> {
+    kernel: K,
+    /// Decides from a complete cluster and the node as observed; the error says what is missing yet.
+    decide: D,
+    resync: Duration,
+    status: Arc<Mutex<Status>>,
+    cluster: Option<Cluster>,
+    /// What was wanted when a pass last succeeded in full: a difference from then on is drift.
+    settled: Option<Desired>,
+    retry: Option<Duration>,
+}
+
+impl<K, D> Reconciler<K, D>
+where
+    K: Kernel,
+    D: FnMut(&Cluster, &Observed) -> Result<Decision, String>,
+{
+    /// A loop that has seen nothing yet. It looks at everything each `resync` even if nothing is announced.
+    pub fn new(kernel: K, decide: D, resync: Duration, status: Arc<Mutex<Status>>) -> Self {
+        Self { kernel, decide, resync, status, cluster: None, settled: None, retry: None }
+    }
+
+    /// Makes passes until nobody can send a trigger any more.
+    pub fn run(&mut self, triggers: &Receiver<Trigger>) {
+        let mut resync_at = Instant::now();
+        let mut retry_at = None;
+        loop {
+            let now = Instant::now();
+            let due = retry_at.map_or(resync_at, |at: Instant| at.min(resync_at));
+            let wait = due.saturating_duration_since(now).min(GLANCE);
+            let because = match triggers.recv_timeout(wait) {
+                Ok(first) => self.gather(first, triggers),
+                Err(RecvTimeoutError::Disconnected) => return,
+                Err(RecvTimeoutError::Timeout) => match self.idle(due, retry_at.is_some()) {
+                    Some(trigger) => vec![trigger],
+                    None => continue,
+                },
+            };
+            self.pass(because);
+            resync_at = Instant::now() + self.resync;
+            retry_at = self.retry.map(|after| Instant::now() + after);
+        }
+    }
+
+    /// Takes the triggers that come within a moment of the first.
+    fn gather(&mut self, first: Trigger, triggers: &Receiver<Trigger>) -> Vec<Trigger> {
+        let until = Instant::now() + GATHER;
+        let mut because = vec![first];
+        while let Ok(next) = triggers.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            if !because.contains(&next) {
+                because.push(next);
+            }
+        }
+        because
+    }
+
+    /// Why to make a pass although nothing was announced.
+    fn idle(&mut self, due: Instant, failed: bool) -> Option<Trigger> {
+        if Instant::now() >= due {
+            return Some(if failed { Trigger::Retry } else { Trigger::Resync });
+        }
+        self.settled.as_ref()?;
+        self.kernel.glance().map(Trigger::Glance)
+    }
+
+    /// One pass: observe, decide, plan, apply, report.
+    pub fn pass(&mut self, mut because: Vec<Trigger>) {
+        for trigger in &mut because {
+            if let Trigger::Cluster(cluster) = trigger {
+                self.cluster = Some(std::mem::take(cluster));
+            }
+        }
+        let started = Instant::now();
+        let because: Vec<String> = because.iter().map(ToString::to_string).collect();
+        let outcome = self.converge();
+        let (steps, drift) = match outcome {
+            Ok(Outcome { steps, drift }) => (steps, drift),
+            Err(state) => {
+                self.settle(None, state);
+                (Vec::new(), false)
+            }
+        };
+        for step in steps.iter().filter(|step| drift && step.result == StepResult::Done) {
+            warn!(object = step.object, step = step.step, because = because.join(", "), "repaired drift");
+        }
+        let took_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.status().enter(Pass { because, at_ms: now_ms(), took_us, steps }, drift);
+    }
+
+    fn converge(&mut self) -> Result<Outcome, State> {
+        let waiting = || State::Waiting { reason: "no complete listing of the cluster yet".to_owned() };
+        let cluster = self.cluster.as_ref().ok_or_else(waiting)?;
+        let observed = self.kernel.observe().map_err(|e| State::Failed { reasons: vec![chain(&e)] })?;
+        let decision = (self.decide)(cluster, &observed).map_err(|reason| State::Waiting { reason })?;
+        let drift = self.settled.as_ref() == Some(&decision.desired);
+        let steps = converge::plan(&decision.desired, &observed);
+        let outcomes = self.apply(&steps, drift);
+        let failed: Vec<String> = outcomes.iter().filter_map(failure).chain(decision.blocked).collect();
+        let state = match (failed.is_empty(), decision.problems.is_empty()) {
+            (false, _) => State::Failed { reasons: failed },
+            (true, false) => State::Degraded { reasons: decision.problems },
+            (true, true) => State::Ready,
+        };
+        self.status().wanted = decision.wanted;
+        self.settle(Some(decision.desired), state);
+        Ok(Outcome { steps: outcomes, drift })
+    }
+
+    /// Applies the steps; the conflist, which invites pods, only if all the others succeeded.
+    fn apply(&mut self, steps: &[Step], drift: bool) -> Vec<StepOutcome> {
+        let (last, first): (Vec<Step>, Vec<Step>) =
+            steps.iter().cloned().partition(|step| matches!(step, Step::Conflist(_)));
+        let mut results: Vec<StepResult> = self.kernel.apply(&first).iter().map(result).collect();
+        let whole = results.iter().all(|result| *result == StepResult::Done);
+        if whole {
+            results.extend(self.kernel.apply(&last).iter().map(result));
+        }
+        let outcome = |(i, step): (usize, &Step)| StepOutcome {
+            step: step.to_string(),
+            object: step.object().to_owned(),
+            result: results.get(i).cloned().unwrap_or(StepResult::Skipped),
+        };
+        let outcomes: Vec<StepOutcome> = first.iter().chain(&last).enumerate().map(outcome).collect();
+        for outcome in &outcomes {
+            match &outcome.result {
+                StepResult::Done if drift => {}
+                StepResult::Done => info!(step = outcome.step, "changed the node"),
+                StepResult::Failed(reason) => error!(step = outcome.step, reason, "a step failed"),
+                StepResult::Skipped => {}
+            }
+        }
+        outcomes
+    }
+
+    /// Enters how a pass ended, and when to try again.
+    fn settle(&mut self, desired: Option<Desired>, state: State) {
+        let failed = matches!(state, State::Failed { .. });
+        self.retry = failed.then(|| self.retry.map_or(RETRY, |last| (last * 2).min(RETRY_MOST)));
+        self.settled = desired.filter(|_| !failed);
+        if state.serves() {
+            self.kernel.serves();
+        }
+        let mut status = self.status();
+        if status.state != state {
+            info!(state = ?state, "the node's state changed");
+            status.state = state;
+        }
+    }
+
+    fn status(&self) -> MutexGuard<'_, Status> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+struct Outcome {
+    steps: Vec<StepOutcome>,
+    drift: bool,
+}
+
+fn result<E: std::error::Error>(outcome: &Result<(), E>) -> StepResult {
+    match outcome {
+        Ok(()) => StepResult::Done,
+        Err(error) => StepResult::Failed(chain(error)),
+    }
+}
+
+fn failure(outcome: &StepOutcome) -> Option<String> {
+    match &outcome.result {
+        StepResult::Failed(reason) => Some(reason.clone()),
+        StepResult::Done | StepResult::Skipped => None,
+    }
+}
+
+/// An error with its causes, each once.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |e| e.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+#[cfg(test)]
+mod tests;

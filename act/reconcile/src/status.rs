@@ -1,0 +1,177 @@
+//! What the loop says of itself: plain data, the same for the socket, the metrics and the screen.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+/// How many repairs are remembered one by one; the counters remember all.
+const REMEMBERED: usize = 20;
+
+/// How the node is doing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "camelCase")]
+pub enum State {
+    /// Nothing can be decided yet. -> `Ready` or `Degraded` with the first pass that decides.
+    Waiting {
+        /// What is missing.
+        reason: String,
+    },
+    /// Everything is as it should be. -> `Degraded` when something fails.
+    Ready,
+    /// Pods are served, but something is amiss. -> `Ready` once nothing is.
+    Degraded {
+        /// What is amiss.
+        reasons: Vec<String>,
+    },
+    /// The node can't serve pods: a step that they need failed. -> `Ready` or `Degraded` once it succeeds.
+    Failed {
+        /// What failed.
+        reasons: Vec<String>,
+    },
+}
+
+impl State {
+    /// True if pods are served.
+    pub fn serves(&self) -> bool {
+        matches!(self, Self::Ready | Self::Degraded { .. })
+    }
+}
+
+/// One step of a pass and what became of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StepOutcome {
+    /// The step, as an operator would type it.
+    pub step: String,
+    /// What kind of object it was about.
+    pub object: String,
+    /// How it ended.
+    pub result: StepResult,
+}
+
+/// How a step ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum StepResult {
+    /// As planned.
+    Done,
+    /// Not: the kernel's reason.
+    Failed(String),
+    /// Not tried, since another step failed.
+    Skipped,
+}
+
+/// A pass of the loop.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Pass {
+    /// Why it was made.
+    pub because: Vec<String>,
+    /// When it ended, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// How long it took, in microseconds.
+    pub took_us: u64,
+    /// Its steps.
+    pub steps: Vec<StepOutcome>,
+}
+
+/// A change by somebody else that the loop undid.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Repair {
+    /// When, in milliseconds since 1970.
+    pub at_ms: u64,
+    /// The step that undid it.
+    pub step: String,
+}
+
+/// What is wanted, in numbers and names.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Wanted {
+    /// The node's pod CIDRs.
+    pub pod_cidrs: Vec<String>,
+    /// The node's own addresses.
+    pub addresses: Vec<String>,
+    /// How pods are attached.
+    pub attach: String,
+    /// The pods' MTU in bytes.
+    pub mtu: u32,
+    /// The peers' routes, as `ip route` prints them.
+    pub routes: Vec<String>,
+    /// The pods attached here: host end and addresses.
+    pub attachments: Vec<String>,
+    /// The nftables tables.
+    pub tables: Vec<String>,
+}
+
+/// Everything the agent says of itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    /// The node's name.
+    pub node: String,
+    /// The agent's version.
+    pub version: String,
+    /// How the node is doing.
+    #[serde(flatten)]
+    pub state: State,
+    /// What is wanted.
+    pub wanted: Wanted,
+    /// The last pass that changed something or failed.
+    pub last_change: Option<Pass>,
+    /// The last pass.
+    pub last_pass: Option<Pass>,
+    /// Passes so far.
+    pub passes: u64,
+    /// Repairs so far, by kind of object.
+    pub repaired: BTreeMap<String, u64>,
+    /// The latest repairs, the newest last.
+    pub repairs: VecDeque<Repair>,
+    /// What is wrong with the manifests.
+    pub source_problems: Vec<String>,
+    /// Leases freed because the kernel shows that their pods are gone.
+    pub leases_freed: u64,
+}
+
+impl Status {
+    /// The status before the first pass.
+    pub fn starting(node: &str, version: &str) -> Self {
+        Self {
+            node: node.to_owned(),
+            version: version.to_owned(),
+            state: State::Waiting { reason: "the first pass hasn't ended yet".to_owned() },
+            wanted: Wanted::default(),
+            last_change: None,
+            last_pass: None,
+            passes: 0,
+            repaired: BTreeMap::new(),
+            repairs: VecDeque::new(),
+            source_problems: Vec::new(),
+            leases_freed: 0,
+        }
+    }
+
+    /// Enters a pass, its steps counted as repairs where `drift` says that nothing but the kernel had changed.
+    pub(crate) fn enter(&mut self, pass: Pass, drift: bool) {
+        self.passes += 1;
+        let done = pass.steps.iter().filter(|step| drift && step.result == StepResult::Done);
+        for step in done {
+            *self.repaired.entry(step.object.clone()).or_default() += 1;
+            self.repairs.push_back(Repair { at_ms: pass.at_ms, step: step.step.clone() });
+        }
+        while self.repairs.len() > REMEMBERED {
+            self.repairs.pop_front();
+        }
+        if !pass.steps.is_empty() {
+            self.last_change = Some(pass.clone());
+        }
+        self.last_pass = Some(pass);
+    }
+}
+
+/// The wall clock, for people to read; nothing is decided by it.
+pub(crate) fn now_ms() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}

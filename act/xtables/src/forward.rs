@@ -1,0 +1,62 @@
+//! The legacy FORWARD chains in the words of `selvedge-datapath`, beside those of nftables.
+
+use selvedge_datapath::foreign::{self, Accept, ForwardChain, Place};
+use selvedge_model::NetworkName;
+use selvedge_ruleset::IpVersion;
+
+use crate::{AcceptRule, Change, Direction, Family, Policy, XtablesError, forward_policy, set_accept};
+
+/// The legacy FORWARD chains that may drop, with this network's rules in them.
+///
+/// # Errors
+/// As [`forward_policy`].
+pub fn forward_chains(network: &NetworkName) -> Result<Vec<ForwardChain>, XtablesError> {
+    let mut chains = Vec::new();
+    for version in [IpVersion::V4, IpVersion::V6] {
+        let Some(forward) = forward_policy(family(version))? else { continue };
+        if forward.policy == Policy::Accept && forward.rules == 0 {
+            continue;
+        }
+        let ours = forward.ours.iter().filter(|rule| rule.network == *network);
+        let mut ours: Vec<Accept> = ours.filter_map(|rule| rule.accept.map(Accept::from)).collect();
+        ours.sort();
+        chains.push(ForwardChain { place: Place::Legacy(version), ours });
+    }
+    Ok(chains)
+}
+
+/// Makes this network's rules in a legacy FORWARD chain exactly these; nothing where there is no such chain.
+///
+/// # Errors
+/// As [`set_accept`].
+pub fn accept(version: IpVersion, network: &NetworkName, rules: &[Accept]) -> Result<Change, XtablesError> {
+    let rules: Vec<AcceptRule> = rules.iter().copied().map(AcceptRule::from).collect();
+    set_accept(family(version), network, &rules)
+}
+
+fn family(version: IpVersion) -> Family {
+    match version {
+        IpVersion::V4 => Family::Ipv4,
+        IpVersion::V6 => Family::Ipv6,
+    }
+}
+
+impl From<AcceptRule> for Accept {
+    fn from(rule: AcceptRule) -> Self {
+        let direction = match rule.direction {
+            Direction::From => foreign::Direction::From,
+            Direction::To => foreign::Direction::To,
+        };
+        Self { cidr: rule.cidr, direction }
+    }
+}
+
+impl From<Accept> for AcceptRule {
+    fn from(accept: Accept) -> Self {
+        let direction = match accept.direction {
+            foreign::Direction::From => Direction::From,
+            foreign::Direction::To => Direction::To,
+        };
+        Self { cidr: accept.cidr, direction }
+    }
+}

@@ -1,0 +1,196 @@
+//! ADD: reserve, make the pair, plan towards the attachment, apply. What fails is undone.
+
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use ipnet::IpNet;
+use selvedge_cni::{Add, AddResult, Attach, CniError, Interface, Ip, NetConf, Route, code};
+use selvedge_datapath::attachment::{Attachment, Mode};
+use selvedge_datapath::step::NetStep;
+use selvedge_datapath::{PodAddress, Prune, Seen, plan};
+use selvedge_leases::Store;
+use selvedge_model::link::VethEnd;
+use selvedge_model::{IfName, MacAddr, Mtu};
+use selvedge_netlink::RouteSocket;
+use selvedge_netns::Namespace;
+use selvedge_nft::NftSocket;
+use serde_json::Value;
+
+use crate::ipam::{self, Asking, Given};
+use crate::log::{Entry, Nets};
+use crate::node::Standalone;
+use crate::removal::{self, Network, Removal};
+use crate::termination::Termination;
+use crate::{failure, guard, journal};
+
+/// Attaches a container and answers with the result.
+pub(crate) fn add(request: &Add, entry: &mut Entry) -> Result<Value, CniError> {
+    let termination = Termination::watch();
+    let conf = &request.conf;
+    let namespace = open(request)?;
+    let store = journal::store(&conf.run_dir, &conf.name);
+    let _guard = store.lock_attachment(&request.attachment).map_err(|e| journal::failure(&e))?;
+    // While we waited, the container may have gone and its name may mean another namespace now.
+    if open(request)?.identity() != namespace.identity() {
+        let message = format!("{} is not the namespace any more that it was", request.netns.path);
+        return Err(CniError::new(code::UNKNOWN_CONTAINER, message));
+    }
+    let mut route = RouteSocket::open().map_err(|e| failure::of_netlink(&e))?;
+    let mut pod = RouteSocket::open_in(&namespace).map_err(|e| failure::of_netlink(&e))?;
+    refuse_present(&mut pod, &request.attachment.ifname)?;
+    let host = removal::free_name(&mut route, &conf.name, &request.attachment)?;
+    let requested = conf.requested(&request.args);
+    let asking = Asking { key: &request.attachment, veth: &host, requested: &requested };
+    let given = ipam::give(&conf.ipam, &store, asking, entry)?;
+    let attachment = attachment(request, host, &given);
+    entry.field("addresses", Nets(&attachment.pod_nets()));
+    let mut work = Work { request, attachment: &attachment, namespace: &namespace, route, pod, made: false };
+    let answered = render(request, &attachment, given).and_then(|answer| {
+        work.wire(&termination)?;
+        Ok(answer)
+    });
+    answered.inspect_err(|_| work.undo(&store, entry))
+}
+
+/// The container's namespace, which must not be our own.
+fn open(request: &Add) -> Result<Namespace, CniError> {
+    let namespace = Namespace::open(Path::new(&request.netns.path)).map_err(|e| failure::of_netns(&e))?;
+    let ours = Namespace::current().map_err(|e| failure::of_netns(&e))?;
+    if namespace.identity() == ours.identity() && !request.netns.may_be_ours {
+        let message = format!("CNI_NETNS {} is the plugin's own namespace", request.netns.path);
+        return Err(CniError::new(code::NETNS, message));
+    }
+    Ok(namespace)
+}
+
+fn refuse_present(pod: &mut RouteSocket, ifname: &IfName) -> Result<(), CniError> {
+    match pod.observe_link(ifname).map_err(|e| failure::of_netlink(&e))? {
+        None => Ok(()),
+        Some(_) => {
+            let message = format!("the container already has an interface {ifname}");
+            Err(CniError::new(code::ALREADY_ATTACHED, message))
+        }
+    }
+}
+
+fn attachment(request: &Add, host: IfName, given: &Given) -> Attachment {
+    let conf = &request.conf;
+    let first = given.addresses.first().map(|a| a.net.addr());
+    let derived = first.map(|address| MacAddr::of_pod(address, VethEnd::Pod));
+    Attachment {
+        network: conf.name.clone(),
+        key: request.attachment.clone(),
+        host,
+        mode: mode(conf),
+        addresses: given.addresses.clone(),
+        mac: conf
+            .requested(&request.args)
+            .mac
+            .or(derived)
+            .unwrap_or(MacAddr::of_device(request.netns.path.as_str())),
+        mtu: conf.mtu.unwrap_or(Mtu::ETHERNET),
+        routes: given.routes.clone(),
+        node_addresses: conf.node_addresses.clone(),
+    }
+}
+
+/// How a configuration attaches pods.
+pub(crate) fn mode(conf: &NetConf) -> Mode {
+    match &conf.attach {
+        Attach::Routed => Mode::Routed,
+        Attach::Bridge { bridge } => Mode::Bridge(bridge.clone()),
+    }
+}
+
+/// The answer, in the configuration's version, which may have no place for it.
+fn render(request: &Add, attachment: &Attachment, given: Given) -> Result<Value, CniError> {
+    let conf = &request.conf;
+    let mtu = Some(attachment.mtu.bytes());
+    let on_host = |name: &IfName, mac| Interface { name: name.to_string(), mac, sandbox: None, mtu };
+    let mut interfaces = match &attachment.mode {
+        Mode::Routed => vec![],
+        Mode::Bridge(bridge) => vec![on_host(bridge, None)],
+    };
+    interfaces.push(on_host(&attachment.host, Some(attachment.host_mac())));
+    let sandbox = Some(request.netns.path.clone());
+    let name = attachment.key.ifname.to_string();
+    interfaces.push(Interface { name, mac: Some(attachment.mac), sandbox, mtu });
+    let container = interfaces.len() - 1;
+    let ip = |(a, net): (&PodAddress, IpNet)| Ip {
+        interface: Some(container),
+        address: net,
+        gateway: attachment.gateway(a),
+    };
+    let ours = AddResult {
+        ips: attachment.addresses.iter().zip(attachment.pod_nets()).map(ip).collect(),
+        routes: attachment.result_routes().iter().map(|r| Route { dst: r.destination, gw: r.via }).collect(),
+        dns: conf.result_dns(given.dns),
+        interfaces,
+    };
+    match &request.prev_result {
+        None => ours.render(conf.version),
+        Some(before) => before.extended(&ours, conf.version),
+    }
+}
+
+/// The wiring of one attachment, which can be taken back.
+struct Work<'a> {
+    request: &'a Add,
+    attachment: &'a Attachment,
+    namespace: &'a Namespace,
+    route: RouteSocket,
+    pod: RouteSocket,
+    /// The pair exists.
+    made: bool,
+}
+
+impl Work<'_> {
+    fn wire(&mut self, termination: &Termination) -> Result<(), CniError> {
+        let conf = &self.request.conf;
+        let bridged = matches!(self.attachment.mode, Mode::Bridge(_));
+        let standalone = conf.agent.is_none();
+        let mut nft = match bridged || standalone {
+            true => Some(NftSocket::open().map_err(|e| failure::of_nft(&e))?),
+            false => None,
+        };
+        if let (Some(nft), true) = (&mut nft, standalone) {
+            let network = Standalone::new(conf, &self.attachment.addresses, self.attachment.mtu);
+            network.prepare(&mut self.route, nft)?;
+        }
+        termination.check()?;
+        let pair = NetStep::CreateVeth(self.attachment.veth());
+        let made = self.route.apply_until_failure(&[pair], Some(self.namespace.as_fd()));
+        made.map_err(|e| failure::of_netlink(&e))?;
+        self.made = true;
+        if let (Some(nft), true) = (&mut nft, bridged) {
+            guard::admit(nft, &self.attachment.host, &self.attachment.pod_nets())?;
+        }
+        apply(&mut self.pod, &self.attachment.pod(), &self.attachment.fresh_pod())?;
+        apply(&mut self.route, &self.attachment.host(), &self.attachment.fresh_host())?;
+        termination.check()
+    }
+
+    /// Leaves nothing behind; what can't be undone now is found by the DEL that follows a failed ADD.
+    fn undo(&self, store: &Store, entry: &mut Entry) {
+        let removal = Removal {
+            network: Network::from(&self.request.conf),
+            store,
+            key: &self.request.attachment,
+            netns: Some(&self.request.netns.path),
+            used: self.made,
+        };
+        if let Err(error) = removal.carry_out(entry) {
+            entry.field("undo", format_args!("{:?}", error.message()));
+        }
+    }
+}
+
+fn apply(
+    socket: &mut RouteSocket,
+    desired: &selvedge_datapath::DesiredNetwork,
+    fresh: &selvedge_datapath::state::ObservedNetwork,
+) -> Result<(), CniError> {
+    let seen = Seen { network: fresh, sysctls: &std::collections::BTreeMap::new() };
+    let steps = plan(desired, seen, Prune::Nothing).steps;
+    socket.apply(&steps, None).into_iter().collect::<Result<(), _>>().map_err(|e| failure::of_netlink(&e))
+}

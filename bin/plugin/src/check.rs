@@ -1,0 +1,134 @@
+//! CHECK: the plan from what is there to what ADD made is empty.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use ipnet::IpNet;
+use selvedge_cni::{Check, CniError, Ipam, code};
+use selvedge_datapath::attachment::Attachment;
+use selvedge_datapath::state::ObservedNetwork;
+use selvedge_datapath::{DesiredNetwork, Mode, PodAddress, PodRoute, Prune, Seen, plan};
+use selvedge_ipam::Lease;
+use selvedge_model::link::VethEnd;
+use selvedge_model::{MacAddr, Mtu};
+use selvedge_netlink::RouteSocket;
+use selvedge_netns::Namespace;
+use selvedge_nft::NftSocket;
+
+use crate::add::mode;
+use crate::node::Standalone;
+use crate::{failure, guard, ipam, journal};
+
+/// Fails with code 104 and names the first thing that isn't as ADD made it. Changes nothing.
+pub(crate) fn check(request: &Check) -> Result<(), CniError> {
+    let conf = &request.conf;
+    let store = journal::store(&conf.run_dir, &conf.name);
+    let table = store.read().map_err(|e| journal::failure(&e))?;
+    let lease = table.lease(&request.attachment);
+    let lease = lease.ok_or_else(|| drifted(&format!("{} has no lease", request.attachment)))?;
+    refuse_other_addresses(request, lease)?;
+    let attachment = attachment(request, lease);
+    let mut route = RouteSocket::open().map_err(|e| failure::of_netlink(&e))?;
+    let routes = route.observe_routes_of(&attachment.host).map_err(|e| failure::of_netlink(&e))?;
+    let link = route.observe_link(&attachment.host).map_err(|e| failure::of_netlink(&e))?;
+    let links = link.map(|link| (attachment.host.clone(), link)).into_iter().collect();
+    let host = ObservedNetwork { links, routes };
+    compare("host", &attachment.host(), &host)?;
+    let namespace = Namespace::open(Path::new(&request.netns.path)).map_err(|e| failure::of_netns(&e))?;
+    let mut pod = RouteSocket::open_in(&namespace).map_err(|e| failure::of_netlink(&e))?;
+    let inside = pod.observe().map_err(|e| failure::of_netlink(&e))?;
+    compare("container", &as_reported(request, attachment.pod()), &inside)?;
+    check_node(request, &attachment, &mut route)?;
+    match &conf.ipam {
+        Ipam::BuiltIn(_) => Ok(()),
+        Ipam::Delegated(delegate) => ipam::tell(delegate, "CHECK"),
+    }
+}
+
+/// The addresses that the result reports for our interface must be the lease's.
+fn refuse_other_addresses(request: &Check, lease: &Lease) -> Result<(), CniError> {
+    let result = request.prev_result.result();
+    let ours = |index: Option<usize>| {
+        let interface = index.and_then(|i| result.interfaces.get(i));
+        interface.is_none_or(|i| i.sandbox.is_some() && i.name == request.attachment.ifname.as_str())
+    };
+    for ip in result.ips.iter().filter(|ip| ours(ip.interface)) {
+        if !lease.addresses.iter().any(|net| net.addr() == ip.address.addr()) {
+            let message = format!("{} is not leased to {}", ip.address, request.attachment);
+            return Err(drifted(&message));
+        }
+    }
+    Ok(())
+}
+
+/// The attachment as ADD made it, from its lease and the configuration.
+fn attachment(request: &Check, lease: &Lease) -> Attachment {
+    let conf = &request.conf;
+    let reported = &request.prev_result.result().ips;
+    let gateway =
+        |net: &IpNet| reported.iter().find(|ip| ip.address.addr() == net.addr()).and_then(|ip| ip.gateway);
+    let addresses: Vec<PodAddress> =
+        lease.addresses.iter().map(|net| PodAddress { net: *net, gateway: gateway(net) }).collect();
+    let first = addresses.first().map(|a| MacAddr::of_pod(a.net.addr(), VethEnd::Pod));
+    let routes = match &conf.ipam {
+        Ipam::BuiltIn(pools) => pools.routes.as_slice(),
+        Ipam::Delegated(_) => &request.prev_result.result().routes,
+    };
+    Attachment {
+        network: conf.name.clone(),
+        key: request.attachment.clone(),
+        host: lease.veth.clone(),
+        mode: mode(conf),
+        addresses,
+        mac: first.unwrap_or(MacAddr::of_device(conf.name.as_str())),
+        mtu: conf.mtu.unwrap_or(Mtu::ETHERNET),
+        routes: routes.iter().map(|r| PodRoute { destination: r.dst, via: r.gw }).collect(),
+        node_addresses: conf.node_addresses.clone(),
+    }
+}
+
+/// Plugins after ours may have changed the MAC address, as the result says, or the MTU.
+fn as_reported(request: &Check, mut pod: DesiredNetwork) -> DesiredNetwork {
+    let name = &request.attachment.ifname;
+    let interfaces = &request.prev_result.result().interfaces;
+    let ours = interfaces.iter().find(|i| i.sandbox.is_some() && i.name == name.as_str());
+    if let Some(link) = pod.links.get_mut(name) {
+        link.mac = ours.and_then(|i| i.mac);
+        link.mtu = None;
+    }
+    pod
+}
+
+fn check_node(request: &Check, attachment: &Attachment, route: &mut RouteSocket) -> Result<(), CniError> {
+    let bridged = matches!(attachment.mode, Mode::Bridge(_));
+    if !bridged && request.conf.agent.is_some() {
+        return Ok(());
+    }
+    let mut nft = NftSocket::open().map_err(|e| failure::of_nft(&e))?;
+    if bridged && !guard::knows(&mut nft, &attachment.host, &attachment.pod_nets())? {
+        return Err(drifted(&format!("the guard of bridge port {} is not whole", attachment.host)));
+    }
+    if request.conf.agent.is_some() {
+        return Ok(());
+    }
+    let network = Standalone::new(&request.conf, &attachment.addresses, attachment.mtu);
+    match network.drift(route, &mut nft)? {
+        None => Ok(()),
+        Some(what) => Err(drifted(&format!("on the host, this would have to be done: {what}"))),
+    }
+}
+
+fn compare(place: &str, desired: &DesiredNetwork, observed: &ObservedNetwork) -> Result<(), CniError> {
+    let plan = plan(desired, Seen { network: observed, sysctls: &BTreeMap::new() }, Prune::Nothing);
+    if let Some(missing) = plan.missing.first() {
+        return Err(drifted(&format!("in the {place}, there is no link {missing}")));
+    }
+    match plan.steps.first() {
+        None => Ok(()),
+        Some(step) => Err(drifted(&format!("in the {place}, this would have to be done: {step}"))),
+    }
+}
+
+fn drifted(what: &str) -> CniError {
+    CniError::new(code::DRIFTED, what)
+}

@@ -1,0 +1,49 @@
+//! The guard of bridge ports: one element per address of each port.
+
+use std::collections::BTreeMap;
+
+use ipnet::IpNet;
+use selvedge_cni::CniError;
+use selvedge_datapath::firewall::{GUARD, guard, guarded};
+use selvedge_model::IfName;
+use selvedge_nft::NftSocket;
+use selvedge_ruleset::{Listed, Scope, Table, Transaction, diff};
+
+use crate::failure;
+
+/// Lets a port send from its pod's addresses, and from no others. Called before the port is up.
+pub(crate) fn admit(nft: &mut NftSocket, port: &IfName, addresses: &[IpNet]) -> Result<(), CniError> {
+    change(nft, |pairs| {
+        pairs.retain(|(name, _)| name != port);
+        pairs.extend(addresses.iter().map(|net| (port.clone(), *net)));
+    })
+}
+
+/// Forgets a port. The guard goes with the last one.
+pub(crate) fn dismiss(nft: &mut NftSocket, port: &IfName) -> Result<(), CniError> {
+    change(nft, |pairs| pairs.retain(|(name, _)| name != port))
+}
+
+/// True if the guard is whole and knows the port by exactly these addresses.
+pub(crate) fn knows(nft: &mut NftSocket, port: &IfName, addresses: &[IpNet]) -> Result<bool, CniError> {
+    let listed = nft.list(&[GUARD]).map_err(|e| failure::of_nft(&e))?;
+    let transaction = towards(&listed, |pairs| {
+        pairs.retain(|(name, _)| name != port);
+        pairs.extend(addresses.iter().map(|net| (port.clone(), *net)));
+    });
+    Ok(transaction.is_empty())
+}
+
+fn change(nft: &mut NftSocket, edit: impl Fn(&mut Vec<(IfName, IpNet)>)) -> Result<(), CniError> {
+    let done = nft.update(&[GUARD], |listed| towards(listed, &edit));
+    done.map(drop).map_err(|e| failure::of_nft(&e))
+}
+
+fn towards(listed: &Listed, edit: impl Fn(&mut Vec<(IfName, IpNet)>)) -> Transaction {
+    let mut pairs = listed.get(&GUARD).map(guarded).unwrap_or_default();
+    edit(&mut pairs);
+    let ports = pairs.iter().map(|(port, net)| (port, std::slice::from_ref(net)));
+    let wanted = || BTreeMap::from([(GUARD, guard(ports))]);
+    let desired: BTreeMap<_, Table> = if pairs.is_empty() { BTreeMap::new() } else { wanted() };
+    diff(&desired, listed, Scope::Whole)
+}

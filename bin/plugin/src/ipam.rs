@@ -1,0 +1,144 @@
+//! Where an attachment's addresses come from: our own journal, or another plugin's answer, which the journal records
+//! as well so that DEL and GC find the attachment.
+
+use std::net::IpAddr;
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::ExitStatus;
+use std::time::Duration;
+
+use selvedge_cni::{AddResult, CniError, Delegate, Dns, Exit, Ipam, Pools, Requested, code};
+use selvedge_datapath::{PodAddress, PodRoute};
+use selvedge_delegate::{Call, DelegateError};
+use selvedge_ipam::{Pool, PoolError, Range, RangeSpec};
+use selvedge_leases::Store;
+use selvedge_model::{AttachmentKey, IfName};
+
+use crate::log::Entry;
+use crate::{journal, reclaim};
+
+/// How long a delegated plugin may take; every runtime gives us more.
+const DELEGATE_PATIENCE: Duration = Duration::from_secs(20);
+
+/// What an attachment was given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Given {
+    /// Its addresses.
+    pub(crate) addresses: Vec<PodAddress>,
+    /// The routes for inside the pod; none means a default route.
+    pub(crate) routes: Vec<PodRoute>,
+    /// What the IPAM plugin said of name resolution.
+    pub(crate) dns: Dns,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asking<'a> {
+    /// The attachment.
+    pub(crate) key: &'a AttachmentKey,
+    /// Its host end.
+    pub(crate) veth: &'a IfName,
+    /// What the runtime asks for.
+    pub(crate) requested: &'a Requested,
+}
+
+/// Gives an attachment its addresses and writes them down.
+pub(crate) fn give(
+    ipam: &Ipam,
+    store: &Store,
+    asking: Asking<'_>,
+    entry: &mut Entry,
+) -> Result<Given, CniError> {
+    match ipam {
+        Ipam::BuiltIn(pools) => lease(pools, store, asking, entry),
+        Ipam::Delegated(delegate) => delegated(delegate, store, asking, entry),
+    }
+}
+
+fn lease(pools: &Pools, store: &Store, asking: Asking<'_>, entry: &mut Entry) -> Result<Given, CniError> {
+    let pool = pool(pools).map_err(|why| CniError::new(code::CONFIG, why.to_string()))?;
+    let requested: Vec<IpAddr> = asking.requested.ips.iter().map(|ip| ip.ip).collect();
+    let mut locked = journal::lock(store, entry)?;
+    let mut leased = locked.reserve(&pool, asking.key, &requested, asking.veth);
+    if matches!(&leased, Err(error) if reclaim::may_help(error)) && reclaim::dead(store, &mut locked)? > 0 {
+        leased = locked.reserve(&pool, asking.key, &requested, asking.veth);
+    }
+    let leased = leased.map_err(|e| journal::failure(&e))?;
+    Ok(Given {
+        addresses: leased.iter().map(|l| PodAddress { net: l.net, gateway: Some(l.gateway) }).collect(),
+        routes: pools.routes.iter().map(|r| PodRoute { destination: r.dst, via: r.gw }).collect(),
+        dns: Dns::default(),
+    })
+}
+
+/// The pool that a configuration's ranges make.
+pub(crate) fn pool(pools: &Pools) -> Result<Pool, PoolError> {
+    let range = |r: &selvedge_cni::Range| {
+        Range::new(RangeSpec { subnet: r.subnet, start: r.start, end: r.end, gateway: r.gateway })
+    };
+    let sets = pools.ranges.iter().map(|set| set.iter().map(range).collect());
+    Pool::new(sets.collect::<Result<_, _>>()?)
+}
+
+fn delegated(
+    delegate: &Delegate,
+    store: &Store,
+    asking: Asking<'_>,
+    entry: &mut Entry,
+) -> Result<Given, CniError> {
+    let known = journal::lock(store, entry)?.table().lease(asking.key).is_some();
+    if known {
+        let message = format!("{} is already attached to network {}", asking.key, store.network());
+        return Err(CniError::new(code::ALREADY_ATTACHED, message));
+    }
+    let (exit, stdout) = execute(delegate, "ADD")?;
+    let result: AddResult = delegate.added(exit, &stdout)?;
+    let addresses = result.ips.iter().map(|ip| PodAddress { net: ip.address, gateway: ip.gateway });
+    let given = Given {
+        addresses: addresses.collect(),
+        routes: result.routes.iter().map(|r| PodRoute { destination: r.dst, via: r.gw }).collect(),
+        dns: result.dns,
+    };
+    let nets = given.addresses.iter().map(|a| a.net).collect();
+    let recorded = journal::lock(store, entry).and_then(|mut locked| {
+        locked.record(asking.key, nets, asking.veth).map_err(|e| journal::failure(&e))
+    });
+    if let Err(error) = recorded {
+        // The addresses go back where they came from; the first failure is what is told.
+        tell(delegate, "DEL").ok();
+        return Err(error);
+    }
+    Ok(given)
+}
+
+/// Has a delegated plugin do DEL, CHECK, GC or STATUS.
+pub(crate) fn tell(delegate: &Delegate, verb: &str) -> Result<(), CniError> {
+    let (exit, stdout) = execute(delegate, verb)?;
+    delegate.done(exit, &stdout)
+}
+
+fn execute(delegate: &Delegate, verb: &str) -> Result<(Exit, Vec<u8>), CniError> {
+    let program: PathBuf =
+        delegate.candidates().into_iter().find(|path| path.is_file()).ok_or_else(|| delegate.nowhere())?;
+    let call = Call {
+        program: &program,
+        env: &[("CNI_COMMAND", verb.to_owned())],
+        stdin: delegate.stdin(),
+        deadline: DELEGATE_PATIENCE,
+    };
+    match selvedge_delegate::run(call) {
+        Ok(answer) => Ok((ended(answer.status), answer.stdout)),
+        Err(DelegateError::Deadline { .. }) => Ok((Exit::TimedOut, Vec::new())),
+        Err(error) => {
+            let why = CniError::from_chain(code::DELEGATE, &error);
+            Err(delegate.failed(&format!("can't be used: {}", why.message())))
+        }
+    }
+}
+
+fn ended(status: ExitStatus) -> Exit {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => Exit::Code(code),
+        (None, signal) => Exit::Signal(signal.unwrap_or(0)),
+    }
+}

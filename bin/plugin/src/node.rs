@@ -1,0 +1,229 @@
+//! The node as a network without an agent needs it: forwarding, the bridge, masquerading, and a way through other
+//! people's forward chains. All of it goes with the network's last pod, but for forwarding.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+
+use ipnet::IpNet;
+use rustix::fs::{FlockOperation, flock};
+use selvedge_cni::{Attach, CniError, NetConf, code};
+use selvedge_datapath::attachment::{self, BridgeSubnet};
+use selvedge_datapath::firewall::{self, PLUGIN, PodNetwork};
+use selvedge_datapath::foreign::{self, Accept, ForwardChain, Place};
+use selvedge_datapath::state::{LinkKind, ObservedLink, ObservedNetwork, Sysctl};
+use selvedge_datapath::{DesiredNetwork, PodAddress, Prune, Seen, plan};
+use selvedge_model::{IfName, Mtu, NetworkName, mark};
+use selvedge_netlink::{RouteSocket, Sysctls};
+use selvedge_nft::NftSocket;
+use selvedge_ruleset::{Listed, Object, Scope, Table, Transaction, diff};
+
+use crate::failure;
+
+/// A network that no agent looks after, as one attachment shows it.
+#[derive(Debug)]
+pub(crate) struct Standalone<'a> {
+    conf: &'a NetConf,
+    /// The subnets that its pods' addresses are in.
+    subnets: Vec<IpNet>,
+    /// The gateways, with their subnet's prefix length.
+    gateways: Vec<BridgeSubnet>,
+    mtu: Mtu,
+}
+
+impl<'a> Standalone<'a> {
+    /// The network of a configuration without an agent.
+    pub(crate) fn new(conf: &'a NetConf, addresses: &[PodAddress], mtu: Mtu) -> Self {
+        let subnets = match &conf.ipam {
+            selvedge_cni::Ipam::BuiltIn(pools) => pools.ranges.iter().flatten().map(|r| r.subnet).collect(),
+            selvedge_cni::Ipam::Delegated(_) => addresses.iter().map(|a| a.net.trunc()).collect(),
+        };
+        let gateway = |a: &PodAddress| IpNet::new(a.gateway?, a.net.prefix_len()).ok();
+        let gateways = addresses.iter().filter_map(gateway).map(|gateway| BridgeSubnet { gateway }).collect();
+        Self { conf, subnets, gateways, mtu }
+    }
+
+    fn bridge(&self) -> Option<&IfName> {
+        match &self.conf.attach {
+            Attach::Routed => None,
+            Attach::Bridge { bridge } => Some(bridge),
+        }
+    }
+
+    /// Makes the node as the network needs it. What is so already is left alone.
+    pub(crate) fn prepare(&self, route: &mut RouteSocket, nft: &mut NftSocket) -> Result<(), CniError> {
+        let _lock = lock(&self.conf.run_dir)?;
+        let steps = self.net_steps(route)?;
+        route
+            .apply(&steps, None)
+            .into_iter()
+            .collect::<Result<(), _>>()
+            .map_err(|e| failure::of_netlink(&e))?;
+        nft.update(&[PLUGIN], |listed| self.transaction(listed)).map_err(|e| failure::of_nft(&e))?;
+        accept(nft, &self.conf.name, &self.accepted())
+    }
+
+    /// What isn't as the network needs it, if anything.
+    pub(crate) fn drift(
+        &self,
+        route: &mut RouteSocket,
+        nft: &mut NftSocket,
+    ) -> Result<Option<String>, CniError> {
+        if let Some(step) = self.net_steps(route)?.first() {
+            return Ok(Some(step.to_string()));
+        }
+        let listed = nft.list(&[PLUGIN]).map_err(|e| failure::of_nft(&e))?;
+        if let Some(command) = self.transaction(&listed).commands().first() {
+            return Ok(Some(format!("nft {command}")));
+        }
+        let wanted = self.accepted();
+        let chains = forward_chains(nft, &self.conf.name)?;
+        let wrong = chains.into_iter().find(|chain| chain.ours != foreign::wanted_in(&chain.place, &wanted));
+        Ok(wrong.map(|chain| format!("our accept rules at the head of {}", chain.place)))
+    }
+
+    fn accepted(&self) -> Vec<Accept> {
+        foreign::accepting(&self.subnets)
+    }
+
+    fn net_steps(&self, route: &mut RouteSocket) -> Result<Vec<selvedge_datapath::step::NetStep>, CniError> {
+        let sysctls = Sysctls::current();
+        let mut desired = attachment::forwarding(&self.subnets, &self.takes_ra(route, &sysctls)?);
+        let mut observed = ObservedNetwork::default();
+        if let Some(name) = self.bridge() {
+            let link = route.observe_link(name).map_err(|e| failure::of_netlink(&e))?;
+            desired.merge(self.desired_bridge(name, link.as_ref())?);
+            observed.links.extend(link.map(|link| (name.clone(), link)));
+        }
+        let read = |key: &Sysctl| Some((key.clone(), sysctls.read(key).ok()?));
+        let values: BTreeMap<Sysctl, String> = desired.sysctls.keys().filter_map(read).collect();
+        Ok(plan(&desired, Seen { network: &observed, sysctls: &values }, Prune::Nothing).steps)
+    }
+
+    /// Another network of ours may share the bridge, and somebody else may have made it: it gets what it lacks, and
+    /// only a bridge of ours gets anything.
+    fn desired_bridge(&self, name: &IfName, link: Option<&ObservedLink>) -> Result<DesiredNetwork, CniError> {
+        let mut desired = attachment::bridge(name, &self.conf.name, &self.gateways, self.mtu);
+        let Some(wanted) = desired.links.get_mut(name) else { return Ok(desired) };
+        wanted.exclusive = false;
+        let Some(link) = link else { return Ok(desired) };
+        (wanted.mac, wanted.mtu, wanted.alias) = (None, None, None);
+        if link.kind != LinkKind::Bridge {
+            let message = format!("bridge: {name} is there already and is no bridge");
+            return Err(CniError::new(code::CONFIG, message));
+        }
+        let lacks = wanted.addresses.iter().find(|a| !link.addresses.iter().any(|have| have.net == a.net));
+        if let (false, Some(address)) = (mark::is_ours(&link.alias), lacks) {
+            let message = format!(
+                "bridge: {name} was made by somebody else and lacks {}: add it, or name another bridge",
+                address.net
+            );
+            return Err(CniError::new(code::CONFIG, message));
+        }
+        Ok(desired)
+    }
+
+    /// The interfaces that would stop taking router advertisements when IPv6 forwarding goes on.
+    fn takes_ra(&self, route: &mut RouteSocket, sysctls: &Sysctls) -> Result<Vec<IfName>, CniError> {
+        let v6 = self.subnets.iter().any(|net| matches!(net, IpNet::V6(_)));
+        if !v6 || sysctls.read(&Sysctl::Ipv6Forward).is_ok_and(|on| on == "1") {
+            return Ok(Vec::new());
+        }
+        let observed = route.observe().map_err(|e| failure::of_netlink(&e))?;
+        let takes = |name: &IfName| {
+            let key = Sysctl::Ipv6Conf(Some(name.clone()), "accept_ra");
+            sysctls.read(&key).is_ok_and(|value| value == "1")
+        };
+        let foreign = observed.links.into_iter().filter(|(_, link)| !mark::is_ours(&link.alias));
+        Ok(foreign.map(|(name, _)| name).filter(takes).collect())
+    }
+
+    fn transaction(&self, listed: &Listed) -> Transaction {
+        let network = PodNetwork {
+            subnets: &self.subnets,
+            direct: &self.conf.network,
+            masquerade: self.conf.ip_masq,
+            bridge: self.bridge(),
+        };
+        let table = firewall::standalone(&self.conf.name, network);
+        let desired =
+            if table.chains.is_empty() { BTreeMap::new() } else { BTreeMap::from([(PLUGIN, table)]) };
+        rules_of(&self.conf.name, &desired, listed)
+    }
+}
+
+/// Takes away what [`Standalone::prepare`] made. The caller holds the leases' lock and has seen that there are none.
+pub(crate) fn dismantle(
+    run_dir: &Path,
+    network: &NetworkName,
+    bridge: Option<&IfName>,
+    (route, nft): (&mut RouteSocket, &mut NftSocket),
+) -> Result<(), CniError> {
+    let _lock = lock(run_dir)?;
+    nft.update(&[PLUGIN], |listed| rules_of(network, &BTreeMap::new(), listed))
+        .map_err(|e| failure::of_nft(&e))?;
+    accept(nft, network, &[])?;
+    let Some(name) = bridge else { return Ok(()) };
+    let link = route.observe_link(name).map_err(|e| failure::of_netlink(&e))?;
+    if link.is_some_and(|link| link.alias == mark::device_alias(network)) && !has_ports(name) {
+        route.detach(name).map_err(|e| failure::of_netlink(&e))?;
+    }
+    Ok(())
+}
+
+fn has_ports(bridge: &IfName) -> bool {
+    let ports = std::fs::read_dir(format!("/sys/class/net/{bridge}/brif"));
+    ports.is_ok_and(|mut ports| ports.next().is_some())
+}
+
+fn rules_of(
+    name: &NetworkName,
+    desired: &BTreeMap<selvedge_ruleset::TableId, Table>,
+    listed: &Listed,
+) -> Transaction {
+    let ours = |object: Object<'_>| match object {
+        Object::Chain(chain) => firewall::is_chain_of(chain, name),
+        Object::Set(_) => false,
+    };
+    diff(desired, listed, Scope::Part(&ours))
+}
+
+/// Makes our rules in other people's forward chains exactly these.
+fn accept(nft: &mut NftSocket, network: &NetworkName, rules: &[Accept]) -> Result<(), CniError> {
+    for chain in forward_chains(nft, network)? {
+        let wanted = foreign::wanted_in(&chain.place, rules);
+        if chain.ours == wanted {
+            continue;
+        }
+        match &chain.place {
+            Place::Nft(table, name) => {
+                nft.set_accept(table, name, network, &wanted).map_err(|e| failure::of_nft(&e))?;
+            }
+            Place::Legacy(version) => {
+                selvedge_xtables::accept(*version, network, &wanted).map_err(|e| failure::of_xtables(&e))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The forward chains of both kinds of tables.
+fn forward_chains(nft: &mut NftSocket, network: &NetworkName) -> Result<Vec<ForwardChain>, CniError> {
+    let mut chains = nft.forward_chains(network).map_err(|e| failure::of_nft(&e))?;
+    chains.extend(selvedge_xtables::forward_chains(network).map_err(|e| failure::of_xtables(&e))?);
+    Ok(chains)
+}
+
+/// One process at a time prepares or dismantles the node.
+fn lock(run_dir: &Path) -> Result<File, CniError> {
+    let path = run_dir.join("node.lock");
+    let failed = |why: std::io::Error| CniError::new(code::IO, format!("lock {}: {why}", path.display()));
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+    loop {
+        match flock(&file, FlockOperation::LockExclusive) {
+            Ok(()) => return Ok(file),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(failed(error.into())),
+        }
+    }
+}

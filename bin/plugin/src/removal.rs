@@ -1,0 +1,253 @@
+//! Taking one attachment out of the kernel: what DEL, GC and a failed ADD have in common.
+
+use std::path::Path;
+
+use ipnet::IpNet;
+use selvedge_cni::{Attach, CniError, Delegate, Ipam, NetConf, RemovalConf};
+use selvedge_datapath::state::LinkKind;
+use selvedge_datapath::step::NetStep;
+use selvedge_leases::Store;
+use selvedge_model::mark::REAP_GROUP;
+use selvedge_model::names::HOST_VETH_PREFIX;
+use selvedge_model::{AttachmentKey, IfName, NetworkName, Owner, host_veth_name};
+use selvedge_netlink::RouteSocket;
+use selvedge_netns::Namespace;
+use selvedge_nft::{Conntrack, NftSocket};
+
+use crate::log::{Entry, Nets};
+use crate::{failure, guard, ipam, journal, node, reap};
+
+/// How often another name is tried for a host end whose name a foreign link has.
+const SALTS: u8 = 16;
+
+/// A host end that bears an attachment's owner record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct HostEnd {
+    /// The link.
+    pub(crate) name: IfName,
+    /// Its record.
+    pub(crate) owner: Owner,
+}
+
+/// Finds an attachment's host end by the names that it can have; `recorded` is the one that the journal has.
+pub(crate) fn find(
+    route: &mut RouteSocket,
+    network: &NetworkName,
+    key: &AttachmentKey,
+    recorded: Option<&IfName>,
+) -> Result<Option<HostEnd>, CniError> {
+    let mut names: Vec<IfName> = recorded.into_iter().cloned().collect();
+    names.extend((0..SALTS).map(|salt| host_veth_name(network, key, salt)));
+    for name in names {
+        match holder(route, &name, (network, key))? {
+            Holder::This(owner) => return Ok(Some(HostEnd { name, owner })),
+            Holder::Nobody if Some(&name) != recorded => break,
+            Holder::Nobody | Holder::Another => {}
+        }
+    }
+    Ok(None)
+}
+
+/// The first name for a new host end that nobody else's link has. A link of the same attachment's is left from an ADD
+/// that was killed, and goes.
+pub(crate) fn free_name(
+    route: &mut RouteSocket,
+    network: &NetworkName,
+    key: &AttachmentKey,
+) -> Result<IfName, CniError> {
+    for salt in 0..SALTS {
+        let name = host_veth_name(network, key, salt);
+        match holder(route, &name, (network, key))? {
+            Holder::Nobody => return Ok(name),
+            Holder::This(_) => {
+                let stale = NetStep::DeleteLink { name: name.clone() };
+                route.apply_until_failure(&[stale], None).map_err(|e| failure::of_netlink(&e))?;
+                return Ok(name);
+            }
+            Holder::Another => {}
+        }
+    }
+    Ok(host_veth_name(network, key, SALTS))
+}
+
+/// Whose link has a name.
+enum Holder {
+    Nobody,
+    This(Owner),
+    Another,
+}
+
+fn holder(
+    route: &mut RouteSocket,
+    name: &IfName,
+    (network, key): (&NetworkName, &AttachmentKey),
+) -> Result<Holder, CniError> {
+    let link = route.observe_link(name).map_err(|e| failure::of_netlink(&e))?;
+    let Some(link) = link else { return Ok(Holder::Nobody) };
+    if link.kind != LinkKind::Veth || link.group == REAP_GROUP {
+        return Ok(Holder::Another);
+    }
+    // The kernel takes the record only once the pair is made: an ADD killed in between leaves a veth without one, but
+    // with the name that only this attachment's has.
+    if link.alias.is_empty() && name.as_str().starts_with(HOST_VETH_PREFIX) {
+        return Ok(Holder::This(Owner::new(network.clone(), key, Vec::new())));
+    }
+    Ok(match link.alias.parse::<Owner>() {
+        Ok(owner) if owner.network == *network && owner.key == key.recorded() => Holder::This(owner),
+        Ok(_) | Err(_) => Holder::Another,
+    })
+}
+
+/// The network that an attachment is taken out of, as far as that matters.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Network<'a> {
+    /// Where the state lives.
+    pub(crate) run_dir: &'a Path,
+    /// The agent's socket; none means that the network's rules go with its last pod.
+    pub(crate) agent: Option<&'a Path>,
+    /// The bridge, where the configuration names one.
+    pub(crate) bridge: Option<&'a IfName>,
+    /// The plugin that the addresses came from.
+    pub(crate) delegate: Option<&'a Delegate>,
+}
+
+impl<'a> From<&'a NetConf> for Network<'a> {
+    fn from(conf: &'a NetConf) -> Self {
+        let delegate = match &conf.ipam {
+            Ipam::BuiltIn(_) => None,
+            Ipam::Delegated(delegate) => Some(delegate),
+        };
+        let agent = conf.agent.as_deref();
+        Self { run_dir: &conf.run_dir, agent, bridge: bridge_of(Some(&conf.attach)), delegate }
+    }
+}
+
+impl<'a> From<&'a RemovalConf> for Network<'a> {
+    fn from(conf: &'a RemovalConf) -> Self {
+        let bridge = bridge_of(conf.attach.as_ref());
+        Self {
+            run_dir: &conf.run_dir,
+            agent: conf.agent.as_deref(),
+            bridge,
+            delegate: conf.delegate.as_ref(),
+        }
+    }
+}
+
+fn bridge_of(attach: Option<&Attach>) -> Option<&IfName> {
+    match attach {
+        Some(Attach::Bridge { bridge }) => Some(bridge),
+        Some(Attach::Routed) | None => None,
+    }
+}
+
+/// One attachment to be taken out. The caller holds its guard.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Removal<'a> {
+    /// Its network.
+    pub(crate) network: Network<'a>,
+    /// The network's leases.
+    pub(crate) store: &'a Store,
+    /// The attachment.
+    pub(crate) key: &'a AttachmentKey,
+    /// The pod's namespace, if the runtime names one.
+    pub(crate) netns: Option<&'a str>,
+    /// Whether its addresses can have been seen by anybody, so that they must rest.
+    pub(crate) used: bool,
+}
+
+impl Removal<'_> {
+    /// Takes the attachment out: links, rules, tracked connections, the delegate's addresses, and last the lease. A
+    /// part that fails keeps no other from being removed, but for the lease, which stays while the host end does.
+    pub(crate) fn carry_out(&self, entry: &mut Entry) -> Result<(), CniError> {
+        let mut route = RouteSocket::open().map_err(|e| failure::of_netlink(&e))?;
+        let mut end = find(&mut route, self.store.network(), self.key, None)?;
+        let lease = match &end {
+            Some(_) => None,
+            None => self.store.read().map_err(|e| journal::failure(&e))?.lease(self.key).cloned(),
+        };
+        if let Some(lease) = &lease {
+            end = find(&mut route, self.store.network(), self.key, Some(&lease.veth))?;
+        }
+        let mut failures = Vec::new();
+        let mut waits = false;
+        if let Some(end) = &end {
+            match self.detach(&mut route, end) {
+                Ok(aside) => waits = aside,
+                Err(error) => failures.push(error),
+            }
+        }
+        let addresses = end.as_ref().map(|end| end.owner.addresses.clone());
+        let addresses = addresses.or_else(|| lease.map(|lease| lease.addresses)).unwrap_or_default();
+        entry.field("addresses", Nets(&addresses));
+        failures.extend(self.forget_traces(end.as_ref(), &addresses).err());
+        failures.extend(self.network.delegate.and_then(|delegate| ipam::tell(delegate, "DEL").err()));
+        let host_end_gone = failures.is_empty() || end.is_none() || waits;
+        if host_end_gone {
+            failures.extend(self.release(&mut route, entry).err());
+        }
+        if waits {
+            reap::reap(self.network.run_dir, self.network.agent);
+        }
+        failures.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// Cuts the pod off. With its namespace at hand both ends are set aside for the reaper; without it the pair is
+    /// deleted on the spot, since nobody could strip the pod's end. True if something waits for the reaper.
+    fn detach(&self, route: &mut RouteSocket, end: &HostEnd) -> Result<bool, CniError> {
+        let namespace = self.netns.and_then(|path| Namespace::open(Path::new(path)).ok());
+        let Some(namespace) = namespace else {
+            let delete = NetStep::DeleteLink { name: end.name.clone() };
+            route.apply_until_failure(&[delete], None).map_err(|e| failure::of_netlink(&e))?;
+            return Ok(false);
+        };
+        route.detach(&end.name).map_err(|e| failure::of_netlink(&e))?;
+        // A pod's end that resists is deleted with its host end by the reaper.
+        strip_pod(&namespace, end).ok();
+        Ok(true)
+    }
+
+    /// Removes what else the kernel knows of the pod's addresses.
+    fn forget_traces(&self, end: Option<&HostEnd>, addresses: &[IpNet]) -> Result<(), CniError> {
+        if let Some(end) = end.filter(|end| end.owner.is_bridged()) {
+            let mut nft = NftSocket::open().map_err(|e| failure::of_nft(&e))?;
+            guard::dismiss(&mut nft, &end.name)?;
+        }
+        if addresses.is_empty() {
+            return Ok(());
+        }
+        let mut conntrack = Conntrack::open().map_err(|e| failure::of_nft(&e))?;
+        addresses
+            .iter()
+            .try_for_each(|net| conntrack.flush_address(net.addr()).map_err(|e| failure::of_nft(&e)))
+    }
+
+    /// Frees the lease; with a network's last one, its rules go too.
+    fn release(&self, route: &mut RouteSocket, entry: &mut Entry) -> Result<(), CniError> {
+        if !self.store.exists() {
+            return Ok(());
+        }
+        let mut locked = journal::lock(self.store, entry)?;
+        let freed = if self.used { locked.release(self.key) } else { locked.undo(self.key) };
+        let freed = freed.map_err(|e| journal::failure(&e))?;
+        if freed.is_none() || self.network.agent.is_some() || !locked.table().leases().is_empty() {
+            return Ok(());
+        }
+        let mut nft = NftSocket::open().map_err(|e| failure::of_nft(&e))?;
+        let Network { run_dir, bridge, .. } = self.network;
+        node::dismantle(run_dir, self.store.network(), bridge, (route, &mut nft))
+    }
+}
+
+/// Sets the pod's end aside, if the interface of that name is ours: a veth with one of the owner's addresses. The
+/// namespace that DEL names may by now be another container's.
+fn strip_pod(namespace: &Namespace, end: &HostEnd) -> Result<(), CniError> {
+    let mut pod = RouteSocket::open_in(namespace).map_err(|e| failure::of_netlink(&e))?;
+    let name = &end.owner.key.ifname;
+    let Some(link) = pod.observe_link(name).map_err(|e| failure::of_netlink(&e))? else { return Ok(()) };
+    let has = |net: &IpNet| link.addresses.iter().any(|a| a.net.addr() == net.addr());
+    if link.kind == LinkKind::Veth && end.owner.addresses.iter().any(has) {
+        pod.detach(name).map_err(|e| failure::of_netlink(&e))?;
+    }
+    Ok(())
+}
