@@ -1,0 +1,31 @@
+//! `selvedgectl`: asks the node's agent.
+
+mod status;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Looks at Selvedge on this node
+#[derive(Debug, Parser)]
+#[command(name = "selvedgectl", version)]
+struct Cli {
+    /// The agent's run directory
+    #[arg(long, global = true, value_name = "DIR", default_value = "/run/selvedge")]
+    run_dir: PathBuf,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Status(status::StatusArgs),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match cli.verb {
+        Verb::Status(args) => status::run(&cli.run_dir, &args),
+    }
+}
