@@ -1,6 +1,6 @@
 //! Tracked connections, over ctnetlink.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use rustix::io::Errno;
 
@@ -11,6 +11,9 @@ use crate::socket::{ACK, DUMP, Message, Received, Socket};
 const SUBSYSTEM: u16 = 1 << 8;
 const GET: u16 = SUBSYSTEM | 1;
 const DELETE: u16 = SUBSYSTEM | 2;
+const GET_STATISTICS: u16 = SUBSYSTEM | 5;
+/// `CTA_STATS_GLOBAL_ENTRIES`
+const STATISTICS_ENTRIES: u16 = 1;
 
 const TUPLE_ORIGINAL: u16 = 1;
 const TUPLE_REPLY: u16 = 2;
@@ -52,21 +55,34 @@ impl Conntrack {
     ///
     /// Succeeds where connections are not tracked at all.
     pub fn flush_address(&mut self, address: IpAddr) -> Result<(), NftError> {
-        let flushed = match self.flush(address) {
-            // Before Linux 6.7 the kernel takes the filter for a broken tuple.
-            Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOENT) => self.delete_one_by_one(address),
-            flushed => flushed,
+        let flushed = match (self.count(), address) {
+            // Neither nf_conntrack nor its netlink part is in this kernel, or nothing is tracked.
+            (Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOENT) | Ok(0), _) => Ok(()),
+            (Err(errno), _) => Err(errno),
+            (Ok(_), IpAddr::V4(v4)) => self.flush(v4).or_else(|errno| match errno {
+                // Before Linux 6.7 the kernel takes the filter for a broken tuple.
+                Errno::INVAL | Errno::OPNOTSUPP | Errno::NOENT => self.delete_one_by_one(address),
+                errno => Err(errno),
+            }),
+            // The kernel's filter, up to 6.18 at least, takes every IPv6 address but the one that it was given.
+            (Ok(_), IpAddr::V6(_)) => self.delete_one_by_one(address),
         };
         flushed.map_err(|errno| NftError::Conntrack { address, source: errno.into() })
     }
 
-    /// Lets the kernel look for the entries; cheap where there are none.
-    fn flush(&mut self, address: IpAddr) -> Result<(), Errno> {
+    /// How many connections are tracked in this namespace.
+    fn count(&mut self) -> Result<u32, Errno> {
+        let answer = self.socket.request(&Message::new(GET_STATISTICS, 0, 0, |_| {}))?;
+        Ok(answer.first().and_then(|answer| answer.attributes().u32(STATISTICS_ENTRIES)).unwrap_or(u32::MAX))
+    }
+
+    /// Lets the kernel look for the entries.
+    fn flush(&mut self, address: Ipv4Addr) -> Result<(), Errno> {
         for (tuple, flags) in [(TUPLE_ORIGINAL, FILTER_ORIGINAL_FLAGS), (TUPLE_REPLY, FILTER_REPLY_FLAGS)] {
             for end in &ENDS {
-                let message = message(DELETE, ACK, address, |w| {
+                let message = message(DELETE, ACK, address.into(), |w| {
                     w.nest(tuple, |tuple| {
-                        tuple.nest(TUPLE_IP, |ip| ip.bytes(end.attribute(address), &octets(address)));
+                        tuple.nest(TUPLE_IP, |ip| ip.bytes(end.v4, &address.octets()));
                     });
                     // The kernel reads these numbers in its own order, and insists on both.
                     w.nest(FILTER, |filter| {
@@ -83,11 +99,7 @@ impl Conntrack {
     }
 
     fn delete_one_by_one(&mut self, address: IpAddr) -> Result<(), Errno> {
-        let entries = match self.dump(address) {
-            // Neither nf_conntrack nor its netlink part is in this kernel.
-            Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOENT) => return Ok(()),
-            entries => entries?,
-        };
+        let entries = self.dump(address)?;
         for entry in entries.iter().filter(|entry| has_address(entry.attributes(), address)) {
             let attributes = entry.attributes();
             let message = message(DELETE, ACK, address, |w| {

@@ -111,7 +111,8 @@ pub(crate) fn write_type(set_type: &SetType, w: &mut Writer) {
     }
     // A number by which the batch could refer to it; names do as well, but the kernel insists.
     w.u32(SET_ID, 1);
-    if concat {
+    // The kernel wants to know the parts only where it must compare each by itself.
+    if set_type.interval && concat {
         w.nest(SET_DESCRIPTION, |description| {
             description.nest(DESCRIPTION_CONCAT, |fields| {
                 for key_type in &set_type.key {

@@ -109,6 +109,18 @@ impl Field {
         }
     }
 
+    /// The same field as nft spells it in a packet of which so much is known: `tcp dport`, not `th dport`.
+    #[must_use]
+    pub const fn named(self, known: Needs) -> Self {
+        match (self, known.transport) {
+            (Self::ThSport, Some(L4Proto::TCP)) => Self::TcpSport,
+            (Self::ThDport, Some(L4Proto::TCP)) => Self::TcpDport,
+            (Self::ThSport, Some(L4Proto::UDP)) => Self::UdpSport,
+            (Self::ThDport, Some(L4Proto::UDP)) => Self::UdpDport,
+            _ => self,
+        }
+    }
+
     /// What nft implies when it sees the field, and the codec therefore checks first.
     pub const fn needs(self) -> Needs {
         match self {

@@ -192,6 +192,22 @@ impl Match {
         }
     }
 
+    /// The same match as nft spells it in a packet of which so much is known.
+    #[must_use]
+    pub fn named(self, known: Needs) -> Self {
+        let test = match (self.test, known.transport) {
+            (Test::Port(Transport::Any, end, port), Some(L4Proto::TCP)) => {
+                Test::Port(Transport::Tcp, end, port)
+            }
+            (Test::Port(Transport::Any, end, port), Some(L4Proto::UDP)) => {
+                Test::Port(Transport::Udp, end, port)
+            }
+            (Test::InSet(key, set), _) => Test::InSet(named(key, known), set),
+            (test, _) => test,
+        };
+        Self { test, ..self }
+    }
+
     /// What a packet is known to be once the match has held.
     pub fn proves(&self) -> Needs {
         if self.negated {
@@ -204,6 +220,10 @@ impl Match {
             _ => self.needs(),
         }
     }
+}
+
+pub(crate) fn named(key: Vec<Field>, known: Needs) -> Vec<Field> {
+    key.into_iter().map(|field| field.named(known)).collect()
 }
 
 /// `iifname "NAME"`

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use crate::field::{Field, Needs};
-use crate::matching::{Match, Test};
+use crate::matching::{Match, Test, named};
 use crate::name::{ChainName, SetName};
 use crate::value::IpVersion;
 
@@ -142,10 +142,12 @@ impl Rule {
 
     /// The rule with a statement added at its end.
     ///
-    /// A protocol test just before a statement that implies it is left out, as nft does when it lists rules.
+    /// As nft does when it lists rules, a protocol test just before a statement that implies it is left out, and a
+    /// port has its protocol's name where that is known.
     #[must_use]
     pub fn then(mut self, statement: impl Into<Statement>) -> Self {
-        let statement = statement.into();
+        let known = self.statements.iter().fold(Needs::NOTHING, |known, earlier| earlier.proves().and(known));
+        let statement = statement.into().named(known);
         let needs = statement.needs();
         while let Some(Statement::Match(Match { negated: false, test })) = self.statements.last() {
             let implied = match *test {
@@ -207,6 +209,23 @@ impl Statement {
             Self::VerdictMap(key, _) => of_key(key),
             Self::DnatMap(version, key, _) => Needs::ip(*version).and(of_key(key)),
             _ => Needs::NOTHING,
+        }
+    }
+
+    /// What a packet is known to be after the statement.
+    pub fn proves(&self) -> Needs {
+        match self {
+            Self::Match(test) => test.proves(),
+            other => other.needs(),
+        }
+    }
+
+    fn named(self, known: Needs) -> Self {
+        match self {
+            Self::Match(test) => Self::Match(test.named(known)),
+            Self::VerdictMap(key, map) => Self::VerdictMap(named(key, known), map),
+            Self::DnatMap(version, key, map) => Self::DnatMap(version, named(key, known), map),
+            other => other,
         }
     }
 }

@@ -21,6 +21,11 @@ fn track(addresses: &[IpAddr]) {
     for &address in addresses.iter().filter(|address| !address.is_loopback()) {
         run(&format!("ip addr add {address} dev lo{}", if address.is_ipv6() { " nodad" } else { "" }), "");
     }
+    // The kernel makes an IPv6 address usable some time after it was added, by its local route.
+    let local = || run("ip -6 route show table local", "").lines().filter(|line| line.contains("fd00::")).count();
+    while local() < addresses.iter().filter(|address| address.is_ipv6()).count() {
+        std::thread::yield_now();
+    }
     for &from in addresses {
         for &to in addresses.iter().filter(|to| to.is_ipv4() == from.is_ipv4()) {
             let socket = UdpSocket::bind(SocketAddr::new(from, 0)).unwrap();
@@ -64,10 +69,21 @@ fn every_entry_of_an_address_goes_and_no_other() {
 }
 
 #[test]
-fn the_kernels_own_filter_does_it_where_there_is_one() {
-    only_its_own_entries_go(|conntrack, address| {
-        // Linux 6.7 and later; before, the next test's way is taken.
-        conntrack.flush(address).or_else(|_older_kernel| conntrack.delete_one_by_one(address)).unwrap();
+fn a_flush_stays_in_its_namespace() {
+    if !installed("ip") {
+        return;
+    }
+    in_namespace(|| {
+        track(&sample());
+        in_namespace(|| {
+            track(&sample());
+            let mut conntrack = Conntrack::open().unwrap();
+            sample().into_iter().for_each(|address| conntrack.flush_address(address).unwrap());
+        });
+        let mut conntrack = Conntrack::open().unwrap();
+        for address in sample() {
+            assert_eq!(entries(&mut conntrack, address), 5);
+        }
     });
 }
 

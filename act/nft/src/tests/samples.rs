@@ -57,7 +57,7 @@ pub(crate) fn inet() -> Table {
         .chain(chain("leaf"), Chain::regular([rule![return_()]]))
         .chain(chain("forward"), Chain::base(forward, inet_rules()))
         .chain(chain("lookups"), Chain::base(Base::filter(Hook::Input, priority::RAW + 5), lookups()))
-        .chain(chain("dnat"), Chain::base(Base::nat(Hook::Prerouting, priority::DSTNAT), dnat()))
+        .chain(chain("published"), Chain::base(Base::nat(Hook::Prerouting, priority::DSTNAT), dnat()))
         .chain(
             chain("postrouting"),
             Chain::base(
