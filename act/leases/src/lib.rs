@@ -13,11 +13,13 @@
 mod attachment;
 mod error;
 mod file;
+mod kernel;
 mod locked;
 mod store;
 
 pub use attachment::AttachmentGuard;
 pub use error::LeaseError;
+pub use kernel::HostEnds;
 pub use locked::{Locked, Recovery};
 pub use store::{Oracle, OracleError, PATIENCE, Store, boottime_ms};
 

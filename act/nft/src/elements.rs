@@ -31,6 +31,7 @@ const SET_DATA_LENGTH: u16 = 7;
 const SET_DESCRIPTION: u16 = 9;
 const SET_ID: u16 = 10;
 const SET_TIMEOUT: u16 = 11;
+const SET_USERDATA: u16 = 13;
 const SET_EXPRESSION: [u16; 2] = [17, 18];
 const DESCRIPTION_CONCAT: u16 = 2;
 const FIELD_LENGTH: u16 = 1;
@@ -60,6 +61,10 @@ const TYPES: [(KeyType, u32); 8] = [
     (KeyType::Mark, 19),
     (KeyType::IfName, 41),
 ];
+
+/// nft's note to itself in which order of bytes it should read the key: without it, it prints names as "".
+const USERDATA_KEY_ORDER: u8 = 0;
+const ORDER_HOST: u32 = 1;
 
 /// Elements in one message: attributes hold less than 64 KiB, and an element less than 400 bytes.
 const PER_MESSAGE: usize = 80;
@@ -111,6 +116,9 @@ pub(crate) fn write_type(set_type: &SetType, w: &mut Writer) {
     }
     // A number by which the batch could refer to it; names do as well, but the kernel insists.
     w.u32(SET_ID, 1);
+    if let [KeyType::IfName | KeyType::Mark] = set_type.key[..] {
+        w.bytes(SET_USERDATA, &[&[USERDATA_KEY_ORDER, 4][..], &ORDER_HOST.to_ne_bytes()].concat());
+    }
     // The kernel wants to know the parts only where it must compare each by itself.
     if set_type.interval && concat {
         w.nest(SET_DESCRIPTION, |description| {

@@ -5,8 +5,9 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use selvedge_datapath::Prune;
 use selvedge_datapath::converge::{self, Desired, Observed, Step};
-use selvedge_model::Cluster;
+use selvedge_model::{Cluster, chain};
 use tracing::{error, info, warn};
 
 use crate::status::{Pass, State, Status, StepOutcome, StepResult, Wanted, now_ms};
@@ -26,8 +27,8 @@ const RETRY_MOST: Duration = Duration::from_secs(10);
 pub enum Trigger {
     /// The agent has just started.
     Start,
-    /// The cluster changed.
-    Cluster(Box<Cluster>),
+    /// The cluster changed. Nothing is pruned on account of a listing that may lack something.
+    Cluster(Box<Cluster>, Prune),
     /// The kernel announced a change; by whom and of what, as far as it says.
     Kernel(String),
     /// A glance found something that the kernel doesn't announce.
@@ -44,7 +45,7 @@ impl fmt::Display for Trigger {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Start => f.write_str("start"),
-            Self::Cluster(_) => f.write_str("the cluster changed"),
+            Self::Cluster(..) => f.write_str("the cluster changed"),
             Self::Kernel(what) => write!(f, "kernel: {what}"),
             Self::Glance(what) => write!(f, "found: {what}"),
             Self::Resync => f.write_str("resync"),
@@ -95,7 +96,7 @@ pub struct Reconciler<K, D> {
     decide: D,
     resync: Duration,
     status: Arc<Mutex<Status>>,
-    cluster: Option<Cluster>,
+    cluster: Option<(Cluster, Prune)>,
     /// What was wanted when a pass last succeeded in full: a difference from then on is drift.
     settled: Option<Desired>,
     retry: Option<Duration>,
@@ -157,8 +158,8 @@ where
     /// One pass: observe, decide, plan, apply, report.
     pub fn pass(&mut self, mut because: Vec<Trigger>) {
         for trigger in &mut because {
-            if let Trigger::Cluster(cluster) = trigger {
-                self.cluster = Some(std::mem::take(cluster));
+            if let Trigger::Cluster(cluster, prune) = trigger {
+                self.cluster = Some((std::mem::take(cluster), *prune));
             }
         }
         let started = Instant::now();
@@ -180,9 +181,10 @@ where
 
     fn converge(&mut self) -> Result<Outcome, State> {
         let waiting = || State::Waiting { reason: "no complete listing of the cluster yet".to_owned() };
-        let cluster = self.cluster.as_ref().ok_or_else(waiting)?;
+        let (cluster, prune) = self.cluster.as_ref().ok_or_else(waiting)?;
         let observed = self.kernel.observe().map_err(|e| State::Failed { reasons: vec![chain(&e)] })?;
-        let decision = (self.decide)(cluster, &observed).map_err(|reason| State::Waiting { reason })?;
+        let mut decision = (self.decide)(cluster, &observed).map_err(|reason| State::Waiting { reason })?;
+        decision.desired.prune = *prune;
         let drift = self.settled.as_ref() == Some(&decision.desired);
         let steps = converge::plan(&decision.desired, &observed);
         let outcomes = self.apply(&steps, drift);
@@ -260,12 +262,6 @@ fn failure(outcome: &StepOutcome) -> Option<String> {
         StepResult::Failed(reason) => Some(reason.clone()),
         StepResult::Done | StepResult::Skipped => None,
     }
-}
-
-/// An error with its causes, each once.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(Some(error), |e| e.source());
-    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
 #[cfg(test)]

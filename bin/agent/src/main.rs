@@ -1,6 +1,93 @@
-//! The node agent of Selvedge.
+//! `selvedge-agent`: keeps one node's part of the pod network as the cluster wants it.
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the agent's loop, which reads it, is not there yet"))]
 mod config;
+mod flags;
+mod leases;
+mod serve;
+mod watch;
+mod wiring;
 
-fn main() {}
+use std::error::Error;
+use std::process::ExitCode;
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use selvedge_model::chain;
+use selvedge_reconcile::{Host, Paths, Reconciler, Status, Trigger};
+use tracing::{error, info};
+
+use crate::config::Config;
+use crate::flags::Flags;
+use crate::wiring::Setup;
+
+fn main() -> ExitCode {
+    let flags = Flags::parse_or_exit();
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(false)
+        .with_max_level(tracing::Level::INFO)
+        .init();
+    match run(&flags) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            error!("{}", chain(why.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs until a thread that the agent can't do without ends.
+fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
+    let config = match &flags.config {
+        Some(file) => {
+            let text = std::fs::read_to_string(file);
+            let text = text.map_err(|why| format!("read the configuration {}: {why}", file.display()))?;
+            Config::parse(&text, file)?
+        }
+        None => Config::default(),
+    };
+    let mut host = Host::open(Paths {
+        network: config.network.clone(),
+        bridge: config.bridge.clone(),
+        conflist: flags.cni_conf_dir.join(config.conflist_name.as_str()),
+        ready: flags.run_dir.join("ready"),
+        forward_accept: config.forward_accept,
+    })?;
+    let setup = Setup {
+        node: flags.node.clone(),
+        run_dir: flags.run_dir.clone(),
+        plugin: flags.cni_bin_dir.join("selvedge"),
+        owns_tables: host.owns_tables()?,
+        config,
+    };
+    let status = Arc::new(Mutex::new(Status::starting(flags.node.as_str(), env!("CARGO_PKG_VERSION"))));
+    let (triggers, received) = mpsc::channel();
+    let caretaker = leases::start(&setup, Arc::clone(&status))?;
+    let _serving = serve::start(serve::Options {
+        run_dir: flags.run_dir.clone(),
+        listen: flags.listen,
+        status: Arc::clone(&status),
+        patience: (setup.config.resync * 2).max(Duration::from_secs(60)),
+        on_reap: Box::new(move || caretaker.reap()),
+        on_reconcile: Box::new({
+            let triggers = triggers.clone();
+            move || ask(&triggers)
+        }),
+    })?;
+    // The kernel is listened to before it is first looked at, so that nothing falls between.
+    watch::kernel(triggers.clone())?;
+    let _manifests = watch::manifests(&flags.manifests, triggers.clone(), Arc::clone(&status))?;
+    ask(&triggers);
+    info!(node = %setup.node, version = env!("CARGO_PKG_VERSION"), "selvedge-agent started");
+    let resync = setup.config.resync;
+    let decide = move |cluster: &_, observed: &_| setup.decide(cluster, observed);
+    Reconciler::new(host, decide, resync, status).run(&received);
+    Ok(())
+}
+
+fn ask(triggers: &Sender<Trigger>) {
+    // Nobody receives any more only when the agent ends.
+    triggers.send(Trigger::Asked).ok();
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use selvedge_cni::{CniError, Gc, ValidAttachments};
-use selvedge_leases::{Oracle, Store};
+use selvedge_leases::{HostEnds, Oracle, Store};
 use selvedge_model::AttachmentKey;
 use selvedge_netlink::RouteSocket;
 
@@ -33,7 +33,7 @@ pub(crate) fn gc(request: &Gc, entry: &mut Entry) -> Result<(), CniError> {
 /// Every attachment of the network that the journal or the kernel knows.
 fn known(store: &Store) -> Result<BTreeSet<AttachmentKey>, CniError> {
     let leases = store.read().map_err(|e| journal::failure(&e))?;
-    let ends = journal::HostEnds.owners().map_err(|e| failure::of(selvedge_cni::code::KERNEL, e.as_ref()))?;
+    let ends = HostEnds.owners().map_err(|e| failure::of(selvedge_cni::code::KERNEL, e.as_ref()))?;
     let ours = ends.into_iter().filter(|(_, owner)| owner.network == *store.network());
     Ok(leases.leases().keys().cloned().chain(ours.map(|(_, owner)| owner.key)).collect())
 }

@@ -10,12 +10,12 @@ use std::time::Duration;
 use selvedge_cni::{AddResult, CniError, Delegate, Dns, Exit, Ipam, Pools, Requested, code};
 use selvedge_datapath::{PodAddress, PodRoute};
 use selvedge_delegate::{Call, DelegateError};
-use selvedge_ipam::{Pool, PoolError, Range, RangeSpec};
-use selvedge_leases::Store;
+use selvedge_ipam::{ChooseError, Pool, PoolError, Range, RangeSpec};
+use selvedge_leases::{LeaseError, Store};
 use selvedge_model::{AttachmentKey, IfName};
 
+use crate::journal;
 use crate::log::Entry;
-use crate::{journal, reclaim};
 
 /// How long a delegated plugin may take; every runtime gives us more.
 const DELEGATE_PATIENCE: Duration = Duration::from_secs(20);
@@ -58,10 +58,10 @@ pub(crate) fn give(
 fn lease(pools: &Pools, store: &Store, asking: Asking<'_>, entry: &mut Entry) -> Result<Given, CniError> {
     let pool = pool(pools).map_err(|why| CniError::new(code::CONFIG, why.to_string()))?;
     let requested: Vec<IpAddr> = asking.requested.ips.iter().map(|ip| ip.ip).collect();
-    let mut locked = journal::lock(store, entry)?;
-    let mut leased = locked.reserve(&pool, asking.key, &requested, asking.veth);
-    if matches!(&leased, Err(error) if reclaim::may_help(error)) && reclaim::dead(store, &mut locked)? > 0 {
-        leased = locked.reserve(&pool, asking.key, &requested, asking.veth);
+    let mut reserve = || Ok(journal::lock(store, entry)?.reserve(&pool, asking.key, &requested, asking.veth));
+    let mut leased = reserve()?;
+    if matches!(&leased, Err(LeaseError::Choose(ChooseError::Full { .. }))) && journal::free_dead(store)? {
+        leased = reserve()?;
     }
     let leased = leased.map_err(|e| journal::failure(&e))?;
     Ok(Given {

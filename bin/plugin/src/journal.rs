@@ -1,31 +1,15 @@
-//! The lease store as the verbs use it: the kernel as its oracle, its errors in the protocol's codes.
+//! The lease store as the verbs use it: its errors in the protocol's codes, its recoveries in the log.
 
 use std::path::Path;
 
 use selvedge_cni::{CniError, code};
-use selvedge_datapath::state::LinkKind;
-use selvedge_leases::{LeaseError, Locked, Oracle, OracleError, Store};
-use selvedge_model::mark::REAP_GROUP;
-use selvedge_model::{IfName, NetworkName, Owner};
-use selvedge_netlink::RouteSocket;
+use selvedge_ipam::Lease;
+use selvedge_leases::{HostEnds, LeaseError, Locked, Store};
+use selvedge_model::NetworkName;
+use selvedge_nft::Conntrack;
 
 use crate::failure;
 use crate::log::Entry;
-
-/// The host ends of the node's namespace, with their owner records.
-#[derive(Debug)]
-pub(crate) struct HostEnds;
-
-impl Oracle for HostEnds {
-    fn owners(&mut self) -> Result<Vec<(IfName, Owner)>, OracleError> {
-        let observed = RouteSocket::open()?.observe()?;
-        let lives = |(name, link): (&IfName, &selvedge_datapath::state::ObservedLink)| {
-            let owner: Owner = link.alias.parse().ok()?;
-            (link.kind == LinkKind::Veth && link.group != REAP_GROUP).then(|| (name.clone(), owner))
-        };
-        Ok(observed.links.iter().filter_map(lives).collect())
-    }
-}
 
 /// The store of a network.
 pub(crate) fn store(run_dir: &Path, network: &NetworkName) -> Store {
@@ -51,4 +35,14 @@ pub(crate) fn failure(error: &LeaseError) -> CniError {
         LeaseError::Choose(_) | LeaseError::Table(_) => code::NO_ADDRESS,
     };
     failure::of(kind, error)
+}
+
+/// Frees the leases whose pods are provably gone; true if there were any.
+pub(crate) fn free_dead(store: &Store) -> Result<bool, CniError> {
+    let mut conntrack = Conntrack::open().map_err(|e| failure::of_nft(&e))?;
+    let flush = |lease: &Lease| {
+        // Traces that stay are those of connections nobody answers any more.
+        lease.addresses.iter().for_each(|net| conntrack.flush_address(net.addr()).unwrap_or_default());
+    };
+    Ok(!store.free_dead(flush).map_err(|e| failure(&e))?.is_empty())
 }

@@ -12,7 +12,6 @@ mod journal;
 mod log;
 mod node;
 mod reap;
-mod reclaim;
 mod removal;
 mod status;
 mod termination;
@@ -79,7 +78,7 @@ fn answer(
         }
         Request::Status(request) => {
             entry.log_to(request.conf.log_file.as_deref());
-            status::status(&request, entry).map(|()| None)
+            status::status(&request).map(|()| None)
         }
         Request::Version(asked) => Ok(Some(version::reply(asked))),
     }

@@ -184,7 +184,10 @@ impl Removal<'_> {
         failures.extend(self.network.delegate.and_then(|delegate| ipam::tell(delegate, "DEL").err()));
         let host_end_gone = failures.is_empty() || end.is_none() || waits;
         if host_end_gone {
-            failures.extend(self.release(&mut route, entry).err());
+            match self.release(&mut route, entry) {
+                Ok(dismantled) => waits |= dismantled,
+                Err(error) => failures.push(error),
+            }
         }
         if waits {
             reap::reap(self.network.run_dir, self.network.agent);
@@ -222,20 +225,20 @@ impl Removal<'_> {
             .try_for_each(|net| conntrack.flush_address(net.addr()).map_err(|e| failure::of_nft(&e)))
     }
 
-    /// Frees the lease; with a network's last one, its rules go too.
-    fn release(&self, route: &mut RouteSocket, entry: &mut Entry) -> Result<(), CniError> {
+    /// Frees the lease; with a network's last one, its rules and its bridge go too. True if they did.
+    fn release(&self, route: &mut RouteSocket, entry: &mut Entry) -> Result<bool, CniError> {
         if !self.store.exists() {
-            return Ok(());
+            return Ok(false);
         }
         let mut locked = journal::lock(self.store, entry)?;
         let freed = if self.used { locked.release(self.key) } else { locked.undo(self.key) };
         let freed = freed.map_err(|e| journal::failure(&e))?;
         if freed.is_none() || self.network.agent.is_some() || !locked.table().leases().is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let mut nft = NftSocket::open().map_err(|e| failure::of_nft(&e))?;
         let Network { run_dir, bridge, .. } = self.network;
-        node::dismantle(run_dir, self.store.network(), bridge, (route, &mut nft))
+        node::dismantle(run_dir, self.store.network(), bridge, (route, &mut nft)).map(|()| true)
     }
 }
 

@@ -5,12 +5,11 @@ use selvedge_ipam::ChooseError;
 use selvedge_model::AttachmentKey;
 
 use crate::agent::READY;
-use crate::log::Entry;
-use crate::{failure, ipam, journal, reclaim};
+use crate::{failure, ipam, journal};
 
 /// Fails with code 50 where an ADD would fail: no address is free, the delegate says so, or the agent has never been
 /// ready since the machine was booted. An agent that is away for a while is no reason: that would empty the node.
-pub(crate) fn status(request: &Status, entry: &mut Entry) -> Result<(), CniError> {
+pub(crate) fn status(request: &Status) -> Result<(), CniError> {
     let conf = &request.conf;
     if conf.agent.is_some() && !conf.run_dir.join(READY).exists() {
         let message = "selvedge-agent has not been ready on this node since it was booted";
@@ -26,9 +25,9 @@ pub(crate) fn status(request: &Status, entry: &mut Entry) -> Result<(), CniError
             if !matches!(free(&table), Err(ChooseError::Full { .. })) {
                 return Ok(());
             }
-            let mut locked = journal::lock(&store, entry)?;
-            reclaim::dead(&store, &mut locked)?;
-            free(locked.table()).map_err(|full| unavailable(&full.to_string()))
+            journal::free_dead(&store)?;
+            let table = store.read().map_err(|e| journal::failure(&e))?;
+            free(&table).map_err(|full| unavailable(&full.to_string()))
         }
     }
 }

@@ -21,6 +21,8 @@ pub struct Desired {
     pub accept: Vec<Accept>,
     /// The configuration for the runtimes, written once pods can be served; none while they can't.
     pub conflist: Option<String>,
+    /// Whether what is ours and not wanted goes away: not on the account of a listing that may lack something.
+    pub prune: Prune,
 }
 
 /// What the node shows.
@@ -94,7 +96,7 @@ impl fmt::Display for Step {
 pub fn plan(desired: &Desired, observed: &Observed) -> Vec<Step> {
     let seen = Seen { network: &observed.network, sysctls: &observed.sysctls };
     let mut steps: Vec<Step> =
-        plan::plan(&desired.network, seen, Prune::Marked).steps.into_iter().map(Step::Net).collect();
+        plan::plan(&desired.network, seen, desired.prune).steps.into_iter().map(Step::Net).collect();
     steps.extend(plan_tables(desired, observed));
     for chain in &observed.forward {
         let wanted = foreign::wanted_in(&chain.place, &desired.accept);

@@ -3,15 +3,18 @@
 //! - [`names`]: containers, interfaces, networks, nodes, pods and the keys made of them
 //! - [`link`]: MAC addresses and MTUs, and how they are derived
 //! - [`mark`]: what we write on kernel objects so that they can be told from everybody else's
+//! - [`chain`]: an error with its causes
 //! - [`cluster`]: the complete snapshot of a cluster, and the only way to get one
 //!
 //! No item here reads a file, a clock or the environment.
 
+mod chain;
 pub mod cluster;
 pub mod link;
 pub mod mark;
 pub mod names;
 
+pub use chain::chain;
 pub use cluster::{Cluster, Listing, Node, Pod, StillListing};
 pub use link::{MacAddr, Mtu};
 pub use mark::Owner;

@@ -167,7 +167,9 @@ mod tests {
 
     #[test]
     fn group_and_zero_addresses_are_refused() {
-        for bad in ["01:00:5e:00:00:01", "00:00:00:00:00:00", "0a:58", "0a:58:0a:f4:01:7", "0a:58:0a:f4:01:07:08"] {
+        for bad in
+            ["01:00:5e:00:00:01", "00:00:00:00:00:00", "0a:58", "0a:58:0a:f4:01:7", "0a:58:0a:f4:01:07:08"]
+        {
             assert!(bad.parse::<MacAddr>().is_err(), "{bad} was accepted");
         }
         assert_eq!("0A-58-0a-f4-01-07".parse::<MacAddr>().unwrap().to_string(), "0a:58:0a:f4:01:07");

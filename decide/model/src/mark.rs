@@ -134,14 +134,17 @@ mod tests {
 
     #[test]
     fn foreign_aliases_are_no_owner_records() {
-        for alias in ["", "uplink", "selvedge", "selvedge mynet", "selvedgeX a b/c 10.0.0.1/32", "selvedge a b 1/2"] {
+        for alias in
+            ["", "uplink", "selvedge", "selvedge mynet", "selvedgeX a b/c 10.0.0.1/32", "selvedge a b 1/2"]
+        {
             assert!(alias.parse::<Owner>().is_err(), "{alias:?} was taken for a record");
         }
     }
 
     #[test]
     fn the_longest_record_fits_the_kernels_limit_and_keeps_whole_addresses() {
-        let key = AttachmentKey { container: "c".repeat(300).parse().unwrap(), ifname: "eth0".parse().unwrap() };
+        let key =
+            AttachmentKey { container: "c".repeat(300).parse().unwrap(), ifname: "eth0".parse().unwrap() };
         let address = |i: u16| format!("fd00:1111:2222:3333:4444:5555:6666:{i:x}/128").parse().unwrap();
         let owner = Owner::new("n".repeat(40).parse().unwrap(), &key, (1000..1010).map(address).collect());
         let text = owner.to_string();

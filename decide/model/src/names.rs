@@ -108,7 +108,8 @@ impl IfName {
     pub const MAX: usize = 15;
 }
 
-const CNI_NAME_RULE: &str = "must start with a letter or a digit and go on with letters, digits, '_', '.' or '-'";
+const CNI_NAME_RULE: &str =
+    "must start with a letter or a digit and go on with letters, digits, '_', '.' or '-'";
 
 fn check_cni_name(what: &'static str, text: &str) -> Result<(), NameError> {
     let first = text.chars().next().ok_or(NameError::Empty { what })?;

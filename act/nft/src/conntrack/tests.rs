@@ -22,7 +22,8 @@ fn track(addresses: &[IpAddr]) {
         run(&format!("ip addr add {address} dev lo{}", if address.is_ipv6() { " nodad" } else { "" }), "");
     }
     // The kernel makes an IPv6 address usable some time after it was added, by its local route.
-    let local = || run("ip -6 route show table local", "").lines().filter(|line| line.contains("fd00::")).count();
+    let local =
+        || run("ip -6 route show table local", "").lines().filter(|line| line.contains("fd00::")).count();
     while local() < addresses.iter().filter(|address| address.is_ipv6()).count() {
         std::thread::yield_now();
     }

@@ -117,7 +117,6 @@ fn lookups() -> Vec<Rule> {
         rule![in_set([Field::IpDaddr], &set("nets")), in_set([Field::IpSaddr], &set("timed")), drop()],
         rule![in_set([Field::IpSaddr, Field::L4Proto, Field::ThDport], &set("ranges")), accept()],
         rule![in_set([Field::TcpDport], &set("ports")), accept()],
-        rule![in_set([Field::EtherSaddr], &set("macs")), accept()],
         rule![vmap(pairs, &set("verdicts"))],
         rule![vmap([Field::IpDaddr], &set("by_net"))],
     ]
@@ -145,9 +144,8 @@ fn sets() -> Table {
         .set(set("ranges"), Set::of([(range, L4Proto::TCP, 1..=5), (range, L4Proto::UDP, 53..=53)]))
         .set(set("ports"), Set::of([1..=7, 9..=19, 80..=80, 65000..=65535]))
         .set(set("many"), Set::of((0..500u16).map(v6)))
-        .set(set("macs"), Set::of([mac()]))
         .set(set("protos"), Set::of([L4Proto::TCP, L4Proto::ICMPV6]))
-        .set(set("names"), Set::of([name("slv1"), name("abcdefghijklmno")]))
+        .set(set("names"), Set::of([name("slv1"), name("slv2")]))
         .set(
             set("verdicts"),
             Set::verdicts([

@@ -66,15 +66,30 @@ fn nft_lists_the_tables_as_they_are_displayed() {
         make(&mut socket, &desired);
         for (id, table) in &desired {
             let listed = run(&format!("nft -s list table {id}"), "");
-            // Counted down by the time of listing, so never twice the same.
-            let listed = listed.lines().map(|line| line.split(" expires ").next().unwrap_or(line));
-            let ours = Listing(id, table).to_string();
-            let names_of_its_own = |line: &&str| !line.contains("elements = { icmp, ");
-            for (ours, nft) in ours.lines().filter(names_of_its_own).zip(listed) {
-                assert_eq!(ours, nft, "{id}");
-            }
+            assert_eq!(lines(&Listing(id, table).to_string()), lines(&listed), "{id}");
         }
     });
+}
+
+/// The lines of a listing but for what differs each time: how long elements still have, and in which order nft
+/// puts keys that it takes for numbers of this machine's byte order.
+fn lines(listing: &str) -> Vec<&str> {
+    let mut lines: Vec<&str> = Vec::new();
+    let mut elements = 0..0;
+    for line in listing.lines() {
+        let line = line.split(" expires ").next().unwrap_or(line);
+        let bare = line.trim_start().trim_start_matches("elements = { ").trim_end_matches([',', '}', ' ']);
+        if line.contains("elements = {") {
+            elements = lines.len()..lines.len();
+        }
+        let in_elements = line.starts_with("\t\t\t") || line.contains("elements = {");
+        lines.push(if in_elements { bare } else { line });
+        if in_elements {
+            elements.end = lines.len();
+            lines[elements.clone()].sort_unstable();
+        }
+    }
+    lines
 }
 
 #[test]
@@ -86,18 +101,13 @@ fn nft_makes_the_same_of_the_script() {
         let mut socket = NftSocket::open().unwrap();
         let desired = samples::all();
         let script = towards(&desired, &Listed::new()).to_string();
-        // nft 1.0.6 has no type to compare these raw bits with a set's.
-        let script: String = script
-            .lines()
-            .filter(|line| !line.contains("@th,64,128 !=") && !line.contains("@th,64,128 @"))
-            .map(|line| format!("{line}\n"))
-            .collect();
-        run("nft -f -", &script);
+        // nft 1.0.6 can't compare raw bits with a set's type, and swaps a single byte's order for ranges.
+        let beyond_nft = |line: &&str| line.contains("@th,64,128 != @") || line.contains("@ranges");
+        let script: Vec<&str> = script.lines().filter(|line| !beyond_nft(line)).collect();
+        run("nft -f -", &(script.join("\n") + "\n"));
         let ids: Vec<TableId> = desired.keys().cloned().collect();
-        let listed = socket.list(&ids).unwrap();
-        let left = towards(&desired, &listed).to_string();
-        let expected = left.lines().all(|line| line.contains("@th,64,128"));
-        assert!(expected, "still to do after nft did it: {left}");
+        let left = towards(&desired, &socket.list(&ids).unwrap()).to_string();
+        assert!(left.lines().all(|line| beyond_nft(&line)), "still to do after nft did it: {left}");
     });
 }
 

@@ -1,0 +1,55 @@
+//! What the kernel says of leases: who lives, and who is provably gone.
+
+use std::collections::BTreeSet;
+
+use selvedge_ipam::Lease;
+use selvedge_model::mark::REAP_GROUP;
+use selvedge_model::{AttachmentKey, IfName, Owner};
+use selvedge_netlink::{NetlinkError, RouteSocket};
+
+use crate::error::LeaseError;
+use crate::store::{Oracle, OracleError, Store};
+
+/// The host ends in the calling thread's network namespace, with their owner records.
+#[derive(Debug, Clone, Copy)]
+pub struct HostEnds;
+
+impl Oracle for HostEnds {
+    fn owners(&mut self) -> Result<Vec<(IfName, Owner)>, OracleError> {
+        let links = RouteSocket::open()?.observe()?.links.into_iter();
+        let living = links.filter(|(_, link)| link.group != REAP_GROUP);
+        Ok(living.filter_map(|(name, link)| Some((name, link.alias.parse().ok()?))).collect())
+    }
+}
+
+/// The links that can be somebody's host end.
+fn living() -> Result<BTreeSet<IfName>, NetlinkError> {
+    let links = RouteSocket::open()?.observe()?.links.into_iter();
+    Ok(links.filter(|(_, link)| link.group != REAP_GROUP).map(|(name, _)| name).collect())
+}
+
+impl Store {
+    /// Frees the leases whose host end is gone while nobody is at work on the attachment; returns whose they were.
+    /// `before` is called for each before its addresses are freed, to remove their last traces.
+    ///
+    /// # Errors
+    /// [`LeaseError`]; leases freed until then stay freed.
+    pub fn free_dead(&self, mut before: impl FnMut(&Lease)) -> Result<Vec<AttachmentKey>, LeaseError> {
+        let asked = |error: NetlinkError| LeaseError::Oracle(Box::new(error));
+        let table = self.read()?;
+        let alive = living().map_err(asked)?;
+        let mut freed = Vec::new();
+        for (key, lease) in table.leases().iter().filter(|(_, lease)| !alive.contains(&lease.veth)) {
+            // An ADD that has its addresses and not yet its veth holds the guard.
+            let Some(_guard) = self.try_lock_attachment(key)? else { continue };
+            if living().map_err(asked)?.contains(&lease.veth) {
+                continue;
+            }
+            before(lease);
+            if self.lock(&mut HostEnds)?.release(key)?.is_some() {
+                freed.push(key.clone());
+            }
+        }
+        Ok(freed)
+    }
+}

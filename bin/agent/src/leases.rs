@@ -1,0 +1,91 @@
+//! The caretaker: deletes the links that DEL set aside, and frees leases whose pods the kernel shows to be gone.
+
+use std::error::Error;
+use std::io;
+use std::path::Path;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use selvedge_leases::Store;
+use selvedge_model::chain;
+use selvedge_netlink::RouteSocket;
+use selvedge_nft::Conntrack;
+use selvedge_reconcile::Status;
+use tracing::{info, warn};
+
+use crate::wiring::Setup;
+
+/// How often leases are compared with the kernel.
+const INTERVAL: Duration = Duration::from_secs(30);
+
+/// How long more links may join the group before it is deleted as a whole: one deletion costs as much as many.
+const GATHER: Duration = Duration::from_millis(20);
+
+/// Asks the caretaker to work. It runs for as long as one of these is left.
+#[derive(Debug, Clone)]
+pub(crate) struct Caretaker(Sender<()>);
+
+impl Caretaker {
+    /// Has the reap group deleted soon.
+    pub(crate) fn reap(&self) {
+        // The caretaker's thread ends only with the agent.
+        self.0.send(()).ok();
+    }
+}
+
+/// Starts the caretaker in this namespace.
+pub(crate) fn start(setup: &Setup, status: Arc<Mutex<Status>>) -> io::Result<Caretaker> {
+    let (ask, asked) = mpsc::channel();
+    let run_dir = setup.run_dir.clone();
+    thread::Builder::new().name("caretaker".to_owned()).spawn(move || care(&run_dir, &asked, &status))?;
+    Ok(Caretaker(ask))
+}
+
+fn care(run_dir: &Path, asked: &Receiver<()>, status: &Mutex<Status>) {
+    loop {
+        if let Err(error) = reap() {
+            warn!(error = chain(error.as_ref()), "links set aside can't be deleted now");
+        }
+        match asked.recv_timeout(INTERVAL) {
+            Ok(()) => {
+                thread::sleep(GATHER);
+                while asked.try_recv().is_ok() {}
+            }
+            Err(RecvTimeoutError::Timeout) => match collect(run_dir) {
+                Ok(freed) => status.lock().unwrap_or_else(PoisonError::into_inner).leases_freed += freed,
+                Err(error) => {
+                    warn!(error = chain(error.as_ref()), "leases can't be compared with the kernel now")
+                }
+            },
+            Err(RecvTimeoutError::Disconnected) => return,
+        }
+    }
+}
+
+fn reap() -> Result<(), Box<dyn Error>> {
+    let mut route = RouteSocket::open()?;
+    while route.reap_group()? {}
+    Ok(())
+}
+
+/// Frees the leases, of every network, whose host end is gone while nobody is at work on them.
+fn collect(run_dir: &Path) -> Result<u64, Box<dyn Error>> {
+    let mut conntrack = Conntrack::open()?;
+    let mut freed = 0;
+    for network in Store::networks(run_dir)? {
+        let gone = Store::new(run_dir, &network).free_dead(|lease| {
+            for net in &lease.addresses {
+                if let Err(error) = conntrack.flush_address(net.addr()) {
+                    warn!(error = chain(&error), "connections of a pod that is gone stay tracked");
+                }
+            }
+        })?;
+        for attachment in gone {
+            info!(%network, %attachment, "freed a lease: its pod is gone");
+            freed += 1;
+        }
+    }
+    Ok(freed)
+}

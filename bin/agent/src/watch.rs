@@ -1,0 +1,93 @@
+//! The threads that tell the loop when to look: the manifests, and the kernel's notifications.
+
+use std::io;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use selvedge_datapath::Prune;
+use selvedge_netlink::Event;
+use selvedge_reconcile::{Status, Trigger};
+use selvedge_source::{Snapshot, WatchError, Watcher};
+use tracing::{error, warn};
+
+/// Watches the manifests: each complete snapshot goes to the loop, the problems into the status.
+pub(crate) fn manifests(
+    directory: &Path,
+    triggers: Sender<Trigger>,
+    status: Arc<Mutex<Status>>,
+) -> Result<Watcher, WatchError> {
+    selvedge_source::spawn(directory, move |snapshot: Snapshot| {
+        for problem in &snapshot.problems {
+            error!(problem = problem.to_string(), "manifests");
+        }
+        // A manifest that has never been readable may hold a node: nothing is pruned on its account.
+        let prune = if snapshot.is_whole() { Prune::Marked } else { Prune::Nothing };
+        status.lock().unwrap_or_else(PoisonError::into_inner).source_problems =
+            snapshot.problems.iter().map(ToString::to_string).collect();
+        match triggers.send(Trigger::Cluster(Box::new(snapshot.cluster), prune)) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        }
+    })
+}
+
+/// Watches links, addresses, routes and nftables of this namespace.
+pub(crate) fn kernel(triggers: Sender<Trigger>) -> io::Result<()> {
+    let mut links = selvedge_netlink::Monitor::open().map_err(io::Error::other)?;
+    let mut tables = selvedge_nft::Monitor::open().map_err(io::Error::other)?;
+    thread::Builder::new().name("kernel".to_owned()).spawn(move || {
+        loop {
+            let mut fds = [PollFd::new(&links, PollFlags::IN), PollFd::new(&tables, PollFlags::IN)];
+            match poll(&mut fds, None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => {
+                    error!(%error, "kernel notifications end: drift is found by the regular look alone");
+                    return;
+                }
+            }
+            let of_links = drain(|| links.next_event().map(|n| n.map(|n| describe(&n.event))), &triggers);
+            let of_tables = drain(|| tables.next_event().map(|e| e.map(|e| e.to_string())), &triggers);
+            if of_links.is_break() || of_tables.is_break() {
+                return;
+            }
+        }
+    })?;
+    Ok(())
+}
+
+/// Passes on every notification that waits.
+fn drain<E: std::fmt::Display>(
+    mut next: impl FnMut() -> Result<Option<String>, E>,
+    triggers: &Sender<Trigger>,
+) -> ControlFlow<()> {
+    loop {
+        let what = match next() {
+            Ok(Some(what)) => what,
+            Ok(None) => return ControlFlow::Continue(()),
+            Err(error) => {
+                warn!(%error, "a kernel notification can't be read");
+                "notifications were lost".to_owned()
+            }
+        };
+        if triggers.send(Trigger::Kernel(what)).is_err() {
+            return ControlFlow::Break(());
+        }
+    }
+}
+
+/// A notification as people would say it.
+fn describe(event: &Event) -> String {
+    let how = |gone: &bool| if *gone { "gone" } else { "changed" };
+    match event {
+        Event::Link { name, gone, .. } => format!("link {name} {}", how(gone)),
+        Event::Address { address, gone, .. } => format!("address {} {}", address.net, how(gone)),
+        Event::Route { destination, gone, .. } => format!("route {destination} {}", how(gone)),
+        Event::Rule { gone } => format!("routing rule {}", how(gone)),
+        Event::Lost => "notifications were lost".to_owned(),
+    }
+}

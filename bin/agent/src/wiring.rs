@@ -1,0 +1,143 @@
+//! From a cluster and the node as observed to everything that is wanted of the node.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use selvedge_cni::conflist::{self, AgentConflist};
+use selvedge_datapath::Prune;
+use selvedge_datapath::converge::{Desired, Observed};
+use selvedge_datapath::firewall::{self, PodNetwork};
+use selvedge_datapath::foreign;
+use selvedge_datapath::node::{self, Attach, DesiredNode, Facts, LocalNode};
+use selvedge_datapath::state::Sysctl;
+use selvedge_model::{Cluster, IfName, NodeName, mark};
+use selvedge_reconcile::Decision;
+use selvedge_reconcile::status::Wanted;
+use selvedge_ruleset::{Table, TableId};
+
+use crate::config::Config;
+
+/// What stays the same as long as the agent runs.
+#[derive(Debug)]
+pub(crate) struct Setup {
+    /// The name of our Node.
+    pub(crate) node: NodeName,
+    /// The configuration.
+    pub(crate) config: Config,
+    /// The directory of the state.
+    pub(crate) run_dir: PathBuf,
+    /// The plugin, where the runtimes look for it.
+    pub(crate) plugin: PathBuf,
+    /// Whether tables can be owned by us and outlive us.
+    pub(crate) owns_tables: bool,
+}
+
+impl Setup {
+    /// The agent's socket.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.run_dir.join("agent.sock")
+    }
+
+    /// Everything that is wanted; the error says what is missing yet.
+    pub(crate) fn decide(&self, cluster: &Cluster, observed: &Observed) -> Result<Decision, String> {
+        let local = LocalNode {
+            name: self.node.clone(),
+            network: self.config.network.clone(),
+            attach: self.config.attach,
+            bridge: self.config.bridge.clone(),
+            mtu: self.config.mtu,
+        };
+        let takes_ra = takes_ra(observed);
+        let facts = Facts { network: &observed.network, takes_ra: &takes_ra };
+        let node = node::desired(cluster, &local, facts).map_err(|why| why.to_string())?;
+        let executable = self.plugin.is_file();
+        let blocked = (!executable).then(|| format!("the plugin {} isn't there", self.plugin.display()));
+        let desired = Desired {
+            tables: self.tables(&node),
+            accept: if self.config.forward_accept { foreign::accepting(&node.pod_cidrs) } else { Vec::new() },
+            conflist: executable.then(|| self.conflist(&node)),
+            network: node.network.clone(),
+            prune: Prune::Marked,
+        };
+        Ok(Decision {
+            wanted: self.wanted(&node, &desired),
+            problems: node.problems.iter().map(ToString::to_string).collect(),
+            desired,
+            blocked,
+        })
+    }
+
+    fn tables(&self, node: &DesiredNode) -> BTreeMap<TableId, Table> {
+        let nodes = node.nodes.iter().copied().map(IpNet::from);
+        let exclude = self.config.masquerade.exclude.iter().copied();
+        let direct: Vec<IpNet> = node.cluster.iter().copied().chain(nodes).chain(exclude).collect();
+        let network = PodNetwork {
+            subnets: &node.pod_cidrs,
+            direct: &direct,
+            masquerade: self.config.masquerade.enabled,
+            bridge: node.bridged.then_some(&self.config.bridge),
+        };
+        let mut tables = BTreeMap::from([(firewall::AGENT, firewall::agent(network, self.owns_tables))]);
+        if node.bridged || !node.ports.is_empty() {
+            let ports = node.ports.iter().map(|(name, nets)| (name, nets.as_slice()));
+            tables.insert(firewall::GUARD, firewall::guard(ports));
+        }
+        tables
+    }
+
+    fn conflist(&self, node: &DesiredNode) -> String {
+        let attach = match self.config.attach {
+            Attach::Routed => selvedge_cni::Attach::Routed,
+            Attach::Bridge => selvedge_cni::Attach::Bridge { bridge: self.config.bridge.clone() },
+        };
+        conflist::render(&AgentConflist {
+            name: self.config.network.clone(),
+            attach,
+            subnets: node.pod_cidrs.clone(),
+            network: node.cluster.clone(),
+            mtu: node.mtu,
+            run_dir: self.run_dir.display().to_string(),
+            agent: self.socket().display().to_string(),
+            node_addresses: node.addresses.clone(),
+            log_file: self.config.log_file.as_ref().map(|path| path.display().to_string()),
+        })
+    }
+
+    fn wanted(&self, node: &DesiredNode, desired: &Desired) -> Wanted {
+        let pods: Vec<&IfName> = node.attachments.iter().map(|(name, _)| name).collect();
+        let peers = desired.network.routes.iter().filter(|route| !pods.contains(&&route.device));
+        let attachment = |(name, owner): &(IfName, mark::Owner)| {
+            let nets: Vec<String> = owner.addresses.iter().map(ToString::to_string).collect();
+            format!("{name} {} {}", owner.key, nets.join(","))
+        };
+        Wanted {
+            pod_cidrs: texts(&node.pod_cidrs),
+            addresses: texts::<IpAddr>(&node.addresses),
+            attach: match self.config.attach {
+                Attach::Routed => "routed".to_owned(),
+                Attach::Bridge => format!("bridge {}", self.config.bridge),
+            },
+            mtu: node.mtu.bytes(),
+            routes: peers.map(ToString::to_string).collect(),
+            attachments: node.attachments.iter().map(attachment).collect(),
+            tables: desired.tables.keys().map(ToString::to_string).collect(),
+        }
+    }
+}
+
+fn texts<T: ToString>(items: &[T]) -> Vec<String> {
+    items.iter().map(ToString::to_string).collect()
+}
+
+/// The interfaces, none of ours, that would stop taking router advertisements once forwarding goes on.
+fn takes_ra(observed: &Observed) -> Vec<IfName> {
+    let device = |(key, value): (&Sysctl, &String)| match key {
+        Sysctl::Ipv6Conf(Some(device), "accept_ra") if value == "1" => Some(device.clone()),
+        _ => None,
+    };
+    let ours =
+        |device: &IfName| observed.network.links.get(device).is_some_and(|link| mark::is_ours(&link.alias));
+    observed.sysctls.iter().filter_map(device).filter(|device| !ours(device)).collect()
+}
