@@ -1,5 +1,6 @@
-//! `selvedgectl`: asks the node's agent.
+//! `selvedgectl`: asks the node's agent, and runs the lab.
 
+mod lab;
 mod status;
 
 use std::path::PathBuf;
@@ -7,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Looks at Selvedge on this node
+/// Looks at Selvedge on this node, and runs whole clusters in the lab
 #[derive(Debug, Parser)]
 #[command(name = "selvedgectl", version)]
 struct Cli {
@@ -21,11 +22,13 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Status(status::StatusArgs),
+    Lab(lab::LabArgs),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match cli.verb {
         Verb::Status(args) => status::run(&cli.run_dir, &args),
+        Verb::Lab(args) => lab::run(args),
     }
 }

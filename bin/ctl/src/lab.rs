@@ -1,0 +1,124 @@
+//! `selvedgectl lab`: a cluster out of network namespaces, for a test, a demonstration, or to look around in.
+
+use std::error::Error;
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, Subcommand};
+use selvedge_lab::session::StateDir;
+use selvedge_lab::shape::{Attach, FamilyChoice, NodeCount, PodCount, Shape};
+use selvedge_lab::supervisor;
+use selvedge_model::chain;
+
+mod down;
+mod exec;
+mod matrix;
+mod run;
+mod screen;
+mod status;
+mod up;
+
+/// Run a whole cluster out of network namespaces on this machine
+#[derive(Debug, Args)]
+#[command(arg_required_else_help = true)]
+pub(crate) struct LabArgs {
+    /// Where a standing lab keeps its socket and its log [default: /run/selvedge-lab, or one of the user's own]
+    #[arg(long, global = true, value_name = "DIR")]
+    state_dir: Option<PathBuf>,
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Build a lab, probe every path, print the matrix, take the lab down; exit code 1 if anything failed
+    Run(run::Args),
+    /// Build a lab and leave it standing
+    Up(Build),
+    /// Probe every path of the lab that stands
+    Matrix(matrix::Args),
+    /// Execute a command in a pod, a node, `router`, `outside` or `segment` of the lab that stands
+    Exec(exec::Args),
+    /// Show the lab that stands
+    Status,
+    /// Take the lab that stands down
+    Down,
+    /// What the lab's own processes are started as
+    #[command(hide = true)]
+    Supervise {
+        /// Inside the lab's namespaces.
+        #[arg(long)]
+        inside: bool,
+    },
+}
+
+/// What lab to build, and from which binaries.
+#[derive(Debug, Args)]
+pub(crate) struct Build {
+    /// How many nodes, 1 to 50
+    #[arg(long, value_name = "N", default_value = "3")]
+    nodes: NodeCount,
+    /// How many pods on each node, 0 to 100
+    #[arg(long, value_name = "N", default_value = "2")]
+    pods: PodCount,
+    /// How pods are attached to their node
+    #[arg(long, default_value = "routed", value_parser = PossibleValuesParser::new(Attach::WORDS).try_map(|word| word.parse::<Attach>()))]
+    attach: Attach,
+    /// Which IP families there are
+    #[arg(long, default_value = "dual", value_parser = PossibleValuesParser::new(FamilyChoice::WORDS).try_map(|word| word.parse::<FamilyChoice>()))]
+    family: FamilyChoice,
+    /// Where the binaries `selvedge` and `selvedge-agent` are [default: beside this one]
+    #[arg(long, value_name = "DIR")]
+    bin_dir: Option<PathBuf>,
+}
+
+impl Build {
+    fn shape(&self) -> Shape {
+        Shape { nodes: self.nodes, pods: self.pods, attach: self.attach, family: self.family }
+    }
+
+    /// Where the binaries are, as an absolute path: the agents and plugins are started from elsewhere.
+    fn bin_dir(&self) -> Result<PathBuf, Failure> {
+        if let Some(directory) = &self.bin_dir {
+            return Ok(std::path::absolute(directory)?);
+        }
+        let program = std::env::current_exe()?;
+        Ok(program.parent().map(PathBuf::from).unwrap_or_default())
+    }
+}
+
+/// Why a verb ended without doing what it is for.
+type Failure = Box<dyn Error>;
+
+/// Does what the verb says.
+pub(crate) fn run(args: LabArgs) -> ExitCode {
+    dispatch(args).unwrap_or_else(|failure| {
+        // Whoever has closed standard error does not want to know.
+        writeln!(io::stderr(), "selvedgectl: {}", chain(&*failure)).ok();
+        ExitCode::FAILURE
+    })
+}
+
+fn dispatch(args: LabArgs) -> Result<ExitCode, Failure> {
+    let state = args.state_dir.map_or_else(StateDir::of_caller, StateDir::at);
+    match args.verb {
+        Verb::Run(args) => run::run(&args),
+        Verb::Up(build) => up::run(&build, &state),
+        Verb::Matrix(args) => matrix::run(&args, &state),
+        Verb::Exec(args) => exec::run(&args, &state),
+        Verb::Status => status::run(&state),
+        Verb::Down => down::run(&state),
+        Verb::Supervise { inside: false } => Ok(supervisor::outside()),
+        Verb::Supervise { inside: true } => Ok(supervisor::inside()),
+    }
+}
+
+/// Prints a text on standard output, as far as somebody reads.
+fn print(text: &str) -> Result<(), Failure> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        other => Ok(other?),
+    }
+}

@@ -1,0 +1,212 @@
+//! Which paths a lab must have: a pure function of its [`Plan`].
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+
+use selvedge_model::{NodeName, PodKey};
+use serde::{Deserialize, Serialize};
+
+use crate::plan::{Place, Plan, outside};
+use crate::shape::Family;
+
+/// What a path is an instance of, from the view of the pod whose row of the matrix it is in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PathKind {
+    /// From the pod to the node that it is on.
+    OwnNode,
+    /// From the pod to another node.
+    OtherNode,
+    /// From a node, the pod's own or another, to the pod.
+    FromNode,
+    /// From the pod to another pod on its node.
+    SameNodePod,
+    /// From the pod to a pod on another node.
+    OtherNodePod,
+    /// From the pod to its own address.
+    Itself,
+    /// From the pod to the host beyond the router.
+    Outside,
+}
+
+impl PathKind {
+    /// Every kind, in the order of the matrix' columns.
+    pub const ALL: [Self; 7] = [
+        Self::OwnNode,
+        Self::OtherNode,
+        Self::FromNode,
+        Self::SameNodePod,
+        Self::OtherNodePod,
+        Self::Itself,
+        Self::Outside,
+    ];
+}
+
+impl fmt::Display for PathKind {
+    /// The heading of the column.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::OwnNode => "own node",
+            Self::OtherNode => "other node",
+            Self::FromNode => "from node",
+            Self::SameNodePod => "pod, same node",
+            Self::OtherNodePod => "pod, other node",
+            Self::Itself => "itself",
+            Self::Outside => "outside",
+        })
+    }
+}
+
+/// What is sent along a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Protocol {
+    /// An echo request, which the other end's kernel answers.
+    Icmp,
+    /// A connection, over which each end sends the other something.
+    Tcp,
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Icmp => "ICMP",
+            Self::Tcp => "TCP",
+        })
+    }
+}
+
+/// A path in one family and protocol.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Path {
+    /// The pod whose path it is: the sender, or, from nodes, the receiver.
+    pub pod: PodKey,
+    /// The node that the pod is on.
+    pub node: NodeName,
+    /// The sender.
+    pub from: Place,
+    /// The receiver.
+    pub to: Place,
+    /// What kind of path it is.
+    pub kind: PathKind,
+    /// The family.
+    pub family: Family,
+    /// The protocol.
+    pub protocol: Protocol,
+}
+
+impl Path {
+    /// The place whose address the receiver must see: the sender, but towards the outside the sender's node.
+    pub fn seen_as(&self) -> Place {
+        if self.kind == PathKind::Outside { Place::Node(self.node.clone()) } else { self.from.clone() }
+    }
+}
+
+impl fmt::Display for Path {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} -> {}, {} {}", self.from, self.to, self.family, self.protocol)
+    }
+}
+
+/// The addresses of every place; a pod's are known once it is wired.
+pub type Addresses = BTreeMap<Place, Vec<IpAddr>>;
+
+/// The address of a place in one family.
+pub(crate) fn address_of(addresses: &Addresses, place: &Place, family: Family) -> Option<IpAddr> {
+    addresses.get(place)?.iter().copied().find(|a| Family::of(*a) == family)
+}
+
+/// The addresses of the nodes and of the outside host.
+pub(crate) fn fixed_addresses(plan: &Plan) -> Addresses {
+    let families = plan.shape.family.families();
+    let nodes = plan.nodes.iter().map(|node| {
+        (Place::Node(node.name.clone()), families.iter().filter_map(|f| node.address(*f)).collect())
+    });
+    let outside = (Place::Outside, families.iter().map(|f| outside(*f).addr()).collect());
+    nodes.chain([outside]).collect()
+}
+
+/// Every path of the lab, pod by pod in the order of the plan, and for each pod in the order of [`PathKind::ALL`].
+pub fn paths(plan: &Plan) -> Vec<Path> {
+    let mut all = Vec::new();
+    for (node, pod) in plan.pods() {
+        let me = Place::Pod(pod.clone());
+        let home = Place::Node(node.name.clone());
+        for kind in PathKind::ALL {
+            for (from, to) in ends(plan, (&me, &home), kind) {
+                for &family in plan.shape.family.families() {
+                    let path = |protocol| Path {
+                        pod: pod.clone(),
+                        node: node.name.clone(),
+                        from: from.clone(),
+                        to: to.clone(),
+                        kind,
+                        family,
+                        protocol,
+                    };
+                    all.extend([Protocol::Icmp, Protocol::Tcp].map(path));
+                }
+            }
+        }
+    }
+    all
+}
+
+/// The senders and receivers of one kind of path in one pod's row.
+fn ends(plan: &Plan, (me, home): (&Place, &Place), kind: PathKind) -> Vec<(Place, Place)> {
+    let nodes = plan.nodes.iter().map(|n| Place::Node(n.name.clone()));
+    let pods_where = |same: bool| {
+        let others = plan.pods().filter(move |(node, _)| (Place::Node(node.name.clone()) == *home) == same);
+        others.map(|(_, pod)| Place::Pod(pod.clone())).filter(|pod| pod != me)
+    };
+    let to = |place: Place| (me.clone(), place);
+    match kind {
+        PathKind::OwnNode => vec![to(home.clone())],
+        PathKind::OtherNode => nodes.filter(|node| node != home).map(to).collect(),
+        PathKind::FromNode => nodes.map(|node| (node, me.clone())).collect(),
+        PathKind::SameNodePod => pods_where(true).map(to).collect(),
+        PathKind::OtherNodePod => pods_where(false).map(to).collect(),
+        PathKind::Itself => vec![to(me.clone())],
+        PathKind::Outside => vec![to(Place::Outside)],
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::shape::{Attach, Count, FamilyChoice, Shape};
+
+    use super::*;
+
+    fn of(nodes: u8, pods: u8, family: FamilyChoice) -> Vec<Path> {
+        let (nodes, pods) = (Count::new(nodes).unwrap(), Count::new(pods).unwrap());
+        paths(&Plan::new(Shape { nodes, pods, attach: Attach::Routed, family }))
+    }
+
+    #[test]
+    fn three_nodes_of_two_pods_have_thirteen_paths_a_pod_in_each_family_and_protocol() {
+        let all = of(3, 2, FamilyChoice::Dual);
+        // own node 1, other nodes 2, from nodes 3, same node 1, other pods 4, itself 1, outside 1
+        assert_eq!(all.len(), 6 * 13 * 4);
+        assert_eq!(of(3, 2, FamilyChoice::Ipv4).len(), 6 * 13 * 2);
+    }
+
+    #[test]
+    fn a_single_pod_on_a_single_node_still_has_the_paths_that_need_no_other() {
+        let kinds: Vec<_> = of(1, 1, FamilyChoice::Ipv4).iter().map(|p| p.kind).collect();
+        let alone = [PathKind::OwnNode, PathKind::FromNode, PathKind::Itself, PathKind::Outside];
+        assert_eq!(kinds, alone.map(|kind| [kind, kind]).concat());
+        assert!(of(5, 0, FamilyChoice::Dual).is_empty());
+    }
+
+    #[test]
+    fn senders_are_seen_as_themselves_but_towards_the_outside_as_their_node() {
+        for path in of(3, 2, FamilyChoice::Dual) {
+            if path.kind == PathKind::Outside {
+                assert!(matches!(path.seen_as(), Place::Node(_)), "{path:?}");
+            } else {
+                assert_eq!(path.seen_as(), path.from);
+            }
+        }
+    }
+}

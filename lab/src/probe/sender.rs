@@ -1,0 +1,182 @@
+//! The sending side: all probes of one place, on a thread inside its namespace.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use super::Timing;
+use super::echo::{Message, Ticket, parse, request};
+use super::socket;
+use crate::matrix::Reason;
+use crate::path::Protocol;
+use crate::plan::Place;
+use crate::shape::Family;
+
+/// A probe to send.
+#[derive(Debug, Clone)]
+pub(super) struct Shot {
+    pub ticket: Ticket,
+    pub to: Place,
+    pub target: IpAddr,
+    pub protocol: Protocol,
+}
+
+/// What came back: over a connection, the source address that the receiver saw.
+pub(super) type Answer = Result<Option<IpAddr>, Reason>;
+
+/// How many probes one place has under way at once.
+const AT_ONCE: usize = 256;
+
+/// Sends every shot, and those without a good answer again: the first packet towards a neighbour may be lost while
+/// the neighbour is being resolved, and on a machine under load a second is not long.
+pub(super) fn send_all(shots: &[Shot], timing: Timing) -> BTreeMap<Ticket, Answer> {
+    let mut answers = BTreeMap::new();
+    for _ in 0..timing.tries {
+        let open = |shot: &&Shot| !matches!(answers.get(&shot.ticket), Some(Ok(_)));
+        let open: Vec<&Shot> = shots.iter().filter(open).collect();
+        for volley in open.chunks(AT_ONCE) {
+            answers.extend(Volley::fire(volley).collect(timing.wait));
+        }
+    }
+    answers
+}
+
+/// Probes under way together.
+struct Volley<'a> {
+    raw: BTreeMap<Family, OwnedFd>,
+    calls: Vec<Call<'a>>,
+    answers: BTreeMap<Ticket, Answer>,
+    shots: &'a [&'a Shot],
+}
+
+/// A connection under way.
+struct Call<'a> {
+    shot: &'a Shot,
+    socket: OwnedFd,
+    connected: bool,
+    heard: Vec<u8>,
+}
+
+impl<'a> Volley<'a> {
+    fn fire(shots: &'a [&'a Shot]) -> Self {
+        let mut volley = Self { raw: BTreeMap::new(), calls: Vec::new(), answers: BTreeMap::new(), shots };
+        for shot in shots {
+            let fired = match shot.protocol {
+                Protocol::Icmp => volley.send_echo(shot),
+                Protocol::Tcp => volley.call(shot),
+            };
+            if let Err(errno) = fired {
+                volley.answers.insert(shot.ticket, Err(refusal(errno)));
+            }
+        }
+        volley
+    }
+
+    fn send_echo(&mut self, shot: &Shot) -> Result<(), Errno> {
+        let family = Family::of(shot.target);
+        if !self.raw.contains_key(&family) {
+            self.raw.insert(family, socket::raw(family)?);
+        }
+        let Some(raw) = self.raw.get(&family) else { return Err(Errno::BADF) };
+        socket::send_to(raw, &request(family, shot.ticket), shot.target)
+    }
+
+    fn call(&mut self, shot: &'a Shot) -> Result<(), Errno> {
+        let socket = socket::stream(Family::of(shot.target))?;
+        socket::connect(&socket, shot.target)?;
+        self.calls.push(Call { shot, socket, connected: false, heard: Vec::new() });
+        Ok(())
+    }
+
+    /// Takes answers until all are there or the time is up.
+    fn collect(mut self, within: Duration) -> BTreeMap<Ticket, Answer> {
+        let deadline = Instant::now() + within;
+        while self.answers.len() < self.shots.len() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            self.wait(left);
+            self.hear_echoes();
+            let answers = &mut self.answers;
+            self.calls.retain_mut(|call| match call.step() {
+                None => true,
+                Some(answer) => {
+                    answers.insert(call.shot.ticket, answer);
+                    false
+                }
+            });
+        }
+        for shot in self.shots {
+            self.answers.entry(shot.ticket).or_insert(Err(Reason::TimedOut));
+        }
+        self.answers
+    }
+
+    fn wait(&self, at_most: Duration) {
+        let raw = self.raw.values().map(|raw| (raw.as_fd(), PollFlags::IN));
+        let calls = self
+            .calls
+            .iter()
+            .map(|call| (call.socket.as_fd(), if call.connected { PollFlags::IN } else { PollFlags::OUT }));
+        let mut watched: Vec<PollFd<'_>> =
+            raw.chain(calls).map(|(fd, flags)| PollFd::from_borrowed_fd(fd, flags)).collect();
+        // An interrupted wait is as good as one that ended: the caller looks at every socket and at the clock.
+        poll(&mut watched, Timespec::try_from(at_most).ok().as_ref()).ok();
+    }
+
+    fn hear_echoes(&mut self) {
+        for (&family, raw) in &self.raw {
+            while let Some((packet, sender)) = socket::receive_from(raw) {
+                let (ticket, answer) = match parse(family, &packet) {
+                    Some(Message::Reply(ticket)) => (ticket, Ok(None)),
+                    Some(Message::Undeliverable(ticket)) => (ticket, Err(Reason::Unreachable { by: sender })),
+                    Some(Message::Request(_)) | None => continue,
+                };
+                // Raw sockets see everybody's messages: only the first answer to a shot of this volley counts.
+                if self.shots.iter().any(|shot| shot.ticket == ticket) {
+                    self.answers.entry(ticket).or_insert(answer);
+                }
+            }
+        }
+    }
+}
+
+impl Call<'_> {
+    /// Goes on as far as it can without waiting; the answer once there is one.
+    fn step(&mut self) -> Option<Answer> {
+        self.advance().unwrap_or_else(|errno| Some(Err(refusal(errno))))
+    }
+
+    fn advance(&mut self) -> Result<Option<Answer>, Errno> {
+        if !self.connected {
+            if !socket::connect(&self.socket, self.shot.target)? {
+                return Ok(None);
+            }
+            self.connected = true;
+            socket::write(&self.socket, &self.shot.ticket.bytes())?;
+        }
+        while let Some(bytes) = socket::read(&self.socket)? {
+            if bytes.is_empty() {
+                return Ok(Some(self.seen_source().map(Some).ok_or(Reason::Garbled)));
+            }
+            self.heard.extend(bytes);
+        }
+        Ok(None)
+    }
+
+    /// The address in the answer, if it is one of the place that was called.
+    fn seen_source(&self) -> Option<IpAddr> {
+        let (place, address) = std::str::from_utf8(&self.heard).ok()?.rsplit_once(' ')?;
+        if place == self.shot.to.to_string() { address.parse().ok() } else { None }
+    }
+}
+
+fn refusal(errno: Errno) -> Reason {
+    let text = std::io::Error::from(errno).to_string();
+    Reason::System(text.split(" (os error").next().unwrap_or(&text).to_lowercase())
+}
