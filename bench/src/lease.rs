@@ -8,6 +8,7 @@ use std::path::Path;
 use selvedge_leases::{Oracle, OracleError, Store};
 use selvedge_model::{AttachmentKey, IfName, Owner, host_veth_name};
 
+use crate::call::container_id;
 use crate::error::BenchError;
 
 /// As host-local writes them: a file for each address, with the container and the interface in it.
@@ -44,8 +45,9 @@ impl Oracle for NoLinks {
     }
 }
 
+/// None of the pods'.
 fn container(number: u16) -> String {
-    format!("{number:060x}1ea5")
+    container_id(1_000_000 + u64::from(number))
 }
 
 /// In the middle of the network, away from the addresses that the pods get.

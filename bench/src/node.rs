@@ -12,7 +12,7 @@ use selvedge_netns::Namespace;
 use serde_json::Value;
 
 use crate::STORE;
-use crate::call::{Call, Container, Plugin, Verb};
+use crate::call::{Call, Container, Plugin, Verb, container_id};
 use crate::error::BenchError;
 
 /// The node's address on its uplink; the segment is 172.30.0.0/16.
@@ -57,7 +57,7 @@ impl Node {
         fs::create_dir_all(&folder).map_err(|source| BenchError::file("create", &folder, source))?;
         let namespace = Namespace::create()?;
         namespace.run(|| UPLINK.iter().try_for_each(|arguments| ip(arguments)))??;
-        let pods = (0..pods).map(|number| pod(&folder, number)).collect::<Result<_, _>>()?;
+        let pods = (0..).take(pods).map(|number| pod(&folder, number)).collect::<Result<_, _>>()?;
         Ok(Self { namespace, folder, pods })
     }
 
@@ -114,10 +114,10 @@ fn at_once(calls: Vec<Call>) -> Result<Vec<Timed>, BenchError> {
     })
 }
 
-fn pod(folder: &Path, number: usize) -> Result<Container, BenchError> {
+fn pod(folder: &Path, number: u64) -> Result<Container, BenchError> {
     let netns = folder.join(format!("netns-{number}"));
     Namespace::create()?.bind(&netns)?;
-    Ok(Container { id: format!("{number:064x}"), netns })
+    Ok(Container { id: container_id(number), netns })
 }
 
 /// Runs `ip` in the caller's namespace.
