@@ -185,6 +185,12 @@ impl Compiler {
                 self.load_key(key);
                 self.lookup(set, negated, None);
             }
+            Test::SourceUnroutable => {
+                // Whether there is a route is one byte at the front of a register that is otherwise zero.
+                let flags = fib::F_SADDR | fib::F_IIF | fib::F_PRESENT;
+                self.load(Source::Fib { result: fib::OIF, flags });
+                self.compare(false, vec![u8::from(negated), 0, 0, 0]);
+            }
             test => {
                 let (source, data) = plain(test);
                 self.load(source);
@@ -235,10 +241,6 @@ fn plain(test: &Test) -> (Source, Vec<u8>) {
         Test::Port(_, End::Destination, port) => of(Field::ThDport, Value::Port(*port)),
         Test::Icmp(kind) => (icmp_type(), vec![kind.0]),
         Test::Icmp6(kind) => (icmp_type(), vec![kind.0]),
-        Test::SourceUnroutable => {
-            let flags = fib::F_SADDR | fib::F_IIF | fib::F_PRESENT;
-            (Source::Fib { result: fib::OIF, flags }, vec![0])
-        }
         Test::DestinationType(kind) => {
             let source = Source::Fib { result: fib::ADDRTYPE, flags: fib::F_DADDR };
             (source, number(&ADDRESS_TYPES, kind).to_ne_bytes().to_vec())
@@ -252,7 +254,9 @@ fn plain(test: &Test) -> (Source, Vec<u8>) {
         Test::Ip(..) | Test::Ip6(..) | Test::ArpSenderIp(_) => {
             unreachable!("prefixes are compiled by themselves")
         }
-        Test::CtState(_) | Test::CtStatusDnat | Test::InSet(..) => unreachable!("compiled by themselves"),
+        Test::CtState(_) | Test::CtStatusDnat | Test::InSet(..) | Test::SourceUnroutable => {
+            unreachable!("compiled by themselves")
+        }
     }
 }
 

@@ -169,7 +169,6 @@ impl Reader {
             Source::Fib { result: fib::OIF, flags }
                 if flags == fib::F_SADDR | fib::F_IIF | fib::F_PRESENT =>
             {
-                // One byte as we write it; nft has been seen to compare a whole register.
                 let negated = negated ^ data.iter().any(|&byte| byte != 0);
                 return Some(Match { negated, test: Test::SourceUnroutable });
             }

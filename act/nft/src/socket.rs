@@ -173,6 +173,7 @@ impl Socket {
     /// The failures that a batch has brought so far, each with its message's sequence number, in that order.
     pub(crate) fn failures(&mut self) -> Result<Vec<(u32, Errno)>, Errno> {
         let mut failures = Vec::new();
+        let mut lost = false;
         loop {
             match self.receive(RecvFlags::DONTWAIT) {
                 Ok(parsed) => {
@@ -181,9 +182,10 @@ impl Socket {
                         Incoming::Result(Ok(())) | Incoming::Data(_) | Incoming::Done => None,
                     }))
                 }
+                Err(Errno::AGAIN) if lost && failures.is_empty() => return Err(Errno::NOBUFS),
                 Err(Errno::AGAIN) => return Ok(failures),
                 // So many messages failed that there was no room for all results: the first ones tell enough.
-                Err(Errno::NOBUFS) => {}
+                Err(Errno::NOBUFS) => lost = true,
                 Err(errno) => return Err(errno),
             }
         }

@@ -2,12 +2,12 @@
 //!
 //! - [`name`], [`value`], [`field`]: the vocabulary: tables and what is in them by name, values in a packet, and the
 //!   places in a packet where they stand
-//! - [`matching`], [`rule`]: what a rule looks for and does, built by functions named as nft spells them
+//! - [`matching`], [`mod@rule`]: what a rule looks for and does, built by functions named as nft spells them
 //! - [`set`], [`table`]: sets, maps, chains and tables
 //! - [`show`]: all of it as `nft list` prints it
-//! - [`listed`], [`transaction`], [`diff`]: what the kernel shows, changes to it, and the least change towards what
+//! - [`listed`], [`transaction`], [`mod@diff`]: what the kernel shows, changes to it, and the least change towards what
 //!   is desired
-//! - [`after`]: what a transaction would make of what is listed, without a kernel
+//! - [`mod@after`]: what a transaction would make of what is listed, without a kernel
 //! - [`foreign`]: rules of ours in other people's forward chains
 //!
 //! Bytes and netlink are left to `selvedge-nft`. Invariants: a set's elements all have the set's type; no rule spells

@@ -101,7 +101,7 @@ fn inet_rules() -> Vec<Rule> {
         rule![Test::Port(Transport::Any, End::Destination, 80), accept()],
         rule![Test::Port(Transport::Udp, End::Source, 80), accept()],
         rule![l4proto(L4Proto(99)), !l4proto(L4Proto::SCTP), accept()],
-        rule![nfproto(IpVersion::V4), iifname(&name("eth0")), saddr(net("10.0.0.1/32")), accept()],
+        rule![nfproto(IpVersion::V4), iifname(&name("eth0")), accept()],
         rule![counter()],
     ];
     rules.push(rule![Match::from(Test::NfProto(IpVersion::V4)), icmpv6_type(Icmp6Type::ECHO_REPLY), drop()]);
@@ -125,7 +125,7 @@ fn lookups() -> Vec<Rule> {
 fn dnat() -> Vec<Rule> {
     vec![
         rule![dnat_map(IpVersion::V4, [Field::IpDaddr, Field::L4Proto, Field::ThDport], &set("published"))],
-        rule![dnat_map(IpVersion::V6, [Field::L4Proto, Field::ThDport], &set("published6"))],
+        rule![dnat_map(IpVersion::V6, [Field::Ip6Daddr, Field::L4Proto, Field::ThDport], &set("published6"))],
     ]
 }
 
@@ -157,7 +157,7 @@ fn sets() -> Table {
         )
         .set(set("by_net"), Set::verdicts([(nets[0], goto_leaf), (nets[1], Verdict::Continue)]))
         .set(set("published"), Set::map([((v4(1), L4Proto::TCP, 80u16), (v4(2), 8080u16))]))
-        .set(set("published6"), Set::map([((L4Proto::TCP, 80u16), (v6(2), 8080u16))]))
+        .set(set("published6"), Set::map([((v6(1), L4Proto::TCP, 80u16), (v6(2), 8080u16))]))
 }
 
 pub(crate) fn bridge() -> Table {

@@ -66,7 +66,10 @@ fn nft_lists_the_tables_as_they_are_displayed() {
         make(&mut socket, &desired);
         for (id, table) in &desired {
             let listed = run(&format!("nft -s list table {id}"), "");
-            assert_eq!(lines(&Listing(id, table).to_string()), lines(&listed), "{id}");
+            let ours = Listing(id, table).to_string();
+            let (ours, listed) = (lines(&ours), lines(&listed));
+            ours.iter().zip(&listed).for_each(|(ours, nft)| assert_eq!(ours, nft, "{id}"));
+            assert_eq!(ours.len(), listed.len(), "{id}");
         }
     });
 }
