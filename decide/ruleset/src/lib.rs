@@ -8,6 +8,7 @@
 //! - [`listed`], [`transaction`], [`mod@diff`]: what the kernel shows, changes to it, and the least change towards what
 //!   is desired
 //! - [`mod@after`]: what a transaction would make of what is listed, without a kernel
+//! - [`shape`]: a check of a whole table that needs no kernel
 //! - [`foreign`]: rules of ours in other people's forward chains
 //!
 //! Bytes and netlink are left to `selvedge-nft`. Invariants: a set's elements all have the set's type; no rule spells
@@ -23,6 +24,7 @@ pub mod matching;
 pub mod name;
 pub mod rule;
 pub mod set;
+pub mod shape;
 pub mod show;
 pub mod table;
 pub mod transaction;

@@ -21,6 +21,13 @@ fn rules_of(tables: &BTreeMap<TableId, Table>) -> impl Iterator<Item = (&TableId
 }
 
 #[test]
+fn the_samples_are_well_shaped() {
+    for (id, table) in samples::all() {
+        assert_eq!(selvedge_ruleset::shape::check(&id, &table), Ok(()), "{id}");
+    }
+}
+
+#[test]
 fn every_rule_comes_back_from_its_expressions() {
     for (id, rule) in rules_of(&samples::all()) {
         let back = decompile(id.family, &compile(id.family, rule));
