@@ -2,12 +2,11 @@
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use selvedge_ipam::journal::{self, Header, Operation, Replay, Tail, Writer};
-use selvedge_ipam::{ChooseError, Lease, LeaseTable, Leased, Pool};
+use selvedge_ipam::{ChooseError, Lease, LeaseTable, Leased, Pool, Request};
 use selvedge_model::{AttachmentKey, IfName, NetworkName, Owner};
 
 use crate::error::LeaseError;
@@ -139,12 +138,11 @@ impl Locked {
     pub fn reserve(
         &mut self,
         pool: &Pool,
-        key: &AttachmentKey,
-        requested: &[IpAddr],
+        request: Request<'_>,
         veth: &IfName,
     ) -> Result<Vec<Leased>, LeaseError> {
-        let chosen = self.table.choose(pool, key, requested, boottime_ms())?;
-        self.record(key, chosen.iter().map(|leased| leased.net).collect(), veth)?;
+        let chosen = self.table.choose(pool, request, boottime_ms())?;
+        self.record(request.key, chosen.iter().map(|leased| leased.net).collect(), veth)?;
         Ok(chosen)
     }
 

@@ -3,7 +3,8 @@ use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
-use selvedge_ipam::{Pool, Range, RangeSpec};
+use ipnet::IpNet;
+use selvedge_ipam::{Pool, Range, RangeSpec, Request};
 use selvedge_model::{AttachmentKey, IfName, NetworkName, Owner};
 
 use super::*;
@@ -13,7 +14,10 @@ struct RunDir(PathBuf);
 
 impl RunDir {
     fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("selvedge-leases-{}-{name}", std::process::id()));
+        // In memory, as in service: elsewhere every line waits for the disk.
+        let memory = PathBuf::from("/dev/shm");
+        let base = if memory.is_dir() { memory } else { std::env::temp_dir() };
+        let path = base.join(format!("selvedge-leases-{}-{name}", std::process::id()));
         fs::create_dir_all(&path).unwrap();
         Self(path)
     }
@@ -61,13 +65,15 @@ fn pool(subnet: &str) -> Pool {
 }
 
 fn attach(store: &Store, kernel: &mut Kernel, n: usize) -> IpAddr {
-    let leased = store.lock(kernel).unwrap().reserve(&pool("10.1.0.0/20"), &key(n), &[], &veth(n)).unwrap();
+    let leased = store
+        .lock(kernel)
+        .unwrap()
+        .reserve(&pool("10.1.0.0/20"), Request { key: &key(n), addresses: &[] }, &veth(n))
+        .unwrap();
     let address = leased[0].net;
     kernel.0.push((veth(n), Owner::new(network(), &key(n), vec![IpNet::from(address.addr())])));
     address.addr()
 }
-
-use ipnet::IpNet;
 
 #[test]
 fn leases_are_there_for_the_next_process() {
@@ -89,7 +95,11 @@ fn two_hundred_at_once_get_two_hundred_addresses() {
             let store = &store;
             scope.spawn(move || {
                 let mut locked = store.lock(&mut Kernel::default()).unwrap();
-                locked.reserve(&pool("10.1.0.0/20"), &key(n), &[], &veth(n)).unwrap()[0].net.addr()
+                locked
+                    .reserve(&pool("10.1.0.0/20"), Request { key: &key(n), addresses: &[] }, &veth(n))
+                    .unwrap()[0]
+                    .net
+                    .addr()
             })
         };
         let threads: Vec<_> = (0..200).map(one).collect();
@@ -107,7 +117,8 @@ fn a_deleted_store_gives_no_living_pods_address_away() {
     fs::remove_dir_all(dir.0.join("ipam")).unwrap();
     for n in 100..150 {
         let mut locked = dir.store().lock(&mut kernel).unwrap();
-        let leased = locked.reserve(&pool("10.1.0.0/20"), &key(n), &[], &veth(n)).unwrap();
+        let leased =
+            locked.reserve(&pool("10.1.0.0/20"), Request { key: &key(n), addresses: &[] }, &veth(n)).unwrap();
         assert!(!taken.contains(&leased[0].net.addr()), "{} has two owners", leased[0].net);
     }
     assert_eq!(dir.store().read().unwrap().leases().len(), 100);
@@ -157,7 +168,8 @@ fn a_reboot_voids_every_lease_and_keeps_the_cursor() {
     let mut locked = dir.store().lock(&mut Kernel::default()).unwrap();
     assert_eq!(locked.recovery(), Some(&Recovery::OtherBoot));
     assert!(locked.table().leases().is_empty());
-    let leased = locked.reserve(&pool("10.1.0.0/20"), &key(2), &[], &veth(2)).unwrap();
+    let leased =
+        locked.reserve(&pool("10.1.0.0/20"), Request { key: &key(2), addresses: &[] }, &veth(2)).unwrap();
     assert_eq!(leased[0].net.to_string(), "10.1.0.3/20");
 }
 
@@ -167,7 +179,7 @@ fn ten_thousand_leases_on_a_small_subnet_leave_a_short_journal() {
     let mut kernel = Kernel::default();
     let mut locked = dir.store().lock(&mut kernel).unwrap();
     for _ in 0..10_000 {
-        locked.reserve(&pool("10.1.0.0/29"), &key(1), &[], &veth(1)).unwrap();
+        locked.reserve(&pool("10.1.0.0/29"), Request { key: &key(1), addresses: &[] }, &veth(1)).unwrap();
         locked.release(&key(1)).unwrap();
     }
     drop(locked);

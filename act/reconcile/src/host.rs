@@ -231,7 +231,7 @@ fn read(path: &Path) -> Result<Option<String>, HostError> {
 /// Writes beside the file and renames within the directory: containerd takes no notice of a file renamed into it
 /// from elsewhere, and no reader ever sees half a file.
 fn install(path: &Path, text: &str) -> io::Result<()> {
-    let directory = path.parent().unwrap_or(Path::new("/"));
+    let directory = path.parent().unwrap_or_else(|| Path::new("/"));
     fs::create_dir_all(directory)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = directory.join(format!(".{name}.tmp"));

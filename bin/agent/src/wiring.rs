@@ -11,7 +11,7 @@ use selvedge_datapath::converge::{Desired, Observed};
 use selvedge_datapath::firewall::{self, PodNetwork};
 use selvedge_datapath::foreign;
 use selvedge_datapath::node::{self, Attach, DesiredNode, Facts, LocalNode};
-use selvedge_datapath::state::Sysctl;
+use selvedge_datapath::state::{ObservedLink, Sysctl};
 use selvedge_model::{Cluster, IfName, NodeName, mark};
 use selvedge_reconcile::Decision;
 use selvedge_reconcile::status::Wanted;
@@ -137,7 +137,6 @@ fn takes_ra(observed: &Observed) -> Vec<IfName> {
         Sysctl::Ipv6Conf(Some(device), "accept_ra") if value == "1" => Some(device.clone()),
         _ => None,
     };
-    let ours =
-        |device: &IfName| observed.network.links.get(device).is_some_and(|link| mark::is_ours(&link.alias));
-    observed.sysctls.iter().filter_map(device).filter(|device| !ours(device)).collect()
+    let hears = |device: &IfName| observed.network.links.get(device).is_some_and(ObservedLink::hears_routers);
+    observed.sysctls.iter().filter_map(device).filter(hears).collect()
 }

@@ -87,7 +87,7 @@ fn attachment(request: &Add, host: IfName, given: &Given) -> Attachment {
             .requested(&request.args)
             .mac
             .or(derived)
-            .unwrap_or(MacAddr::of_device(request.netns.path.as_str())),
+            .unwrap_or_else(|| MacAddr::of_device(&request.netns.path)),
         mtu: conf.mtu.unwrap_or(Mtu::ETHERNET),
         routes: given.routes.clone(),
         node_addresses: conf.node_addresses.clone(),

@@ -80,7 +80,7 @@ fn attachment(request: &Check, lease: &Lease) -> Attachment {
         host: lease.veth.clone(),
         mode: mode(conf),
         addresses,
-        mac: first.unwrap_or(MacAddr::of_device(conf.name.as_str())),
+        mac: first.unwrap_or_else(|| MacAddr::of_device(conf.name.as_str())),
         mtu: conf.mtu.unwrap_or(Mtu::ETHERNET),
         routes: routes.iter().map(|r| PodRoute { destination: r.dst, via: r.gw }).collect(),
         node_addresses: conf.node_addresses.clone(),

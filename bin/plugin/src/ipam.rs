@@ -10,7 +10,7 @@ use std::time::Duration;
 use selvedge_cni::{AddResult, CniError, Delegate, Dns, Exit, Ipam, Pools, Requested, code};
 use selvedge_datapath::{PodAddress, PodRoute};
 use selvedge_delegate::{Call, DelegateError};
-use selvedge_ipam::{ChooseError, Pool, PoolError, Range, RangeSpec};
+use selvedge_ipam::{ChooseError, Pool, PoolError, Range, RangeSpec, Request};
 use selvedge_leases::{LeaseError, Store};
 use selvedge_model::{AttachmentKey, IfName};
 
@@ -58,7 +58,8 @@ pub(crate) fn give(
 fn lease(pools: &Pools, store: &Store, asking: Asking<'_>, entry: &mut Entry) -> Result<Given, CniError> {
     let pool = pool(pools).map_err(|why| CniError::new(code::CONFIG, why.to_string()))?;
     let requested: Vec<IpAddr> = asking.requested.ips.iter().map(|ip| ip.ip).collect();
-    let mut reserve = || Ok(journal::lock(store, entry)?.reserve(&pool, asking.key, &requested, asking.veth));
+    let request = Request { key: asking.key, addresses: &requested };
+    let mut reserve = || Ok(journal::lock(store, entry)?.reserve(&pool, request, asking.veth));
     let mut leased = reserve()?;
     if matches!(&leased, Err(LeaseError::Choose(ChooseError::Full { .. }))) && journal::free_dead(store)? {
         leased = reserve()?;

@@ -134,7 +134,7 @@ impl<'a> Standalone<'a> {
             let key = Sysctl::Ipv6Conf(Some(name.clone()), "accept_ra");
             sysctls.read(&key).is_ok_and(|value| value == "1")
         };
-        let foreign = observed.links.into_iter().filter(|(_, link)| !mark::is_ours(&link.alias));
+        let foreign = observed.links.into_iter().filter(|(_, link)| link.hears_routers());
         Ok(foreign.map(|(name, _)| name).filter(takes).collect())
     }
 

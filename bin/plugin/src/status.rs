@@ -1,7 +1,7 @@
 //! STATUS: whether an ADD could be served now.
 
 use selvedge_cni::{CniError, Ipam, Status, code};
-use selvedge_ipam::ChooseError;
+use selvedge_ipam::{ChooseError, Request};
 use selvedge_model::AttachmentKey;
 
 use crate::agent::READY;
@@ -20,7 +20,9 @@ pub(crate) fn status(request: &Status) -> Result<(), CniError> {
         Ipam::BuiltIn(pools) => {
             let pool = ipam::pool(pools).map_err(|why| failure::of(code::CONFIG, &why))?;
             let store = journal::store(&conf.run_dir, &conf.name);
-            let free = |table: &selvedge_ipam::LeaseTable| table.choose(&pool, &nobody(), &[], 0).map(drop);
+            let free = |table: &selvedge_ipam::LeaseTable| {
+                table.choose(&pool, Request { key: &nobody(), addresses: &[] }, 0).map(drop)
+            };
             let table = store.read().map_err(|e| unavailable(&journal::failure(&e).to_string()))?;
             if !matches!(free(&table), Err(ChooseError::Full { .. })) {
                 return Ok(());

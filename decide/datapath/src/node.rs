@@ -261,8 +261,8 @@ fn peer_route(
     let Some(address) = peer.address_like(pod_cidr.addr()) else {
         return Err(Problem::NoAddress { node, pod_cidr });
     };
-    let on_link =
-        observed.links.iter().find(|(_, link)| link.addresses.iter().any(|a| a.net.contains(&address)));
+    let holds = |link: &ObservedLink| link.up && link.addresses.iter().any(|a| a.net.contains(&address));
+    let on_link = observed.links.iter().find(|(_, link)| holds(link));
     let Some((device, _)) = on_link else {
         return Err(Problem::NotOnLink { node, address, pod_cidr });
     };

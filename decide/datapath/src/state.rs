@@ -73,6 +73,13 @@ impl ObservedLink {
     }
 }
 
+impl ObservedLink {
+    /// True if routers may advertise themselves on the link: it is no loopback and none of ours.
+    pub fn hears_routers(&self) -> bool {
+        self.kind != LinkKind::Loopback && !selvedge_model::mark::is_ours(&self.alias)
+    }
+}
+
 /// Where an address counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Scope {

@@ -227,7 +227,7 @@ impl<'a> Iterator for Lines<'a> {
             return Some(Err("the line has no end"));
         };
         self.at += end + 1;
-        Some(std::str::from_utf8(&rest[..end]).map_err(|_| "the line is no text"))
+        Some(std::str::from_utf8(&rest[..end]).map_err(|_not_utf8| "the line is no text"))
     }
 }
 

@@ -14,4 +14,4 @@ pub mod table;
 
 pub use journal::{Header, Operation, Replay, Tail, Writer};
 pub use pool::{Pool, PoolError, Range, RangeSpec};
-pub use table::{ChooseError, Lease, LeaseTable, Leased, QUARANTINE_MS, TableError};
+pub use table::{ChooseError, Lease, LeaseTable, Leased, QUARANTINE_MS, Request, TableError};

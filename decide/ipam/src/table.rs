@@ -31,6 +31,15 @@ pub struct Leased {
     pub gateway: IpAddr,
 }
 
+/// Who asks for addresses, and for which.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// The attachment.
+    pub key: &'a AttachmentKey,
+    /// Addresses that it must get; the other range sets choose.
+    pub addresses: &'a [IpAddr],
+}
+
 /// All that a journal remembers.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LeaseTable {
@@ -122,13 +131,8 @@ impl LeaseTable {
 
     /// Chooses one address from each range set: the requested one where there is one, else the next free after the
     /// last that was leased, else the one that was freed longest ago. Nothing is changed.
-    pub fn choose(
-        &self,
-        pool: &Pool,
-        key: &AttachmentKey,
-        requested: &[IpAddr],
-        now_ms: u64,
-    ) -> Result<Vec<Leased>, ChooseError> {
+    pub fn choose(&self, pool: &Pool, request: Request<'_>, now_ms: u64) -> Result<Vec<Leased>, ChooseError> {
+        let Request { key, addresses: requested } = request;
         if let Some(lease) = self.lease(key) {
             return Err(already(key, lease).into());
         }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::pool::{Pool, Range, RangeSpec};
-use crate::table::QUARANTINE_MS;
+use crate::table::{QUARANTINE_MS, Request};
 
 fn header() -> Header {
     let boot_id = "6d1fe0d4-9d5b-4b4e-a3c8-0e2f6f9d7a11".to_owned();
@@ -31,7 +31,9 @@ fn history(actions: &[(usize, bool)]) -> (String, Vec<LeaseTable>) {
     for (now, (n, attach)) in actions.iter().enumerate() {
         let now = u64::try_from(now).unwrap() * QUARANTINE_MS / 3;
         let operation = if *attach {
-            let Ok(chosen) = table.choose(&pool(), &key(*n), &[], now) else { continue };
+            let Ok(chosen) = table.choose(&pool(), Request { key: &key(*n), addresses: &[] }, now) else {
+                continue;
+            };
             let addresses = chosen.iter().map(|leased| leased.net).collect();
             Operation::Allocate(key(*n), Lease { addresses, veth: "slvx".parse().unwrap(), since_ms: now })
         } else {

@@ -13,11 +13,15 @@ fn key(n: usize) -> AttachmentKey {
     AttachmentKey { container: format!("c{n}").parse().unwrap(), ifname: "eth0".parse().unwrap() }
 }
 
+fn veth() -> IfName {
+    "slvx".parse().unwrap()
+}
+
 fn attach(table: &mut LeaseTable, pool: &Pool, n: usize, now: u64) -> Result<String, ChooseError> {
-    let chosen = table.choose(pool, &key(n), &[], now)?;
+    let chosen = table.choose(pool, Request { key: &key(n), addresses: &[] }, now)?;
     let addresses: Vec<IpNet> = chosen.iter().map(|leased| leased.net).collect();
     let text = addresses.iter().map(|net| net.addr().to_string()).collect::<Vec<_>>().join(" ");
-    table.insert(key(n), Lease { addresses, veth: "slvx".parse().unwrap(), since_ms: now })?;
+    table.insert(key(n), Lease { addresses, veth: veth(), since_ms: now })?;
     Ok(text)
 }
 
@@ -59,7 +63,8 @@ fn a_requested_address_is_given_even_while_it_rests() {
     let (mut table, pool) = (LeaseTable::default(), pool(&["10.1.0.0/24", "fd00::/64"]));
     attach(&mut table, &pool, 1, 0).unwrap();
     table.remove(&key(1), Some(0)).unwrap();
-    let chosen = table.choose(&pool, &key(1), &["10.1.0.2".parse().unwrap()], 1).unwrap();
+    let chosen =
+        table.choose(&pool, Request { key: &key(1), addresses: &["10.1.0.2".parse().unwrap()] }, 1).unwrap();
     let texts: Vec<String> = chosen.iter().map(|leased| leased.net.to_string()).collect();
     assert_eq!(texts, ["10.1.0.2/24", "fd00::3/64"]);
 }
@@ -70,7 +75,7 @@ fn a_request_that_cannot_be_met_is_refused_by_name() {
     attach(&mut table, &pool, 1, 0).unwrap();
     let refused = |address: &[&str]| {
         let requested: Vec<IpAddr> = address.iter().map(|a| a.parse().unwrap()).collect();
-        table.choose(&pool, &key(2), &requested, 0).unwrap_err().to_string()
+        table.choose(&pool, Request { key: &key(2), addresses: &requested }, 0).unwrap_err().to_string()
     };
     assert_eq!(refused(&["10.1.0.2"]), "10.1.0.2 belongs to c1/eth0");
     assert!(refused(&["10.9.0.2"]).contains("10.9.0.2 is in no range"));
