@@ -11,10 +11,10 @@ use selvedge_ruleset::{Listed, Scope, Table, TableId, Transaction, diff};
 
 use crate::NftSocket;
 
+mod firewall;
 mod forward;
 mod ownership;
 mod samples;
-mod speed;
 mod tables;
 mod watching;
 
