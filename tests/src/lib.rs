@@ -5,12 +5,16 @@
 //! there when the test is killed.
 #![expect(clippy::panic, reason = "a test that finds its ground missing has failed")]
 
+mod ipam;
 mod plugin;
 mod programs;
 mod skip;
 mod stage;
+mod traces;
 
-pub use plugin::{Answer, Call};
+pub use ipam::FakeIpam;
+pub use plugin::{Answer, Call, Running};
 pub use programs::{bin_dir, program};
 pub use skip::skipped;
 pub use stage::{Pod, Stage};
+pub use traces::Traces;

@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use selvedge_netns::Namespace;
 use serde_json::Value;
@@ -14,7 +14,14 @@ use crate::{Pod, bin_dir, program};
 pub struct Call {
     program: PathBuf,
     environment: Vec<(String, String)>,
-    config: Value,
+    stdin: Vec<u8>,
+}
+
+/// A call that has been made and whose end nobody has waited for yet.
+#[derive(Debug)]
+pub struct Running {
+    program: PathBuf,
+    child: Child,
 }
 
 /// What a plugin answered.
@@ -33,7 +40,7 @@ impl Call {
     /// where ours are.
     pub fn new(verb: &str, config: Value) -> Self {
         let path = bin_dir().display().to_string();
-        Self { program: program("selvedge"), environment: Vec::new(), config }
+        Self { program: program("selvedge"), environment: Vec::new(), stdin: config.to_string().into() }
             .with("CNI_COMMAND", verb)
             .with("CNI_PATH", &path)
     }
@@ -56,27 +63,33 @@ impl Call {
         self
     }
 
+    /// The same call with other bytes on stdin.
+    pub fn saying(mut self, stdin: impl Into<Vec<u8>>) -> Self {
+        self.stdin = stdin.into();
+        self
+    }
+
     /// Makes the call on a node and waits for its end.
     ///
     /// # Panics
     /// If the program cannot be run, is killed by a signal, or writes something to stdout that is not one JSON document.
     pub fn run(&self, node: &Namespace) -> Answer {
-        let output = node
+        self.start(node).answer()
+    }
+
+    /// Makes the call on a node.
+    ///
+    /// # Panics
+    /// If the program cannot be run.
+    pub fn start(&self, node: &Namespace) -> Running {
+        let child = node
             .run(|| self.exec())
             .unwrap_or_else(|error| panic!("{error}"))
             .unwrap_or_else(|error| panic!("run {:?}: {error}", self.program));
-        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-        let code =
-            output.status.code().unwrap_or_else(|| panic!("{:?}: {}\n{stderr}", self.program, output.status));
-        let stdout = String::from_utf8_lossy(&output.stdout);
-        let document = serde_json::from_str(&stdout);
-        let stdout = (!stdout.is_empty()).then(|| {
-            document.unwrap_or_else(|error| panic!("stdout is no JSON: {error}\n{stdout}\n{stderr}"))
-        });
-        Answer { code, stdout, stderr }
+        Running { program: self.program.clone(), child }
     }
 
-    fn exec(&self) -> io::Result<Output> {
+    fn exec(&self) -> io::Result<Child> {
         let mut child = Command::new(&self.program)
             .env_clear()
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
@@ -86,11 +99,44 @@ impl Call {
             .spawn()?;
         if let Some(mut stdin) = child.stdin.take() {
             // A plugin may answer without having read everything.
-            let written = stdin.write_all(self.config.to_string().as_bytes());
+            let written = stdin.write_all(&self.stdin);
             written
                 .or_else(|error| if error.kind() == ErrorKind::BrokenPipe { Ok(()) } else { Err(error) })?;
         }
-        child.wait_with_output()
+        Ok(child)
+    }
+}
+
+impl Running {
+    /// The process' id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Kills the program, and waits until it is dead and everybody has closed its stdout and stderr.
+    ///
+    /// # Panics
+    /// If that cannot be done.
+    pub fn kill(mut self) {
+        let killed = self.child.kill().and_then(|()| self.child.wait_with_output());
+        killed.unwrap_or_else(|error| panic!("kill {:?}: {error}", self.program));
+    }
+
+    /// Waits for the program's end.
+    ///
+    /// # Panics
+    /// If it is killed by a signal, or wrote something to stdout that is not one JSON document.
+    pub fn answer(self) -> Answer {
+        let program = self.program;
+        let output = self.child.wait_with_output().unwrap_or_else(|e| panic!("wait for {program:?}: {e}"));
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        let code = output.status.code().unwrap_or_else(|| panic!("{program:?}: {}\n{stderr}", output.status));
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        let document = serde_json::from_str(&stdout);
+        let stdout = (!stdout.is_empty()).then(|| {
+            document.unwrap_or_else(|error| panic!("stdout is no JSON: {error}\n{stdout}\n{stderr}"))
+        });
+        Answer { code, stdout, stderr }
     }
 }
 
@@ -112,5 +158,28 @@ impl Answer {
         assert_ne!(self.code, 0, "the call succeeded: {:?}\n{}", self.stdout, self.stderr);
         let code = self.stdout.as_ref().and_then(|document| document["code"].as_u64());
         code.unwrap_or_else(|| panic!("no error document: {:?}\n{}", self.stdout, self.stderr))
+    }
+
+    /// The error object of a call that must have failed, as code and message: with an exit code to match, in a version
+    /// of the protocol, the message one line that says something.
+    ///
+    /// # Panics
+    /// If anything of that is not so.
+    pub fn refusal(&self) -> (u64, &str) {
+        let code = self.error_code();
+        let document = self.stdout.as_ref();
+        let text = |key: &str| document.and_then(|document| document[key].as_str()).unwrap_or_default();
+        let message = text("msg");
+        assert!(!text("cniVersion").is_empty(), "an error object in no version: {document:?}");
+        assert!(message.len() > 5 && !message.contains('\n'), "no one-line message: {document:?}");
+        (code, message)
+    }
+
+    /// A call that must have succeeded without a word on stdout.
+    ///
+    /// # Panics
+    /// If it failed or printed something.
+    pub fn done(&self) {
+        assert_eq!((self.code, &self.stdout), (0, &None), "{}", self.stderr);
     }
 }
