@@ -35,7 +35,7 @@ impl Agent {
     /// Starts an agent with the manifests of so many nodes, and waits until it has made its own ready.
     pub(crate) fn start(programs: &Path, node: &Node, nodes: u16) -> Result<Self, BenchError> {
         let folder = node.folder().to_owned();
-        for name in ["manifests", "conf", "bin", "run"] {
+        for name in ["manifests", "conf", "run"] {
             let path = folder.join(name);
             fs::create_dir_all(&path).map_err(|source| BenchError::file("create", &path, source))?;
         }
@@ -127,12 +127,11 @@ fn command(programs: &Path, folder: &Path) -> Result<Command, BenchError> {
     // The signal comes when the thread that started it ends, and so with this process.
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--"]).arg(programs.join("selvedge-agent"));
-    command.args(["--node", &name(0), "--listen", "127.0.0.1:0"]);
+    command.args(["--node", &name(0), "--listen", "127.0.0.1:0", "--cni-bin-dir"]).arg(programs);
     for (flag, file) in [
         ("--manifests", "manifests"),
         ("--config", "agent.yaml"),
         ("--cni-conf-dir", "conf"),
-        ("--cni-bin-dir", "bin"),
         ("--run-dir", "run"),
     ] {
         command.arg(flag).arg(folder.join(file));

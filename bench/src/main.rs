@@ -27,6 +27,7 @@ use std::{env, fs};
 
 use clap::Parser;
 use rustix::mount::{MountFlags, mount};
+use selvedge_model::chain;
 
 use crate::error::BenchError;
 use crate::report::Report;
@@ -64,7 +65,7 @@ fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(&format!("bench: {}", error::chain(&error)));
+            say(&format!("bench: {}", chain(&error)));
             ExitCode::FAILURE
         }
     }
