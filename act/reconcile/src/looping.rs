@@ -15,6 +15,9 @@ use crate::status::{Pass, State, Status, StepOutcome, StepResult, Wanted, now_ms
 /// How long triggers are gathered before a pass: long enough for one `ip` command's worth of notifications.
 const GATHER: Duration = Duration::from_millis(10);
 
+/// How many reasons for a pass are told one by one.
+const REASONS: usize = 16;
+
 /// How often what the kernel doesn't announce is looked at (most sysctls, the legacy tables, the conflist).
 const GLANCE: Duration = Duration::from_millis(500);
 
@@ -39,6 +42,8 @@ pub enum Trigger {
     Retry,
     /// Somebody asked.
     Asked,
+    /// The agent is to end: the pass at hand was the last. The kernel keeps what it has.
+    End,
 }
 
 impl fmt::Display for Trigger {
@@ -51,6 +56,7 @@ impl fmt::Display for Trigger {
             Self::Resync => f.write_str("resync"),
             Self::Retry => f.write_str("retry"),
             Self::Asked => f.write_str("asked"),
+            Self::End => f.write_str("end"),
         }
     }
 }
@@ -112,7 +118,7 @@ where
         Self { kernel, decide, resync, status, cluster: None, settled: None, retry: None }
     }
 
-    /// Makes passes until nobody can send a trigger any more.
+    /// Makes passes until it is told to end, or nobody can send a trigger any more.
     pub fn run(&mut self, triggers: &Receiver<Trigger>) {
         let mut resync_at = Instant::now();
         let mut retry_at = None;
@@ -121,25 +127,30 @@ where
             let due = retry_at.map_or(resync_at, |at: Instant| at.min(resync_at));
             let wait = due.saturating_duration_since(now).min(GLANCE);
             let because = match triggers.recv_timeout(wait) {
-                Ok(first) => self.gather(first, triggers),
+                Ok(first) => Self::gather(first, triggers),
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => match self.idle(due, retry_at.is_some()) {
                     Some(trigger) => vec![trigger],
                     None => continue,
                 },
             };
+            if because.contains(&Trigger::End) {
+                return;
+            }
             self.pass(because);
             resync_at = Instant::now() + self.resync;
             retry_at = self.retry.map(|after| Instant::now() + after);
         }
     }
 
-    /// Takes the triggers that come within a moment of the first.
-    fn gather(&mut self, first: Trigger, triggers: &Receiver<Trigger>) -> Vec<Trigger> {
+    /// Takes the triggers that come within a moment of the first. Of a flood of notifications, such as a routing
+    /// daemon makes, a few stand for all.
+    fn gather(first: Trigger, triggers: &Receiver<Trigger>) -> Vec<Trigger> {
         let until = Instant::now() + GATHER;
         let mut because = vec![first];
         while let Ok(next) = triggers.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            if !because.contains(&next) {
+            let superfluous = matches!(next, Trigger::Kernel(_)) && because.len() >= REASONS;
+            if !superfluous && !because.contains(&next) {
                 because.push(next);
             }
         }

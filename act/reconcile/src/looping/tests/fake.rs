@@ -1,0 +1,115 @@
+//! A node that does what steps say, as the pure models have it.
+
+use std::sync::mpsc::Sender;
+
+use selvedge_datapath::converge::{Observed, Step};
+use selvedge_datapath::foreign::{ForwardChain, Place};
+use selvedge_datapath::state::{LinkKind, ObservedLink, Sysctl};
+use selvedge_model::{MacAddr, Mtu};
+use selvedge_ruleset::IpVersion;
+use selvedge_ruleset::after::after;
+
+use crate::looping::{Kernel, Trigger};
+
+/// What a fake node answers when it is told to refuse.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(super) struct Refusal(String);
+
+/// A node that does what steps say, as the pure models have it.
+pub(super) struct Fake {
+    pub(super) observed: Observed,
+    /// Steps whose text holds this fail, as often as the number says.
+    pub(super) refused: (&'static str, usize),
+    /// So many observations fail.
+    pub(super) blind: usize,
+    /// What the next glance finds.
+    pub(super) found: Option<String>,
+    /// Every step that was tried.
+    pub(super) tried: Vec<String>,
+    /// How often the node was looked at.
+    pub(super) observations: usize,
+    /// How often word was left that pods are served.
+    pub(super) served: usize,
+    /// Dropped when that has been so often, which ends the loop.
+    pub(super) until_served: Option<(usize, Sender<Trigger>)>,
+}
+
+impl Fake {
+    pub(super) fn new() -> Self {
+        let mut observed = Observed::default();
+        let eth0 = ObservedLink::new(LinkKind::Other, MacAddr::of_device("eth0"), Mtu::ETHERNET, "");
+        observed.network.links.insert("eth0".parse().unwrap(), eth0);
+        observed.sysctls.insert(Sysctl::Ipv4Forward, "0".to_owned());
+        observed.forward = vec![ForwardChain { place: Place::Legacy(IpVersion::V4), ours: Vec::new() }];
+        Self {
+            observed,
+            refused: ("", 0),
+            blind: 0,
+            found: None,
+            tried: Vec::new(),
+            observations: 0,
+            served: 0,
+            until_served: None,
+        }
+    }
+
+    fn make(&mut self, step: &Step) -> Result<(), Refusal> {
+        self.tried.push(step.to_string());
+        let (what, times) = &mut self.refused;
+        if *times > 0 && step.to_string().contains(*what) {
+            *times -= 1;
+            return Err(Refusal("refused".to_owned()));
+        }
+        match step {
+            Step::Net(step) => self.observed.network.apply(step, &mut self.observed.sysctls),
+            Step::Rules(_, transaction) => {
+                let tables = after(&self.observed.tables, transaction);
+                self.observed.tables = tables.map_err(|refused| Refusal(refused.to_string()))?;
+            }
+            Step::Accept(place, rules) => {
+                let chain = self.observed.forward.iter_mut().find(|chain| chain.place == *place);
+                chain.ok_or_else(|| Refusal("no such chain".to_owned()))?.ours.clone_from(rules);
+            }
+            Step::Conflist(text) => self.observed.conflist = Some(text.clone()),
+        }
+        Ok(())
+    }
+
+    /// Somebody else deletes the routes to a network.
+    pub(super) fn lose_route(&mut self, destination: &str) {
+        let destination = destination.parse().unwrap();
+        self.observed.network.routes.retain(|route| route.destination != destination);
+    }
+
+    pub(super) fn has_route(&self, destination: &str) -> bool {
+        let destination = destination.parse().unwrap();
+        self.observed.network.routes.iter().any(|route| route.destination == destination)
+    }
+}
+
+impl Kernel for Fake {
+    type Error = Refusal;
+
+    fn observe(&mut self) -> Result<Observed, Refusal> {
+        self.observations += 1;
+        if self.blind > 0 {
+            self.blind -= 1;
+            return Err(Refusal("can't see".to_owned()));
+        }
+        Ok(self.observed.clone())
+    }
+
+    fn apply(&mut self, steps: &[Step]) -> Vec<Result<(), Refusal>> {
+        steps.iter().map(|step| self.make(step)).collect()
+    }
+
+    fn glance(&mut self) -> Option<String> {
+        self.found.take()
+    }
+
+    fn serves(&mut self) {
+        self.served += 1;
+        self.until_served.take_if(|(times, _)| self.served >= *times);
+    }
+}
