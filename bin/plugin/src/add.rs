@@ -1,6 +1,7 @@
 //! ADD: reserve, make the pair, plan towards the attachment, apply. What fails is undone.
 
 use std::os::fd::AsFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
 use ipnet::IpNet;
@@ -21,10 +22,11 @@ use crate::log::{Entry, Nets};
 use crate::node::Standalone;
 use crate::removal::{self, Network, Removal};
 use crate::termination::Termination;
-use crate::{failure, guard, journal};
+use crate::{failure, guard, journal, stdout};
 
-/// Attaches a container and answers with the result.
-pub(crate) fn add(request: &Add, entry: &mut Entry) -> Result<Value, CniError> {
+/// Attaches a container. The result is written while the attachment can still be taken back: one that nobody has
+/// heard of must not stay.
+pub(crate) fn add(request: &Add, entry: &mut Entry) -> Result<(), CniError> {
     let termination = Termination::watch();
     let conf = &request.conf;
     let namespace = open(request)?;
@@ -45,13 +47,14 @@ pub(crate) fn add(request: &Add, entry: &mut Entry) -> Result<Value, CniError> {
     let attachment = attachment(request, host, &given);
     entry.field("addresses", Nets(&attachment.pod_nets()));
     let mut work = Work { request, attachment: &attachment, namespace: &namespace, route, pod, made: false };
-    let answered = render(request, &attachment, given).and_then(|answer| {
+    let attached = catch_unwind(AssertUnwindSafe(|| {
+        let answer = render(request, &attachment, given)?;
         work.wire(&termination)?;
-        Ok(answer)
-    });
-    answered.inspect_err(|_| work.undo(&store, entry))
+        stdout::write(&answer)
+    }));
+    let attached = attached.unwrap_or_else(|panic| Err(failure::of_panic(panic.as_ref())));
+    attached.inspect_err(|_| work.undo(&store, entry))
 }
-
 /// The container's namespace, which must not be our own.
 fn open(request: &Add) -> Result<Namespace, CniError> {
     let namespace = Namespace::open(Path::new(&request.netns.path)).map_err(|e| failure::of_netns(&e))?;

@@ -14,14 +14,14 @@ mod node;
 mod reap;
 mod removal;
 mod status;
+mod stdout;
 mod termination;
 
-use std::io::{Read, Write};
+use std::io::Read;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use selvedge_cni::{CniError, Environment, MAX_STDIN, Request, Version, code, command, version};
-use serde_json::Value;
 
 use crate::log::Entry;
 
@@ -38,49 +38,43 @@ fn main() -> ExitCode {
     // A panic is answered like any other failure; its text goes into the answer, not onto stderr by itself.
     std::panic::set_hook(Box::new(|_| {}));
     let mut stdin = Vec::new();
-    let answer = catch_unwind(AssertUnwindSafe(|| answer(&environment, &mut stdin, &mut entry)));
-    let answer = answer.unwrap_or_else(|panic| Err(failure::of_panic(panic.as_ref())));
-    let written = match &answer {
-        Ok(None) => Ok(()),
-        Ok(Some(document)) => write(document),
-        Err(error) => write(&error.to_json(Version::of_answer(&stdin))),
-    };
-    entry.end(answer.as_ref().err());
-    if answer.is_ok() && written.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let answered = catch_unwind(AssertUnwindSafe(|| answer(&environment, &mut stdin, &mut entry)));
+    let answered = answered.unwrap_or_else(|panic| Err(failure::of_panic(panic.as_ref())));
+    if let Err(error) = &answered {
+        // What can't be written is in the log, and in the exit code.
+        stdout::write(&error.to_json(Version::of_answer(&stdin))).ok();
+    }
+    entry.end(answered.as_ref().err());
+    if answered.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// What goes to stdout, if anything does.
-fn answer(
-    environment: &Environment,
-    stdin: &mut Vec<u8>,
-    entry: &mut Entry,
-) -> Result<Option<Value>, CniError> {
+/// Does what is asked, and writes what the verb answers when it succeeds.
+fn answer(environment: &Environment, stdin: &mut Vec<u8>, entry: &mut Entry) -> Result<(), CniError> {
     if !matches!(command(environment)?, Some(selvedge_cni::Command::Version)) {
         read_stdin(stdin)?;
     }
     match Request::parse(environment, stdin)? {
         Request::Add(request) => {
             entry.log_to(request.conf.log_file.as_deref());
-            add::add(&request, entry).map(Some)
+            add::add(&request, entry)
         }
         Request::Del(request) => {
             entry.log_to(request.conf.log_file.as_deref());
-            del::del(&request, entry).map_err(CniError::for_del)?;
-            Ok(None)
+            del::del(&request, entry).map_err(CniError::for_del)
         }
         Request::Check(request) => {
             entry.log_to(request.conf.log_file.as_deref());
-            check::check(&request).map(|()| None)
+            check::check(&request)
         }
         Request::Gc(request) => {
             entry.log_to(request.conf.log_file.as_deref());
-            gc::gc(&request, entry).map(|()| None)
+            gc::gc(&request, entry)
         }
         Request::Status(request) => {
             entry.log_to(request.conf.log_file.as_deref());
-            status::status(&request).map(|()| None)
+            status::status(&request)
         }
-        Request::Version(asked) => Ok(Some(version::reply(asked))),
+        Request::Version(asked) => stdout::write(&version::reply(asked)),
     }
 }
 
@@ -89,11 +83,4 @@ fn read_stdin(stdin: &mut Vec<u8>) -> Result<(), CniError> {
     let most = u64::try_from(MAX_STDIN).unwrap_or(u64::MAX).saturating_add(1);
     let read = std::io::stdin().lock().take(most).read_to_end(stdin);
     read.map(drop).map_err(|why| CniError::new(code::IO, format!("read the configuration from stdin: {why}")))
-}
-
-/// Writes the answer at once, so that a reader never sees half of it.
-fn write(document: &Value) -> std::io::Result<()> {
-    let mut text = document.to_string();
-    text.push('\n');
-    std::io::stdout().lock().write_all(text.as_bytes())
 }
