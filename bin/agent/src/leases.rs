@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use selvedge_leases::Store;
 use selvedge_model::chain;
@@ -25,13 +25,29 @@ const GATHER: Duration = Duration::from_millis(20);
 
 /// Asks the caretaker to work. It runs for as long as one of these is left.
 #[derive(Debug, Clone)]
-pub(crate) struct Caretaker(Sender<()>);
+pub(crate) struct Caretaker(Sender<Task>);
+
+/// What the caretaker can be asked for; it reaps in any case.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Task {
+    Reap,
+    Collect,
+}
 
 impl Caretaker {
     /// Has the reap group deleted soon.
     pub(crate) fn reap(&self) {
+        self.ask(Task::Reap);
+    }
+
+    /// Has leases compared with the kernel soon.
+    pub(crate) fn collect(&self) {
+        self.ask(Task::Collect);
+    }
+
+    fn ask(&self, task: Task) {
         // The caretaker's thread ends only with the agent.
-        self.0.send(()).ok();
+        self.0.send(task).ok();
     }
 }
 
@@ -43,23 +59,29 @@ pub(crate) fn start(setup: &Setup, status: Arc<Mutex<Status>>) -> io::Result<Car
     Ok(Caretaker(ask))
 }
 
-fn care(run_dir: &Path, asked: &Receiver<()>, status: &Mutex<Status>) {
+fn care(run_dir: &Path, asked: &Receiver<Task>, status: &Mutex<Status>) {
+    let mut collect_at = Instant::now() + INTERVAL;
     loop {
         if let Err(error) = reap() {
             warn!(error = chain(error.as_ref()), "links set aside can't be deleted now");
         }
-        match asked.recv_timeout(INTERVAL) {
-            Ok(()) => {
+        let collects = match asked.recv_timeout(collect_at.saturating_duration_since(Instant::now())) {
+            Ok(first) => {
                 thread::sleep(GATHER);
-                while asked.try_recv().is_ok() {}
+                asked.try_iter().chain([first]).any(|task| task == Task::Collect)
             }
-            Err(RecvTimeoutError::Timeout) => match collect(run_dir) {
-                Ok(freed) => status.lock().unwrap_or_else(PoisonError::into_inner).leases_freed += freed,
-                Err(error) => {
-                    warn!(error = chain(error.as_ref()), "leases can't be compared with the kernel now")
-                }
-            },
+            Err(RecvTimeoutError::Timeout) => true,
             Err(RecvTimeoutError::Disconnected) => return,
+        };
+        if !collects {
+            continue;
+        }
+        collect_at = Instant::now() + INTERVAL;
+        match collect(run_dir) {
+            Ok(freed) => status.lock().unwrap_or_else(PoisonError::into_inner).leases_freed += freed,
+            Err(error) => {
+                warn!(error = chain(error.as_ref()), "leases can't be compared with the kernel now");
+            }
         }
     }
 }

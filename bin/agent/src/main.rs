@@ -38,16 +38,9 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs until a thread that the agent can't do without ends.
+/// Runs until a signal asks for the end. What is in the kernel stays there, and pods notice nothing.
 fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
-    let config = match &flags.config {
-        Some(file) => {
-            let text = std::fs::read_to_string(file);
-            let text = text.map_err(|why| format!("read the configuration {}: {why}", file.display()))?;
-            Config::parse(&text, file)?
-        }
-        None => Config::default(),
-    };
+    let config = configuration(flags)?;
     let mut host = Host::open(Paths {
         network: config.network.clone(),
         bridge: config.bridge.clone(),
@@ -64,30 +57,45 @@ fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
     };
     let status = Arc::new(Mutex::new(Status::starting(flags.node.as_str(), env!("CARGO_PKG_VERSION"))));
     let (triggers, received) = mpsc::channel();
+    watch::signals(triggers.clone())?;
     let caretaker = leases::start(&setup, Arc::clone(&status))?;
     let _serving = serve::start(serve::Options {
         run_dir: flags.run_dir.clone(),
         listen: flags.listen,
         status: Arc::clone(&status),
         patience: (setup.config.resync * 2).max(Duration::from_secs(60)),
-        on_reap: Box::new(move || caretaker.reap()),
+        on_reap: Box::new({
+            let caretaker = caretaker.clone();
+            move || caretaker.reap()
+        }),
         on_reconcile: Box::new({
             let triggers = triggers.clone();
-            move || ask(&triggers)
+            move || {
+                caretaker.collect();
+                send(&triggers, Trigger::Asked);
+            }
         }),
     })?;
     // The kernel is listened to before it is first looked at, so that nothing falls between.
     watch::kernel(triggers.clone())?;
     let _manifests = watch::manifests(&flags.manifests, triggers.clone(), Arc::clone(&status))?;
-    ask(&triggers);
+    send(&triggers, Trigger::Start);
     info!(node = %setup.node, version = env!("CARGO_PKG_VERSION"), "selvedge-agent started");
     let resync = setup.config.resync;
     let decide = move |cluster: &_, observed: &_| setup.decide(cluster, observed);
     Reconciler::new(host, decide, resync, status).run(&received);
+    info!("selvedge-agent ends; what it made stays");
     Ok(())
 }
 
-fn ask(triggers: &Sender<Trigger>) {
+fn configuration(flags: &Flags) -> Result<Config, Box<dyn Error>> {
+    let Some(file) = &flags.config else { return Ok(Config::default()) };
+    let text = std::fs::read_to_string(file);
+    let text = text.map_err(|why| format!("read the configuration {}: {why}", file.display()))?;
+    Ok(Config::parse(&text, file)?)
+}
+
+fn send(triggers: &Sender<Trigger>, trigger: Trigger) {
     // Nobody receives any more only when the agent ends.
-    triggers.send(Trigger::Asked).ok();
+    triggers.send(trigger).ok();
 }

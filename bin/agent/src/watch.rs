@@ -1,7 +1,8 @@
-//! The threads that tell the loop when to look: the manifests, and the kernel's notifications.
+//! The threads that tell the loop when to look: the manifests, and the kernel's notifications; and when to end.
 
-use std::io;
+use std::io::{self, Read};
 use std::ops::ControlFlow;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,6 +14,8 @@ use selvedge_datapath::Prune;
 use selvedge_netlink::Event;
 use selvedge_reconcile::{Status, Trigger};
 use selvedge_source::{Snapshot, WatchError, Watcher};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::low_level::pipe;
 use tracing::{error, warn};
 
 /// Watches the manifests: each complete snapshot goes to the loop, the problems into the status.
@@ -55,6 +58,21 @@ pub(crate) fn kernel(triggers: Sender<Trigger>) -> io::Result<()> {
             if of_links.is_break() || of_tables.is_break() {
                 return;
             }
+        }
+    })?;
+    Ok(())
+}
+
+/// From now on SIGTERM and SIGINT end the loop between two passes, and with it the agent.
+pub(crate) fn signals(triggers: Sender<Trigger>) -> io::Result<()> {
+    let (mut asked, note) = UnixStream::pair()?;
+    for signal in [SIGTERM, SIGINT] {
+        pipe::register(signal, note.try_clone()?)?;
+    }
+    thread::Builder::new().name("signals".to_owned()).spawn(move || {
+        // The other end is never closed.
+        if asked.read_exact(&mut [0]).is_ok() {
+            triggers.send(Trigger::End).ok();
         }
     })?;
     Ok(())
