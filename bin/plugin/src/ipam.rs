@@ -87,11 +87,7 @@ fn delegated(
     asking: Asking<'_>,
     entry: &mut Entry,
 ) -> Result<Given, CniError> {
-    let known = journal::lock(store, entry)?.table().lease(asking.key).is_some();
-    if known {
-        let message = format!("{} is already attached to network {}", asking.key, store.network());
-        return Err(CniError::new(code::ALREADY_ATTACHED, message));
-    }
+    journal::refuse_leased(store, asking.key, entry)?;
     let (exit, stdout) = execute(delegate, "ADD")?;
     let result: AddResult = delegate.added(exit, &stdout)?;
     let addresses = result.ips.iter().map(|ip| PodAddress { net: ip.address, gateway: ip.gateway });

@@ -5,7 +5,7 @@ use std::path::Path;
 use selvedge_cni::{CniError, code};
 use selvedge_ipam::Lease;
 use selvedge_leases::{HostEnds, LeaseError, Locked, Store};
-use selvedge_model::NetworkName;
+use selvedge_model::{AttachmentKey, NetworkName};
 use selvedge_nft::Conntrack;
 
 use crate::failure;
@@ -23,6 +23,15 @@ pub(crate) fn lock(store: &Store, entry: &mut Entry) -> Result<Locked, CniError>
         entry.field("journal", format_args!("{:?}", format!("{recovery:?}")));
     }
     Ok(locked)
+}
+
+/// Fails if an attachment has a lease: it lives, or was left by a call that was killed, and DEL must come first.
+pub(crate) fn refuse_leased(store: &Store, key: &AttachmentKey, entry: &mut Entry) -> Result<(), CniError> {
+    if lock(store, entry)?.table().lease(key).is_none() {
+        return Ok(());
+    }
+    let message = format!("{key} is already attached to network {}", store.network());
+    Err(CniError::new(code::ALREADY_ATTACHED, message))
 }
 
 /// A failure of the store, with its code.

@@ -12,8 +12,10 @@ use selvedge_datapath::attachment::{self, BridgeSubnet};
 use selvedge_datapath::firewall::{self, PLUGIN, PodNetwork};
 use selvedge_datapath::foreign::{self, Accept, ForwardChain, Place};
 use selvedge_datapath::state::{LinkKind, ObservedLink, ObservedNetwork, Sysctl};
+use selvedge_datapath::step::{LinkChange, NetStep};
 use selvedge_datapath::{DesiredNetwork, PodAddress, Prune, Seen, plan};
-use selvedge_model::{IfName, Mtu, NetworkName, mark};
+use selvedge_model::mark::{self, REAP_GROUP};
+use selvedge_model::{IfName, Mtu, NetworkName, Owner};
 use selvedge_netlink::{RouteSocket, Sysctls};
 use selvedge_nft::NftSocket;
 use selvedge_ruleset::{Listed, Object, Scope, Table, Transaction, diff};
@@ -86,7 +88,7 @@ impl<'a> Standalone<'a> {
         foreign::accepting(&self.subnets)
     }
 
-    fn net_steps(&self, route: &mut RouteSocket) -> Result<Vec<selvedge_datapath::step::NetStep>, CniError> {
+    fn net_steps(&self, route: &mut RouteSocket) -> Result<Vec<NetStep>, CniError> {
         let sysctls = Sysctls::current();
         let mut desired = attachment::forwarding(&self.subnets, &self.takes_ra(route, &sysctls)?);
         let mut observed = ObservedNetwork::default();
@@ -152,28 +154,40 @@ impl<'a> Standalone<'a> {
     }
 }
 
-/// Takes away what [`Standalone::prepare`] made. The caller holds the leases' lock and has seen that there are none.
+/// Takes away what [`Standalone::prepare`] made, under whatever name the configuration gives the bridge by now. The
+/// caller holds the leases' lock and has seen that there are none.
 pub(crate) fn dismantle(
     run_dir: &Path,
     network: &NetworkName,
-    bridge: Option<&IfName>,
     (route, nft): (&mut RouteSocket, &mut NftSocket),
 ) -> Result<(), CniError> {
     let _lock = lock(run_dir)?;
     nft.update(&[PLUGIN], |listed| rules_of(network, &BTreeMap::new(), listed))
         .map_err(|e| failure::of_nft(&e))?;
     accept(nft, network, &[])?;
-    let Some(name) = bridge else { return Ok(()) };
-    let link = route.observe_link(name).map_err(|e| failure::of_netlink(&e))?;
-    if link.is_some_and(|link| link.alias == mark::device_alias(network)) && !has_ports(name) {
-        route.detach(name).map_err(|e| failure::of_netlink(&e))?;
+    let observed = route.observe().map_err(|e| failure::of_netlink(&e))?;
+    let made = |l: &ObservedLink| l.kind == LinkKind::Bridge && l.alias == mark::device_alias(network);
+    for (bridge, _) in observed.links.iter().filter(|(_, link)| made(link)) {
+        leave_bridge(bridge, &observed, route)?;
     }
     Ok(())
 }
 
-fn has_ports(bridge: &IfName) -> bool {
-    let ports = std::fs::read_dir(format!("/sys/class/net/{bridge}/brif"));
-    ports.is_ok_and(|mut ports| ports.next().is_some())
+/// Deletes a bridge, or hands it over to another network of ours that has a port in it.
+fn leave_bridge(
+    bridge: &IfName,
+    observed: &ObservedNetwork,
+    route: &mut RouteSocket,
+) -> Result<(), CniError> {
+    let in_use = |link: &&ObservedLink| link.master.as_ref() == Some(bridge) && link.group != REAP_GROUP;
+    let ports: Vec<&ObservedLink> = observed.links.values().filter(in_use).collect();
+    if ports.is_empty() {
+        return route.detach(bridge).map(drop).map_err(|e| failure::of_netlink(&e));
+    }
+    let Some(owner) = ports.iter().find_map(|port| port.alias.parse::<Owner>().ok()) else { return Ok(()) };
+    let change = LinkChange::Alias(mark::device_alias(&owner.network));
+    let heir = NetStep::SetLink { name: bridge.clone(), change };
+    route.apply_until_failure(&[heir], None).map_err(|e| failure::of_netlink(&e))
 }
 
 fn rules_of(

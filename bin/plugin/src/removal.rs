@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use ipnet::IpNet;
-use selvedge_cni::{Attach, CniError, Delegate, Ipam, NetConf, RemovalConf};
+use selvedge_cni::{CniError, Delegate, Ipam, NetConf, RemovalConf};
 use selvedge_datapath::state::LinkKind;
 use selvedge_datapath::step::NetStep;
 use selvedge_leases::Store;
@@ -48,18 +48,21 @@ pub(crate) fn find(
     Ok(None)
 }
 
-/// The first name for a new host end that nobody else's link has. A link of the same attachment's is left from an ADD
-/// that was killed, and goes.
+/// The first name for a new host end that nobody else's link has. A link of the same attachment's without a lease is
+/// a leftover, and goes; with one, the attachment lives and the call fails.
 pub(crate) fn free_name(
     route: &mut RouteSocket,
-    network: &NetworkName,
+    store: &Store,
     key: &AttachmentKey,
+    entry: &mut Entry,
 ) -> Result<IfName, CniError> {
+    let network = store.network();
     for salt in 0..SALTS {
         let name = host_veth_name(network, key, salt);
         match holder(route, &name, (network, key))? {
             Holder::Nobody => return Ok(name),
             Holder::This(_) => {
+                journal::refuse_leased(store, key, entry)?;
                 let stale = NetStep::DeleteLink { name: name.clone() };
                 route.apply_until_failure(&[stale], None).map_err(|e| failure::of_netlink(&e))?;
                 return Ok(name);
@@ -105,8 +108,6 @@ pub(crate) struct Network<'a> {
     pub(crate) run_dir: &'a Path,
     /// The agent's socket; none means that the network's rules go with its last pod.
     pub(crate) agent: Option<&'a Path>,
-    /// The bridge, where the configuration names one.
-    pub(crate) bridge: Option<&'a IfName>,
     /// The plugin that the addresses came from.
     pub(crate) delegate: Option<&'a Delegate>,
 }
@@ -117,27 +118,13 @@ impl<'a> From<&'a NetConf> for Network<'a> {
             Ipam::BuiltIn(_) => None,
             Ipam::Delegated(delegate) => Some(delegate),
         };
-        let agent = conf.agent.as_deref();
-        Self { run_dir: &conf.run_dir, agent, bridge: bridge_of(Some(&conf.attach)), delegate }
+        Self { run_dir: &conf.run_dir, agent: conf.agent.as_deref(), delegate }
     }
 }
 
 impl<'a> From<&'a RemovalConf> for Network<'a> {
     fn from(conf: &'a RemovalConf) -> Self {
-        let bridge = bridge_of(conf.attach.as_ref());
-        Self {
-            run_dir: &conf.run_dir,
-            agent: conf.agent.as_deref(),
-            bridge,
-            delegate: conf.delegate.as_ref(),
-        }
-    }
-}
-
-fn bridge_of(attach: Option<&Attach>) -> Option<&IfName> {
-    match attach {
-        Some(Attach::Bridge { bridge }) => Some(bridge),
-        Some(Attach::Routed) | None => None,
+        Self { run_dir: &conf.run_dir, agent: conf.agent.as_deref(), delegate: conf.delegate.as_ref() }
     }
 }
 
@@ -177,10 +164,16 @@ impl Removal<'_> {
                 Err(error) => failures.push(error),
             }
         }
-        let addresses = end.as_ref().map(|end| end.owner.addresses.clone());
-        let addresses = addresses.or_else(|| lease.map(|lease| lease.addresses)).unwrap_or_default();
+        let addresses = end.as_ref().map(|end| &end.owner.addresses);
+        let addresses = addresses.or(lease.as_ref().map(|lease| &lease.addresses)).cloned();
+        let addresses = addresses.unwrap_or_default();
         entry.field("addresses", Nets(&addresses));
-        failures.extend(self.forget_traces(end.as_ref(), &addresses).err());
+        // Of a host end that is gone nobody knows any more whether it was a bridge's port.
+        let port = match &end {
+            Some(end) => Some(&end.name).filter(|_| end.owner.is_bridged()),
+            None => lease.as_ref().map(|lease| &lease.veth),
+        };
+        failures.extend(forget_traces(port, &addresses).err());
         failures.extend(self.network.delegate.and_then(|delegate| ipam::tell(delegate, "DEL").err()));
         let host_end_gone = failures.is_empty() || end.is_none() || waits;
         if host_end_gone {
@@ -210,21 +203,6 @@ impl Removal<'_> {
         Ok(true)
     }
 
-    /// Removes what else the kernel knows of the pod's addresses.
-    fn forget_traces(&self, end: Option<&HostEnd>, addresses: &[IpNet]) -> Result<(), CniError> {
-        if let Some(end) = end.filter(|end| end.owner.is_bridged()) {
-            let mut nft = NftSocket::open().map_err(|e| failure::of_nft(&e))?;
-            guard::dismiss(&mut nft, &end.name)?;
-        }
-        if addresses.is_empty() {
-            return Ok(());
-        }
-        let mut conntrack = Conntrack::open().map_err(|e| failure::of_nft(&e))?;
-        addresses
-            .iter()
-            .try_for_each(|net| conntrack.flush_address(net.addr()).map_err(|e| failure::of_nft(&e)))
-    }
-
     /// Frees the lease; with a network's last one, its rules and its bridge go too. True if they did.
     fn release(&self, route: &mut RouteSocket, entry: &mut Entry) -> Result<bool, CniError> {
         if !self.store.exists() {
@@ -237,9 +215,21 @@ impl Removal<'_> {
             return Ok(false);
         }
         let mut nft = NftSocket::open().map_err(|e| failure::of_nft(&e))?;
-        let Network { run_dir, bridge, .. } = self.network;
-        node::dismantle(run_dir, self.store.network(), bridge, (route, &mut nft)).map(|()| true)
+        node::dismantle(self.network.run_dir, self.store.network(), (route, &mut nft)).map(|()| true)
     }
+}
+
+/// Removes what else the kernel knows of the pod: the guard of its port, and its connections.
+fn forget_traces(port: Option<&IfName>, addresses: &[IpNet]) -> Result<(), CniError> {
+    if let Some(port) = port {
+        let mut nft = NftSocket::open().map_err(|e| failure::of_nft(&e))?;
+        guard::dismiss(&mut nft, port)?;
+    }
+    if addresses.is_empty() {
+        return Ok(());
+    }
+    let mut conntrack = Conntrack::open().map_err(|e| failure::of_nft(&e))?;
+    addresses.iter().try_for_each(|net| conntrack.flush_address(net.addr()).map_err(|e| failure::of_nft(&e)))
 }
 
 /// Sets the pod's end aside, if the interface of that name is ours: a veth with one of the owner's addresses. The
