@@ -3,6 +3,9 @@
 use selvedge_tests::{Answer, Call, Pod, Stage, Traces};
 use serde_json::{Value, json};
 
+/// A configuration for each way to attach pods.
+pub(crate) const MODES: [fn(&Stage) -> Value; 2] = [tutorial, routed];
+
 /// The tutorials' configuration with a run directory of the stage's own.
 pub(crate) fn tutorial(stage: &Stage) -> Value {
     json!({
@@ -27,7 +30,9 @@ pub(crate) fn delegating(stage: &Stage, plugin: &str) -> Value {
 
 /// The configuration with the keys of `more` set.
 pub(crate) fn with(mut config: Value, more: Value) -> Value {
-    let (Some(object), Value::Object(more)) = (config.as_object_mut(), more) else { panic!("not two objects") };
+    let (Some(object), Value::Object(more)) = (config.as_object_mut(), more) else {
+        panic!("not two objects")
+    };
     object.extend(more);
     config
 }

@@ -18,6 +18,7 @@ mod del;
 mod delegation;
 mod environment;
 mod gc;
+mod hand;
 mod process;
 mod site;
 mod spoofing;

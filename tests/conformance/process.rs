@@ -149,7 +149,8 @@ fn io_8_the_environment_of_the_runtime_does_not_matter() {
     let Some(stage) = Stage::new() else { return };
     let pod = stage.pod();
     let call = Call::new("ADD", tutorial(&stage)).of("web-0", &pod);
-    let noise = [("PATH", "/nowhere"), ("XDG_RUNTIME_DIR", ""), ("LANG", "tlh"), ("TRACEPARENT", "00-ab-cd-01")];
+    let noise =
+        [("PATH", "/nowhere"), ("XDG_RUNTIME_DIR", ""), ("LANG", "tlh"), ("TRACEPARENT", "00-ab-cd-01")];
     let call = noise.into_iter().fold(call, |call, (name, value)| call.with(name, value));
     call.run(stage.node()).result();
 }

@@ -5,16 +5,26 @@
 //! there when the test is killed.
 #![expect(clippy::panic, reason = "a test that finds its ground missing has failed")]
 
+mod agent;
+mod cluster;
 mod ipam;
+mod picture;
 mod plugin;
 mod programs;
 mod skip;
 mod stage;
 mod traces;
+mod traffic;
+mod wait;
 
+pub use agent::Agent;
+pub use cluster::{Attached, Cluster, Node};
 pub use ipam::FakeIpam;
+pub use picture::Picture;
 pub use plugin::{Answer, Call, Running};
 pub use programs::{bin_dir, program};
 pub use skip::skipped;
 pub use stage::{Pod, Stage};
 pub use traces::Traces;
+pub use traffic::{Echo, Knocking, Stream, connect, knock};
+pub use wait::within;

@@ -1,6 +1,7 @@
 //! What a pod network leaves on a node, to be compared before and after.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::fs;
 use std::net::IpAddr;
 use std::path::Path;
@@ -21,9 +22,16 @@ const REAPED_WITHIN: Duration = Duration::from_secs(1);
 ///
 /// What the kernel adds by itself and in its own time is left out: link-local addresses and their routes. So is what
 /// stays on purpose: forwarding, and the addresses that rest.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Traces {
     lines: BTreeSet<String>,
+}
+
+impl fmt::Debug for Traces {
+    /// One line each, as they are.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.lines.iter().try_for_each(|line| write!(f, "\n    {line}"))
+    }
 }
 
 impl Traces {
@@ -147,7 +155,8 @@ fn of_leases(run_dir: &Path) -> Vec<String> {
         };
         lines.extend(leases.leases().iter().map(lease));
         let locks = fs::read_dir(run_dir.join("ipam").join(network.as_str()).join("att"));
-        lines.extend(locks.into_iter().flatten().flatten().map(|lock| format!("lock {:?}", lock.file_name())));
+        lines
+            .extend(locks.into_iter().flatten().flatten().map(|lock| format!("lock {:?}", lock.file_name())));
     }
     lines
 }

@@ -1,0 +1,106 @@
+//! What of a node an agent looks after, as values that are equal while nobody has changed anything.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use ipnet::IpNet;
+use selvedge_datapath::converge::Observed;
+use selvedge_datapath::foreign::ForwardChain;
+use selvedge_datapath::state::{Address, ObservedLink, Route, Sysctl};
+use selvedge_model::IfName;
+use selvedge_netns::Namespace;
+use selvedge_reconcile::{Host, Kernel, Paths};
+use selvedge_ruleset::{Table, TableId};
+
+/// A node's links, routes, sysctls, tables, foreign chains and conflist, less what the kernel numbers anew or adds by
+/// itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Picture {
+    /// The links, with the addresses that are not the kernel's own.
+    pub links: BTreeMap<IfName, ObservedLink>,
+    /// The routes but for the kernel's link-local ones.
+    pub routes: BTreeSet<Route>,
+    /// The sysctls that an agent writes.
+    pub sysctls: BTreeMap<Sysctl, String>,
+    /// The tables of ours; with whether somebody owns them.
+    pub tables: BTreeMap<TableId, Table>,
+    /// The foreign forward chains, with our rules.
+    pub forward: Vec<ForwardChain>,
+    /// The text of the conflist.
+    pub conflist: Option<String>,
+}
+
+impl Picture {
+    /// A node as it is now.
+    ///
+    /// # Panics
+    /// If it can't be looked at.
+    pub fn of(node: &Namespace, conflist: &Path) -> Self {
+        let name = |error| panic!("a constant name: {error}");
+        let paths = Paths {
+            network: "selvedge".parse().unwrap_or_else(name),
+            bridge: "cni0".parse().unwrap_or_else(name),
+            conflist: conflist.to_owned(),
+            ready: PathBuf::from("/nowhere"),
+            forward_accept: true,
+        };
+        let observed = node.run(|| Host::open(paths).and_then(|mut host| host.observe()));
+        let observed = observed.unwrap_or_else(|error| panic!("{error:?}"));
+        Self::from(observed.unwrap_or_else(|error| panic!("observe a node: {error:?}")))
+    }
+
+    /// What is there now and wasn't (`+`), and what was and isn't (`-`).
+    pub fn changes_to(&self, now: &Self) -> String {
+        [
+            changes(&self.links, &now.links),
+            changes(&self.sysctls, &now.sysctls),
+            changes(&self.tables, &now.tables),
+            changes(
+                &self.routes.iter().map(|r| (r, ())).collect(),
+                &now.routes.iter().map(|r| (r, ())).collect(),
+            ),
+            changes(
+                &self.forward.iter().map(|c| (&c.place, &c.ours)).collect(),
+                &now.forward.iter().map(|c| (&c.place, &c.ours)).collect(),
+            ),
+            changes(&BTreeMap::from([("conflist", &self.conflist)]), &BTreeMap::from([("conflist", &now.conflist)])),
+        ]
+        .concat()
+    }
+}
+
+impl From<Observed> for Picture {
+    fn from(observed: Observed) -> Self {
+        let links = observed.network.links.into_iter().map(|(name, link)| {
+            let addresses = link.addresses.iter().filter(|address| !by_the_kernel(address)).copied();
+            let addresses = addresses.collect();
+            (name, ObservedLink { index: 0, addresses, ..link })
+        });
+        let link_local =
+            |route: &Route| matches!(route.destination, IpNet::V6(net) if net.addr().is_unicast_link_local());
+        Self {
+            links: links.collect(),
+            routes: observed.network.routes.into_iter().filter(|route| !link_local(route)).collect(),
+            sysctls: observed.sysctls,
+            tables: observed.tables.iter().map(|(id, table)| (id.clone(), table.known())).collect(),
+            forward: observed.forward,
+            conflist: observed.conflist,
+        }
+    }
+}
+
+/// The kernel's own link-local addresses are made of the hardware address; ours end in 1.
+fn by_the_kernel(address: &Address) -> bool {
+    let ours = IpAddr::from(selvedge_datapath::attachment::ROUTED_GATEWAY6);
+    matches!(address.net, IpNet::V6(net) if net.addr().is_unicast_link_local()) && address.net.addr() != ours
+}
+
+fn changes<K: Ord + Debug, V: PartialEq + Debug>(before: &BTreeMap<K, V>, now: &BTreeMap<K, V>) -> String {
+    let lines = |sign: char, these: &BTreeMap<K, V>, others: &BTreeMap<K, V>| {
+        let different = these.iter().filter(|(key, value)| others.get(*key) != Some(*value));
+        different.map(|(key, value)| format!("\n{sign} {key:?} {value:?}")).collect::<String>()
+    };
+    lines('-', before, now) + &lines('+', now, before)
+}

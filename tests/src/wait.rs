@@ -1,0 +1,21 @@
+//! Waiting for what must come true soon.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// Looks again and again until there is what is looked for.
+///
+/// # Panics
+/// If there still isn't after so many seconds, with what was found last.
+pub fn within<T>(seconds: f64, what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+    let deadline = Instant::now() + Duration::from_secs_f64(seconds);
+    loop {
+        // The time is read first: whoever was kept from looking gets another look.
+        let late = Instant::now() > deadline;
+        match look() {
+            Ok(found) => return found,
+            Err(found) => assert!(!late, "{what}: not within {seconds} s: {found}"),
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+}
