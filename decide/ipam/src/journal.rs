@@ -222,7 +222,7 @@ impl<'a> Iterator for Lines<'a> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let rest = self.bytes.get(self.at..).filter(|rest| !rest.is_empty())?;
-        let Some(end) = rest.iter().position(|byte| *byte == b'\n') else {
+        let Some(end) = memchr::memchr(b'\n', rest) else {
             self.at = self.bytes.len();
             return Some(Err("the line has no end"));
         };
@@ -289,8 +289,7 @@ fn parse_operation(fields: &str) -> Option<Operation> {
     let key = || Some(AttachmentKey { container: container.parse().ok()?, ifname: ifname.parse().ok()? });
     Some(match op {
         "A" => {
-            let addresses =
-                addresses.split(',').map(|net| net.parse().ok()).collect::<Option<Vec<IpNet>>>()?;
+            let addresses = addresses.split(',').map(parse_net).collect::<Option<Vec<IpNet>>>()?;
             let veth: IfName = veth.parse().ok()?;
             Operation::Allocate(key()?, Lease { addresses, veth, since_ms: at })
         }
@@ -300,6 +299,12 @@ fn parse_operation(fields: &str) -> Option<Operation> {
         "Q" => Operation::Rest(addresses.parse().ok()?, at),
         _ => return None,
     })
+}
+
+/// As `IpNet::from_str`, in a fraction of the time: this is most of what a replay does.
+fn parse_net(text: &str) -> Option<IpNet> {
+    let (address, prefix_len) = text.split_once('/')?;
+    IpNet::new(address.parse().ok()?, prefix_len.parse().ok()?).ok()
 }
 
 #[cfg(test)]

@@ -26,6 +26,9 @@ pub struct Range {
     gateway: IpAddr,
 }
 
+/// A first and a last address of one family, in order.
+pub(crate) type Span = (IpAddr, IpAddr);
+
 /// The range sets of a network. An attachment gets one address from each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pool {
@@ -62,6 +65,16 @@ pub enum PoolError {
         /// The end.
         end: IpAddr,
     },
+    /// Every address of the range is the gateway's or nobody's.
+    #[error("range {start}-{end} of subnet {subnet} has no address to lease")]
+    NoAddress {
+        /// The start.
+        start: IpAddr,
+        /// The end.
+        end: IpAddr,
+        /// The subnet.
+        subnet: IpNet,
+    },
     /// Two ranges share addresses.
     #[error("ranges {one} and {other} overlap")]
     Overlap {
@@ -90,15 +103,19 @@ impl Range {
         let (lowest, highest) = usable(subnet).ok_or(PoolError::TooSmall { subnet })?;
         let inside = |key, address: Option<IpAddr>, default: IpAddr| match address {
             Some(address) if !subnet.contains(&address) => Err(PoolError::Outside { key, address, subnet }),
-            Some(address) => Ok(address.clamp(lowest, highest)),
-            None => Ok(default),
+            other => Ok(other.unwrap_or(default)),
         };
-        let first = inside("rangeStart", spec.start, lowest)?;
-        let last = inside("rangeEnd", spec.end, highest)?;
-        if first > last {
-            return Err(PoolError::Order { start: first, end: last });
+        let start = inside("rangeStart", spec.start, lowest)?;
+        let end = inside("rangeEnd", spec.end, highest)?;
+        if start > end {
+            return Err(PoolError::Order { start, end });
         }
-        Ok(Self { subnet, first, last, gateway: spec.gateway.unwrap_or(lowest) })
+        let (first, last) = (start.max(lowest), end.min(highest));
+        let range = Self { subnet, first, last, gateway: spec.gateway.unwrap_or(lowest) };
+        if first > last || range.size() == 0 {
+            return Err(PoolError::NoAddress { start, end, subnet });
+        }
+        Ok(range)
     }
 
     /// The subnet.
@@ -123,19 +140,17 @@ impl Range {
         all - u128::from(gateway)
     }
 
-    /// The addresses that can be leased, from `from` on.
-    pub(crate) fn addresses_from(&self, from: IpAddr) -> impl Iterator<Item = IpAddr> + use<> {
-        let (start, end, v4) = (number(from.max(self.first)), number(self.last), from.is_ipv4());
-        let gateway = self.gateway;
-        (start..=end).map(move |n| address(n, v4)).filter(move |a| *a != gateway)
+    /// The range as two parts, one after `cursor` and one up to it; the first is the whole if the cursor isn't in it.
+    pub(crate) fn parts(&self, cursor: Option<IpAddr>) -> (Option<Span>, Option<Span>) {
+        let Some(cursor) = cursor.filter(|cursor| (self.first..=self.last).contains(cursor)) else {
+            return (Some((self.first, self.last)), None);
+        };
+        let after = (cursor < self.last).then(|| (address(number(cursor) + 1, cursor.is_ipv4()), self.last));
+        (after, Some((self.first, cursor)))
     }
 
     fn overlaps(&self, other: &Self) -> bool {
         self.first.is_ipv4() == other.first.is_ipv4() && self.first <= other.last && other.first <= self.last
-    }
-
-    pub(crate) fn first(&self) -> IpAddr {
-        self.first
     }
 }
 
@@ -181,9 +196,14 @@ impl Pool {
 fn usable(subnet: IpNet) -> Option<(IpAddr, IpAddr)> {
     let (network, broadcast) = (number(subnet.network()), number(subnet.broadcast()));
     let v4 = subnet.addr().is_ipv4();
-    let first = network + 1;
+    let first = network.checked_add(1)?;
     let last = if v4 { broadcast.checked_sub(1)? } else { broadcast };
     (first < last).then(|| (address(first, v4), address(last, v4)))
+}
+
+/// The addresses of a span, one after the other.
+pub(crate) fn addresses((first, last): Span) -> impl Iterator<Item = IpAddr> {
+    (number(first)..=number(last)).map(move |n| address(n, first.is_ipv4()))
 }
 
 fn number(address: IpAddr) -> u128 {

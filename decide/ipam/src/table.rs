@@ -1,12 +1,13 @@
 //! Leases, quarantine and cursors.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::collections::btree_map::{BTreeMap, Entry};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use selvedge_model::{AttachmentKey, IfName};
 
-use crate::pool::{Pool, Range};
+use crate::pool::{self, Pool, Range, Span};
 
 /// How long a freed address is not given to anybody else, in milliseconds.
 pub const QUARANTINE_MS: u64 = 60_000;
@@ -44,7 +45,8 @@ pub struct Request<'a> {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct LeaseTable {
     leases: BTreeMap<AttachmentKey, Lease>,
-    owners: BTreeMap<IpAddr, AttachmentKey>,
+    /// The addresses of all leases.
+    leased: BTreeSet<IpAddr>,
     quarantine: BTreeMap<IpAddr, u64>,
     cursors: BTreeMap<IpNet, IpAddr>,
 }
@@ -119,6 +121,13 @@ impl LeaseTable {
         self.leases.get(&key.recorded())
     }
 
+    /// Whose an address is. Looks through all leases, for the few who ask: most want to know only whether it is
+    /// somebody's.
+    pub fn owner(&self, address: IpAddr) -> Option<&AttachmentKey> {
+        let has = |lease: &Lease| lease.addresses.iter().any(|net| net.addr() == address);
+        self.leases.iter().find(|(_, lease)| has(lease)).map(|(key, _)| key)
+    }
+
     /// Freed addresses and when they were freed.
     pub fn quarantine(&self) -> &BTreeMap<IpAddr, u64> {
         &self.quarantine
@@ -147,47 +156,48 @@ impl LeaseTable {
             requested.iter().filter_map(|a| Some((*a, set.iter().find(|range| range.leases(*a))?)));
         match (mine.next(), mine.next()) {
             (Some((one, _)), Some((other, _))) => Err(ChooseError::SameSet { one, other }),
-            (Some((address, range)), None) => match self.owners.get(&address) {
-                Some(owner) => Err(TableError::Owned { address, owner: owner.clone() }.into()),
-                None => Ok(leased(address, range)),
-            },
+            (Some((address, range)), None) => {
+                self.allows_address(address)?;
+                Ok(leased(address, range))
+            }
             (None, _) => self.next_free(set, now_ms).ok_or_else(|| self.full(set)),
         }
     }
 
+    /// Once around each range, starting after the address that was leased last.
     fn next_free(&self, set: &[Range], now_ms: u64) -> Option<Leased> {
-        let cursor =
-            set.iter().enumerate().find_map(|(i, range)| Some((i, *self.cursors.get(&range.subnet())?)));
-        let (start, after) = cursor.map_or((0, None), |(i, last)| (i, Some(last)));
-        let count = set.len();
-        // Once around: the rest of the cursor's range, the other ranges, and the cursor's range from its start.
-        let turns = (0..=count).map(|turn| {
-            let range = &set[(start + turn) % count];
-            let from = after.filter(|_| turn == 0).unwrap_or_else(|| range.first());
-            (range, from, after.filter(|_| turn == 0))
+        let parts = |range: &Range| range.parts(self.cursors.get(&range.subnet()).copied());
+        let after = set.iter().filter_map(|range| Some((range, parts(range).0?)));
+        let up_to = set.iter().filter_map(|range| Some((range, parts(range).1?)));
+        let mut fresh = after.chain(up_to).filter_map(|(range, span)| {
+            self.first_free(range, span, now_ms).map(|address| leased(address, range))
         });
-        for (range, from, skip) in turns {
-            let fresh = |a: &IpAddr| Some(*a) != skip && self.is_free(*a, now_ms);
-            if let Some(address) = range.addresses_from(from).find(fresh) {
-                return Some(leased(address, range));
-            }
-        }
-        let in_set = |a: IpAddr| set.iter().find(|range| range.leases(a));
-        let waiting = self.quarantine.iter().filter_map(|(a, freed)| Some((freed, *a, in_set(*a)?)));
-        let oldest = waiting.min_by_key(|(freed, address, _)| (**freed, *address));
-        oldest.map(|(_, address, range)| leased(address, range))
+        fresh.next().or_else(|| self.longest_rested(set))
     }
 
-    fn is_free(&self, address: IpAddr, now_ms: u64) -> bool {
+    /// Passes over what is leased or rests; a large subnet costs no more than that.
+    fn first_free(&self, range: &Range, span: Span, now_ms: u64) -> Option<IpAddr> {
+        let mut leased = self.leased.range(span.0..=span.1).peekable();
         let rests = |freed: &u64| now_ms.saturating_sub(*freed) < QUARANTINE_MS;
-        !self.owners.contains_key(&address) && !self.quarantine.get(&address).is_some_and(rests)
+        pool::addresses(span).find(|address| {
+            leased.next_if_eq(&address).is_none()
+                && *address != range.gateway()
+                && !self.quarantine.get(address).is_some_and(rests)
+        })
+    }
+
+    fn longest_rested(&self, set: &[Range]) -> Option<Leased> {
+        let in_set = |address: IpAddr| set.iter().find(|range| range.leases(address));
+        let waiting = self.quarantine.iter().filter_map(|(a, freed)| Some((*freed, *a, in_set(*a)?)));
+        let oldest = waiting.min_by_key(|(freed, address, _)| (*freed, *address));
+        oldest.map(|(_, address, range)| leased(address, range))
     }
 
     fn full(&self, set: &[Range]) -> ChooseError {
         let subnets: Vec<String> = set.iter().map(|range| range.subnet().to_string()).collect();
         ChooseError::Full {
             subnets: subnets.join(","),
-            leased: self.owners.keys().filter(|a| set.iter().any(|range| range.leases(**a))).count(),
+            leased: self.leased.iter().filter(|a| set.iter().any(|range| range.leases(**a))).count(),
             size: set.iter().map(Range::size).sum(),
         }
     }
@@ -197,25 +207,37 @@ impl LeaseTable {
         if let Some(present) = self.leases.get(key) {
             return Err(already(key, present));
         }
-        let taken = lease.addresses.iter().find_map(|net| self.owners.get_key_value(&net.addr()));
-        match taken {
-            Some((address, owner)) => Err(TableError::Owned { address: *address, owner: owner.clone() }),
-            None => Ok(()),
+        self.allows_addresses(lease)
+    }
+
+    fn allows_addresses(&self, lease: &Lease) -> Result<(), TableError> {
+        lease.addresses.iter().try_for_each(|net| self.allows_address(net.addr()))
+    }
+
+    fn allows_address(&self, address: IpAddr) -> Result<(), TableError> {
+        if !self.leased.contains(&address) {
+            return Ok(());
         }
+        let owner = self.owner(address).cloned();
+        owner.map_or(Ok(()), |owner| Err(TableError::Owned { address, owner }))
     }
 
     /// Enters a lease.
     pub fn insert(&mut self, key: AttachmentKey, lease: Lease) -> Result<(), TableError> {
-        self.allows_lease(&key, &lease)?;
+        self.allows_addresses(&lease)?;
+        let slot = match self.leases.entry(key) {
+            Entry::Occupied(present) => return Err(already(present.key(), present.get())),
+            Entry::Vacant(slot) => slot,
+        };
         for net in &lease.addresses {
-            self.owners.insert(net.addr(), key.clone());
+            self.leased.insert(net.addr());
             self.quarantine.remove(&net.addr());
             // A whole address says nothing of the subnet that it came from.
             if net.prefix_len() < net.max_prefix_len() {
                 self.cursors.insert(net.trunc(), net.addr());
             }
         }
-        self.leases.insert(key, lease);
+        slot.insert(lease);
         Ok(())
     }
 
@@ -223,7 +245,7 @@ impl LeaseTable {
     pub fn remove(&mut self, key: &AttachmentKey, freed_ms: Option<u64>) -> Result<Lease, TableError> {
         let lease = self.leases.remove(key).ok_or_else(|| TableError::NoLease { key: key.clone() })?;
         for net in &lease.addresses {
-            self.owners.remove(&net.addr());
+            self.leased.remove(&net.addr());
             if let Some(freed) = freed_ms {
                 self.quarantine.insert(net.addr(), freed);
             }
@@ -238,9 +260,7 @@ impl LeaseTable {
 
     /// Has an address rest from a moment on.
     pub fn rest(&mut self, address: IpAddr, freed_ms: u64) -> Result<(), TableError> {
-        if let Some(owner) = self.owners.get(&address) {
-            return Err(TableError::Owned { address, owner: owner.clone() });
-        }
+        self.allows_address(address)?;
         self.quarantine.insert(address, freed_ms);
         Ok(())
     }

@@ -48,3 +48,18 @@ fn overlapping_and_mixed_ranges_make_no_pool() {
     assert!(matches!(mixed, Err(PoolError::Mixed { .. })));
     assert_eq!(Pool::new(vec![]), Err(PoolError::Empty));
 }
+
+#[test]
+fn the_last_address_of_all_is_too_small_a_subnet() {
+    let small = Range::new(spec("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128"));
+    assert!(matches!(small, Err(PoolError::TooSmall { .. })));
+}
+
+#[test]
+fn a_range_of_nobodys_addresses_is_refused_and_not_moved() {
+    for nobodys in ["10.1.0.0", "10.1.0.1", "10.1.0.255"] {
+        let address = nobodys.parse().ok();
+        let refused = Range::new(RangeSpec { start: address, end: address, ..spec("10.1.0.0/24") });
+        assert!(matches!(refused, Err(PoolError::NoAddress { .. })), "{nobodys} became {refused:?}");
+    }
+}

@@ -110,3 +110,32 @@ fn several_ranges_of_a_set_are_used_one_after_the_other() {
     assert_eq!(attach(&mut table, &pool, 2, 0).unwrap(), "10.2.0.2");
     assert!(attach(&mut table, &pool, 3, 0).is_err());
 }
+
+#[test]
+fn each_range_of_a_set_goes_on_after_its_own_last_address() {
+    let set = vec![range("10.1.0.0/30"), range("10.2.0.0/29")];
+    let (mut table, pool) = (LeaseTable::default(), Pool::new(vec![set]).unwrap());
+    for n in 1..=3 {
+        attach(&mut table, &pool, n, 0).unwrap();
+    }
+    table.remove(&key(2), Some(0)).unwrap();
+    // 10.2.0.2 has rested, yet it is not its turn.
+    assert_eq!(attach(&mut table, &pool, 4, 2 * QUARANTINE_MS).unwrap(), "10.2.0.4");
+}
+
+#[test]
+fn two_sets_share_a_subnet() {
+    let part = |start: &str, end: &str| {
+        let subnet = "10.1.0.0/24".parse().unwrap();
+        Range::new(RangeSpec { subnet, start: start.parse().ok(), end: end.parse().ok(), gateway: None })
+            .unwrap()
+    };
+    let sets = vec![vec![part("10.1.0.10", "10.1.0.12")], vec![part("10.1.0.30", "10.1.0.32")]];
+    let (mut table, pool) = (LeaseTable::default(), Pool::new(sets).unwrap());
+    for (n, expected) in
+        ["10.1.0.10 10.1.0.30", "10.1.0.11 10.1.0.31", "10.1.0.12 10.1.0.32"].iter().enumerate()
+    {
+        assert_eq!(attach(&mut table, &pool, n, 0).unwrap(), *expected);
+    }
+    assert!(attach(&mut table, &pool, 4, 0).is_err());
+}
