@@ -1,7 +1,6 @@
 //! One call at a time on each attachment: a DEL waits for the ADD that its runtime gave up on.
 
 use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -28,23 +27,16 @@ impl AttachmentGuard {
             }
             let guard = Self { path: path.clone(), file };
             // Whoever held it before us may have removed the file; then it is no longer what others lock.
-            if guard.is_current() {
+            if file::is_at(&guard.file, &guard.path) {
                 return Ok(Some(guard));
             }
-        }
-    }
-
-    fn is_current(&self) -> bool {
-        match (fs::metadata(&self.path), self.file.metadata()) {
-            (Ok(there), Ok(ours)) => (there.dev(), there.ino()) == (ours.dev(), ours.ino()),
-            _ => false,
         }
     }
 }
 
 impl Drop for AttachmentGuard {
     fn drop(&mut self) {
-        if self.is_current() {
+        if file::is_at(&self.file, &self.path) {
             // A file that stays behind is taken over by the next call.
             fs::remove_file(&self.path).ok();
         }

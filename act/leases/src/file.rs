@@ -2,6 +2,8 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock, fstatfs};
@@ -35,13 +37,26 @@ pub(crate) fn lock(file: &File, shared: bool, patience: Duration) -> io::Result<
     }
 }
 
+/// True if a file is what its path leads to. A lock on a file that was removed, or replaced, excludes nobody.
+pub(crate) fn is_at(file: &File, path: &Path) -> bool {
+    match (path.metadata(), file.metadata()) {
+        (Ok(there), Ok(ours)) => (there.dev(), there.ino()) == (ours.dev(), ours.ino()),
+        _ => false,
+    }
+}
+
 /// True if what is written must be synced to survive a power loss, and is worth it.
 pub(crate) fn is_durable(file: &File) -> bool {
     !fstatfs(file).is_ok_and(|fs| u64::try_from(fs.f_type).is_ok_and(|magic| magic == TMPFS_MAGIC))
 }
 
 /// Appends a line with one write. If it doesn't fit as a whole, the file gets its old length back.
+///
+/// A half line that couldn't be cut off is cut off by the next call: nothing is ever appended to one.
 pub(crate) fn append(file: &mut File, length: u64, line: &str) -> io::Result<()> {
+    if file.metadata()?.len() != length {
+        file.set_len(length)?;
+    }
     let written = loop {
         match file.write(line.as_bytes()) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

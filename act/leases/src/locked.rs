@@ -2,6 +2,8 @@
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read, Write};
+use std::net::IpAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
@@ -183,7 +185,8 @@ impl Locked {
     fn take_out(&mut self, key: &AttachmentKey, operation: Operation) -> Result<Option<Lease>, LeaseError> {
         let Some(lease) = self.table.lease(key).cloned() else { return Ok(None) };
         self.commit(operation)?;
-        self.compact_if_long()?;
+        // A journal that stays long is slow to read and otherwise as good: the lease is freed either way.
+        self.compact_if_long().ok();
         Ok(Some(lease))
     }
 
@@ -201,14 +204,18 @@ impl Locked {
         Ok(())
     }
 
+    /// Replaces a journal that consists mostly of the past. Resting addresses count as present: during a drain the
+    /// leases go down while these go up, and every release would write them all again.
     fn compact_if_long(&mut self) -> Result<(), LeaseError> {
-        if self.records <= 4 * self.table.leases().len() + 1024 {
+        let present = self.table.leases().len() + self.table.quarantine().len();
+        if self.records <= 2 * present + 256 {
             return Ok(());
         }
         self.table.forget_rested(boottime_ms());
-        self.header.epoch += 1;
-        let (writer, text) = journal::write(&self.header, &self.table);
+        let header = Header { epoch: self.header.epoch + 1, ..self.header.clone() };
+        let (writer, text) = journal::write(&header, &self.table);
         self.journal = replace(&self.directory, &text)?;
+        self.header = header;
         (self.writer, self.length, self.records) = (writer, size(&text), text.lines().count() - 1);
         Ok(())
     }
@@ -264,12 +271,13 @@ fn without_leases(old: &LeaseTable) -> LeaseTable {
 fn adopt(table: &mut LeaseTable, veth: IfName, owner: Owner) {
     let key = owner.key.recorded();
     let lease = Lease { addresses: owner.addresses, veth, since_ms: boottime_ms() };
-    if table.lease(&key).is_some_and(|known| known.veth == lease.veth) {
+    let has = |known: &Lease, address: IpAddr| known.addresses.iter().any(|net| net.addr() == address);
+    let agrees = |known: &Lease| lease.addresses.iter().all(|net| has(known, net.addr()));
+    // The name alone proves nothing: an attachment that came back has the name of its predecessor.
+    if table.lease(&key).is_some_and(|known| known.veth == lease.veth && agrees(known)) {
         return;
     }
-    let contradicts = |known: &Lease| {
-        known.addresses.iter().any(|one| lease.addresses.iter().any(|other| one.addr() == other.addr()))
-    };
+    let contradicts = |known: &Lease| lease.addresses.iter().any(|net| has(known, net.addr()));
     let wrong = table.leases().iter().filter(|(known, l)| **known == key || contradicts(l));
     let wrong: Vec<AttachmentKey> = wrong.map(|(known, _)| known.clone()).collect();
     for known in wrong {
@@ -294,11 +302,12 @@ fn keep_bad(directory: &Path) -> Result<PathBuf, LeaseError> {
     Ok(kept)
 }
 
-/// Puts a new journal in the place of the old one.
+/// Puts a new journal in the place of the old one, and returns the very file that now has the journal's name: after
+/// the rename nothing can fail any more, so nobody goes on writing to the old one.
 fn replace(directory: &Path, text: &str) -> Result<File, LeaseError> {
     let (new, path) = (directory.join("journal.new"), directory.join("journal"));
     let write = || {
-        let mut file = File::options().create(true).truncate(true).write(true).open(&new)?;
+        let mut file = File::options().create_new(true).append(true).mode(0o600).open(&new)?;
         file.write_all(text.as_bytes())?;
         let durable = file::is_durable(&file);
         if durable {
@@ -306,11 +315,14 @@ fn replace(directory: &Path, text: &str) -> Result<File, LeaseError> {
         }
         fs::rename(&new, &path)?;
         if durable {
-            File::open(directory)?.sync_all()?;
+            // A rename that a power loss undoes is harmless: the boot after it voids either journal.
+            File::open(directory).and_then(|directory| directory.sync_all()).ok();
         }
-        File::options().append(true).open(&path)
+        Ok(file)
     };
-    write().map_err(LeaseError::file("write", &path))
+    write()
+        .inspect_err(|_| fs::remove_file(&new).unwrap_or_default())
+        .map_err(LeaseError::file("write", &path))
 }
 
 fn size(text: &str) -> u64 {

@@ -106,12 +106,17 @@ impl Store {
     /// # Errors
     /// [`LeaseError::Busy`], [`LeaseError::File`], [`LeaseError::Oracle`].
     pub fn lock(&self, oracle: &mut dyn Oracle) -> Result<Locked, LeaseError> {
-        make(&self.directory)?;
-        let lock = self.open_lock(false)?;
-        Locked::open(self.network.clone(), self.directory.clone(), lock, oracle)
+        loop {
+            make(&self.directory)?;
+            // Somebody may have removed the whole store while we waited for a lock in it.
+            if let Some(lock) = self.open_lock(false)? {
+                return Locked::open(self.network.clone(), self.directory.clone(), lock, oracle);
+            }
+        }
     }
 
-    /// The leases as they are, without changing or rebuilding anything: an empty table if there is no journal.
+    /// The leases as they are, without changing or rebuilding anything: an empty table if there is no journal, and what
+    /// stands before the damage if it is damaged.
     ///
     /// # Errors
     /// [`LeaseError::Busy`], [`LeaseError::File`].
@@ -128,12 +133,15 @@ impl Store {
         }
     }
 
-    fn open_lock(&self, shared: bool) -> Result<File, LeaseError> {
+    /// Opens and takes the lock; `None` if it has been removed in the meantime.
+    fn open_lock(&self, shared: bool) -> Result<Option<File>, LeaseError> {
         let path = self.directory.join("lock");
-        let open = File::options().create(true).truncate(false).read(true).write(true).open(&path);
-        let file = open.map_err(LeaseError::file("open", &path))?;
+        let file = match File::options().create(true).truncate(false).read(true).write(true).open(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(LeaseError::file("open", &path))?,
+        };
         match file::lock(&file, shared, PATIENCE) {
-            Ok(true) => Ok(file),
+            Ok(true) => Ok(file::is_at(&file, &path).then_some(file)),
             Ok(false) => Err(LeaseError::Busy { path, patience: PATIENCE }),
             Err(error) => Err(LeaseError::file("lock", path)(error)),
         }

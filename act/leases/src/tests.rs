@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
@@ -13,11 +14,14 @@ use super::*;
 struct RunDir(PathBuf);
 
 impl RunDir {
+    /// On tmpfs, where the store is meant to be, if there is one.
     fn new(name: &str) -> Self {
-        // In memory, as in service: elsewhere every line waits for the disk.
         let memory = PathBuf::from("/dev/shm");
-        let base = if memory.is_dir() { memory } else { std::env::temp_dir() };
-        let path = base.join(format!("selvedge-leases-{}-{name}", std::process::id()));
+        Self::below(if memory.is_dir() { memory } else { std::env::temp_dir() }, name)
+    }
+
+    fn below(directory: PathBuf, name: &str) -> Self {
+        let path = directory.join(format!("selvedge-leases-{}-{name}", std::process::id()));
         fs::create_dir_all(&path).unwrap();
         Self(path)
     }
@@ -84,6 +88,17 @@ fn leases_are_there_for_the_next_process() {
     assert_eq!(table.lease(&key(1)).unwrap().addresses[0].addr(), address);
     let locked = dir.store().lock(&mut kernel).unwrap();
     assert_eq!((locked.recovery(), locked.table()), (None, &table));
+}
+
+#[test]
+fn leases_on_a_disk_survive_the_process_too() {
+    let dir = RunDir::below(std::env::temp_dir(), "disk");
+    let mut kernel = Kernel::default();
+    let addresses: Vec<IpAddr> = (0..3).map(|n| attach(&dir.store(), &mut kernel, n)).collect();
+    dir.store().lock(&mut kernel).unwrap().release(&key(0)).unwrap();
+    let table = dir.store().read().unwrap();
+    assert_eq!(table.lease(&key(2)).unwrap().addresses[0].addr(), addresses[2]);
+    assert!(table.quarantine().contains_key(&addresses[0]));
 }
 
 #[test]
@@ -221,4 +236,146 @@ fn an_address_chosen_elsewhere_is_recorded_once() {
     let again = locked.record(&key(2), vec!["10.7.0.9/16".parse().unwrap()], &veth(2)).unwrap_err();
     assert_eq!(again.to_string(), "10.7.0.9 belongs to c1/eth0");
     assert!(locked.release(&key(2)).unwrap().is_none());
+}
+
+#[test]
+fn an_attachment_that_came_back_keeps_its_living_address_when_its_last_lines_are_lost() {
+    let dir = RunDir::new("back");
+    let mut kernel = Kernel::default();
+    let mut locked = dir.store().lock(&mut kernel).unwrap();
+    for n in [1, 9] {
+        locked.reserve(&pool("10.1.0.0/29"), Request { key: &key(n), addresses: &[] }, &veth(n)).unwrap();
+    }
+    locked.release(&key(1)).unwrap();
+    let again: IpAddr = "10.1.0.5".parse().unwrap();
+    locked.reserve(&pool("10.1.0.0/29"), Request { key: &key(1), addresses: &[again] }, &veth(1)).unwrap();
+    drop(locked);
+    kernel.0.push((veth(1), Owner::new(network(), &key(1), vec![again.into()])));
+    let damaged = fs::read_to_string(dir.journal()).unwrap().replacen("2 A c9", "2 A c8", 1);
+    fs::write(dir.journal(), damaged).unwrap();
+    let mut locked = dir.store().lock(&mut kernel).unwrap();
+    let twice = locked
+        .reserve(&pool("10.1.0.0/29"), Request { key: &key(2), addresses: &[again] }, &veth(2))
+        .unwrap_err();
+    assert_eq!(twice.to_string(), "10.1.0.5 belongs to c1/eth0");
+}
+
+#[test]
+fn a_lock_in_a_store_that_was_removed_excludes_nobody_and_is_taken_again() {
+    let dir = RunDir::new("removed");
+    let store = dir.store();
+    let held = store.lock(&mut Kernel::default()).unwrap();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| store.lock(&mut Kernel::default()).unwrap());
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        fs::remove_dir_all(dir.0.join("ipam")).unwrap();
+        drop(held);
+        let waited = waiting.join().unwrap();
+        let lock = fs::File::open(dir.0.join("ipam/mynet/lock")).unwrap();
+        assert!(!file::lock(&lock, false, std::time::Duration::ZERO).unwrap(), "two hold the lock");
+        drop(waited);
+    });
+}
+
+#[test]
+fn a_release_that_is_written_down_succeeds_though_the_journal_cannot_be_shortened() {
+    let dir = RunDir::new("long");
+    let mut locked = dir.store().lock(&mut Kernel::default()).unwrap();
+    fs::create_dir_all(dir.0.join("ipam/mynet/journal.new/in-the-way")).unwrap();
+    for _ in 0..1_000 {
+        locked.reserve(&pool("10.1.0.0/29"), Request { key: &key(1), addresses: &[] }, &veth(1)).unwrap();
+        assert!(locked.release(&key(1)).unwrap().is_some());
+    }
+    let table = locked.table().clone();
+    drop(locked);
+    assert_eq!(dir.store().read().unwrap(), table);
+}
+
+#[test]
+fn what_is_written_after_a_compaction_is_in_the_journal() {
+    let dir = RunDir::new("compacted");
+    let mut locked = dir.store().lock(&mut Kernel::default()).unwrap();
+    let inode = || fs::metadata(dir.journal()).unwrap().ino();
+    let before = inode();
+    while inode() == before {
+        locked.reserve(&pool("10.1.0.0/29"), Request { key: &key(1), addresses: &[] }, &veth(1)).unwrap();
+        locked.release(&key(1)).unwrap();
+    }
+    locked.reserve(&pool("10.1.0.0/29"), Request { key: &key(2), addresses: &[] }, &veth(2)).unwrap();
+    drop(locked);
+    assert!(dir.store().read().unwrap().lease(&key(2)).is_some());
+}
+
+#[test]
+fn processes_at_once_get_addresses_of_their_own() {
+    const CHILD: &str = "SELVEDGE_LEASES_CHILD";
+    if let Ok(child) = std::env::var(CHILD) {
+        let (path, number) = child.rsplit_once(':').unwrap();
+        let store = Store::new(path.as_ref(), &network());
+        for n in 0..10 {
+            let n = number.parse::<usize>().unwrap() * 10 + n;
+            let mut locked = store.lock(&mut Kernel::default()).unwrap();
+            locked.reserve(&pool("10.1.0.0/20"), Request { key: &key(n), addresses: &[] }, &veth(n)).unwrap();
+        }
+        return;
+    }
+    let dir = RunDir::new("processes");
+    let start = |number: usize| {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        child.args(["--exact", "tests::processes_at_once_get_addresses_of_their_own"]);
+        child.env(CHILD, format!("{}:{number}", dir.0.display())).stdout(std::process::Stdio::null());
+        child.spawn().unwrap()
+    };
+    let children: Vec<_> = (0..20).map(start).collect();
+    for mut child in children {
+        assert!(child.wait().unwrap().success());
+    }
+    // The table would not have taken an address twice: that all are there is what proves it.
+    assert_eq!(dir.store().read().unwrap().leases().len(), 200);
+}
+
+#[test]
+fn a_full_disk_fails_the_reservation_and_loses_nothing() {
+    const INSIDE: &str = "SELVEDGE_LEASES_TMPFS";
+    let name = "tests::a_full_disk_fails_the_reservation_and_loses_nothing";
+    if let Ok(path) = std::env::var(INSIDE) {
+        return fill(&PathBuf::from(path));
+    }
+    let dir = RunDir::new("full");
+    let (exe, path) = (std::env::current_exe().unwrap(), dir.0.display());
+    let script = format!("mount -t tmpfs -o size=64k tmpfs {path} && exec {} --exact {name}", exe.display());
+    let mut unshare = std::process::Command::new("unshare");
+    unshare.args(["--mount", "--propagation", "private", "sh", "-c", &script]).env(INSIDE, &dir.0);
+    match unshare.output() {
+        Ok(output) if String::from_utf8_lossy(&output.stdout).contains("running 1 test") => {
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+        }
+        other => println!("skipped: no tmpfs in a mount namespace of its own: {other:?}"),
+    }
+}
+
+/// Leases until the disk is full, then frees one and goes on.
+fn fill(run_dir: &std::path::Path) {
+    let store = Store::new(run_dir, &network());
+    let mut leased = 0;
+    let error = loop {
+        let mut locked = store.lock(&mut Kernel::default()).unwrap();
+        match locked.reserve(
+            &pool("10.1.0.0/20"),
+            Request { key: &key(leased), addresses: &[] },
+            &veth(leased),
+        ) {
+            Ok(_) => leased += 1,
+            Err(error) => break error,
+        }
+    };
+    assert!(error.to_string().starts_with("append to "), "{error}");
+    assert_eq!(store.read().unwrap().leases().len(), leased);
+    let mut again = store.lock(&mut Kernel::default()).unwrap();
+    assert_eq!((again.recovery(), again.table().leases().len()), (None, leased));
+    again
+        .reserve(&pool("10.1.0.0/20"), Request { key: &key(leased), addresses: &[] }, &veth(leased))
+        .unwrap_err();
+    drop(again);
+    assert_eq!(store.lock(&mut Kernel::default()).unwrap().recovery(), None);
 }
