@@ -21,7 +21,7 @@ mod watch;
 
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::{env, fs};
 
@@ -90,10 +90,13 @@ fn bench(flags: &Flags) -> Result<(), BenchError> {
     let report = Report::measure(flags)?;
     let text = report.to_string();
     print(&text)?;
-    match &flags.table {
-        Some(path) => fs::write(path, &text).map_err(|source| BenchError::file("write", path, source)),
-        None => Ok(()),
-    }
+    flags.table.as_deref().map_or(Ok(()), |path| write(path, &text))
+}
+
+fn write(path: &Path, text: &str) -> Result<(), BenchError> {
+    let folder = path.parent().map_or(Ok(()), fs::create_dir_all);
+    let written = folder.and_then(|()| fs::write(path, text));
+    written.map_err(|source| BenchError::file("write", path, source))
 }
 
 fn print(text: &str) -> Result<(), BenchError> {

@@ -38,12 +38,13 @@ impl Effort {
 /// After a DEL, until the next side's turn: the kernel goes on with the veth, and an agent with its reaping, under a
 /// lock that the next call would wait for.
 const SETTLE: Duration = Duration::from_millis(50);
-/// The same after many at once.
+/// The same after many at once, and after the nodes were made.
 const SETTLE_AFTER_MANY: Duration = Duration::from_secs(1);
 
 /// Goes through the rounds, and returns each side's best figures in the order of the sides.
 pub(crate) fn measure(sides: &mut [Side], effort: &Effort) -> Result<Vec<Score>, BenchError> {
     let mut scores: Vec<Score> = sides.iter().map(|_| Score::default()).collect();
+    thread::sleep(SETTLE_AFTER_MANY);
     for round in 1..=effort.rounds {
         say(&format!("bench: round {round} of {}: one after another", effort.rounds));
         in_turn(sides, effort.pods, &mut scores)?;
