@@ -39,14 +39,17 @@ impl Store {
         let table = self.read()?;
         let alive = living().map_err(asked)?;
         let mut freed = Vec::new();
-        for (key, lease) in table.leases().iter().filter(|(_, lease)| !alive.contains(&lease.veth)) {
-            // An ADD that has its addresses and not yet its veth holds the guard.
+        for (key, _) in table.leases().iter().filter(|(_, lease)| !alive.contains(&lease.veth)) {
+            // An ADD that has its addresses and not yet its veth holds the guard; one that ended since our look has
+            // another lease now, and its veth.
             let Some(_guard) = self.try_lock_attachment(key)? else { continue };
+            let mut locked = self.lock(&mut HostEnds)?;
+            let Some(lease) = locked.table().lease(key).cloned() else { continue };
             if living().map_err(asked)?.contains(&lease.veth) {
                 continue;
             }
-            before(lease);
-            if self.lock(&mut HostEnds)?.release(key)?.is_some() {
+            before(&lease);
+            if locked.release(key)?.is_some() {
                 freed.push(key.clone());
             }
         }

@@ -10,7 +10,7 @@ use selvedge_datapath::converge::{self, Desired, Observed, Step};
 use selvedge_model::{Cluster, chain};
 use tracing::{error, info, warn};
 
-use crate::status::{Pass, State, Status, StepOutcome, StepResult, Wanted, now_ms};
+use crate::status::{Pass, State, Status, StepOutcome, StepResult, There, Wanted, now_ms};
 
 /// How long triggers are gathered before a pass: long enough for one `ip` command's worth of notifications.
 const GATHER: Duration = Duration::from_millis(10);
@@ -194,6 +194,7 @@ where
         let waiting = || State::Waiting { reason: "no complete listing of the cluster yet".to_owned() };
         let (cluster, prune) = self.cluster.as_ref().ok_or_else(waiting)?;
         let observed = self.kernel.observe().map_err(|e| State::Failed { reasons: vec![chain(&e)] })?;
+        self.status().there = There::of(&observed);
         let mut decision = (self.decide)(cluster, &observed).map_err(|reason| State::Waiting { reason })?;
         decision.desired.prune = *prune;
         let drift = self.settled.as_ref() == Some(&decision.desired);

@@ -3,6 +3,9 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use selvedge_datapath::converge::Observed;
+use selvedge_datapath::state::ObservedLink;
+use selvedge_model::mark;
 use serde::{Deserialize, Serialize};
 
 /// How many repairs are remembered one by one; the counters remember all.
@@ -105,6 +108,38 @@ pub struct Wanted {
     pub tables: Vec<String>,
 }
 
+/// What bears our mark on the node, as the last pass found it.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct There {
+    /// The routes, as `ip route` prints them.
+    pub routes: Vec<String>,
+    /// The links and whose they are.
+    pub links: Vec<String>,
+    /// The nftables tables.
+    pub tables: Vec<String>,
+    /// Other people's forward chains with rules of ours.
+    pub forward_chains: Vec<String>,
+    /// Whether the conflist is there.
+    pub conflist: bool,
+}
+
+impl There {
+    pub(crate) fn of(observed: &Observed) -> Self {
+        let ours = |link: &ObservedLink| mark::is_ours(&link.alias);
+        let links = observed.network.links.iter().filter(|(_, link)| ours(link));
+        let routes = observed.network.routes.iter().filter(|route| route.protocol.0 == mark::ROUTE_PROTOCOL);
+        let chains = observed.forward.iter().filter(|chain| !chain.ours.is_empty());
+        Self {
+            routes: routes.map(ToString::to_string).collect(),
+            links: links.map(|(name, link)| format!("{name} {}", link.alias)).collect(),
+            tables: observed.tables.keys().map(ToString::to_string).collect(),
+            forward_chains: chains.map(|chain| chain.place.to_string()).collect(),
+            conflist: observed.conflist.is_some(),
+        }
+    }
+}
+
 /// Everything the agent says of itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -118,6 +153,9 @@ pub struct Status {
     pub state: State,
     /// What is wanted.
     pub wanted: Wanted,
+    /// What is there.
+    #[serde(default)]
+    pub there: There,
     /// The last pass that changed something or failed.
     pub last_change: Option<Pass>,
     /// The last pass.
@@ -142,6 +180,7 @@ impl Status {
             version: version.to_owned(),
             state: State::Waiting { reason: "the first pass hasn't ended yet".to_owned() },
             wanted: Wanted::default(),
+            there: There::default(),
             last_change: None,
             last_pass: None,
             passes: 0,

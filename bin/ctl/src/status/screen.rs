@@ -41,6 +41,7 @@ impl Screen {
         let mut screen = Self { text: String::new(), now, paint };
         screen.state(status);
         screen.wanted(status);
+        screen.there(status);
         screen.passes(status);
         screen.repairs(status);
         screen.problems(status);
@@ -75,6 +76,18 @@ impl Screen {
         self.row("tables", &list(&wanted.tables));
         self.rows("routes", &wanted.routes);
         self.rows("attachments", &wanted.attachments);
+    }
+
+    fn there(&mut self, status: &Status) {
+        let there = &status.there;
+        self.line("\nthere");
+        self.row("conflist", if there.conflist { "in place" } else { "missing" });
+        self.row("tables", &list(&there.tables));
+        if !there.forward_chains.is_empty() {
+            self.row("accepted in", &list(&there.forward_chains));
+        }
+        self.rows("routes", &there.routes);
+        self.rows("links", &there.links);
     }
 
     fn passes(&mut self, status: &Status) {

@@ -4,7 +4,7 @@ use std::process;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 
-use selvedge_reconcile::status::{Pass, Repair, StepOutcome, StepResult, Wanted};
+use selvedge_reconcile::status::{Pass, Repair, StepOutcome, StepResult, There, Wanted};
 use serde_json::json;
 
 use super::*;
@@ -40,6 +40,13 @@ fn working() -> Status {
         routes: texts(&["10.244.1.0/24 via 172.30.0.12 dev eth0", "10.244.2.0/24 via 172.30.0.13 dev eth0"]),
         attachments: texts(&["slv4k2mabcdefgh 10.244.0.12,fd00:10:244::c"]),
         tables: texts(&["inet selvedge"]),
+    };
+    status.there = There {
+        routes: status.wanted.routes.clone(),
+        links: vec!["slv4k2mabcdefgh selvedge selvedge c1/eth0 10.244.0.12/32".to_owned()],
+        tables: status.wanted.tables.clone(),
+        forward_chains: vec!["nft ip filter FORWARD".to_owned()],
+        conflist: true,
     };
     status.passes = 812;
     status.last_pass = Some(pass("resync", 12, vec![]));
