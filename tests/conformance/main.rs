@@ -19,6 +19,7 @@ mod delegation;
 mod environment;
 mod gc;
 mod hand;
+mod machine;
 mod process;
 mod site;
 mod spoofing;

@@ -1,1 +1,103 @@
-//! To come.
+//! ST-1 to ST-6.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use selvedge_tests::{Call, FakeIpam, Stage};
+use serde_json::json;
+
+use crate::config::{MODES, add, delegating, traces, tutorial, with};
+use crate::process::wait_for;
+
+#[test]
+fn st_1_succeeds_on_a_fresh_node_and_makes_nothing_there() {
+    for configured in MODES {
+        let Some(stage) = Stage::new() else { return };
+        let before = traces(&stage);
+        Call::new("STATUS", configured(&stage)).run(stage.node()).done();
+        assert_eq!(traces(&stage), before);
+        assert_eq!(fs::read_dir(stage.folder()).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn st_1_with_an_agent_that_was_never_ready_it_is_50_and_with_one_that_was_it_is_good() {
+    let Some(stage) = Stage::new() else { return };
+    let config = with(tutorial(&stage), json!({"agent": stage.folder().join("agent.sock")}));
+    let answer = Call::new("STATUS", config.clone()).run(stage.node());
+    let (code, message) = answer.refusal();
+    assert!(code == 50 && message.contains("selvedge-agent"), "{message}");
+    fs::write(stage.folder().join("ready"), "").unwrap();
+    Call::new("STATUS", config).run(stage.node()).done();
+}
+
+#[test]
+fn st_2_the_delegates_error_is_ours() {
+    let Some(stage) = Stage::new() else { return };
+    let refuses = r#"echo '{"cniVersion": "1.1.0", "code": 51, "msg": "out of order"}'; exit 1"#;
+    let ipam = FakeIpam::new(&stage, refuses);
+    let call = Call::new("STATUS", delegating(&stage, FakeIpam::TYPE)).with("CNI_PATH", &ipam.path());
+    assert_eq!(call.run(stage.node()).refusal(), (51, "out of order"));
+    assert_eq!(ipam.calls(), ["STATUS"]);
+}
+
+#[test]
+fn st_2_a_delegate_that_is_nowhere_is_an_error_that_names_it() {
+    let Some(stage) = Stage::new() else { return };
+    let call = Call::new("STATUS", delegating(&stage, "no-such-plugin")).with("CNI_PATH", "/nowhere");
+    let answer = call.run(stage.node());
+    let (code, message) = answer.refusal();
+    assert!(code >= 50 && message.contains("no-such-plugin") && message.contains("/nowhere"), "{message}");
+}
+
+#[test]
+fn st_3_an_exhausted_pool_is_50_until_an_address_is_free() {
+    let Some(stage) = Stage::new() else { return };
+    // Six addresses: the gateway's and five for pods.
+    let config = with(tutorial(&stage), json!({"subnet": "10.244.1.0/29"}));
+    let pods: Vec<_> = (0..5).map(|_| stage.pod()).collect();
+    for (number, pod) in pods.iter().enumerate() {
+        Call::new("STATUS", config.clone()).run(stage.node()).done();
+        add(&stage, &config, &format!("web-{number}"), pod);
+    }
+    let answer = Call::new("STATUS", config.clone()).run(stage.node());
+    let (code, message) = answer.refusal();
+    assert!(code == 50 && message.contains("10.244.1.0/29"), "{message}");
+    let answer = Call::new("ADD", config.clone()).of("web-5", &stage.pod()).run(stage.node());
+    assert!(answer.refusal().0 >= 100);
+    Call::new("DEL", config.clone()).of("web-0", &pods[0]).run(stage.node()).done();
+    Call::new("STATUS", config).run(stage.node()).done();
+}
+
+#[test]
+fn st_5_a_delegate_that_hangs_is_given_up_within_a_second() {
+    let Some(stage) = Stage::new() else { return };
+    let ipam = FakeIpam::new(&stage, "exec sleep 60");
+    let call = Call::new("STATUS", delegating(&stage, FakeIpam::TYPE)).with("CNI_PATH", &ipam.path());
+    let asked = Instant::now();
+    let answer = call.run(stage.node());
+    // Twice the bound: the machine may be busy.
+    assert!(asked.elapsed() < Duration::from_secs(2), "it took {:?}", asked.elapsed());
+    assert!(answer.refusal().1.contains(FakeIpam::TYPE));
+}
+
+#[test]
+fn st_6_leases_whose_pods_are_gone_are_reclaimed_before_the_pool_is_called_full() {
+    let Some(stage) = Stage::new() else { return };
+    let config = with(tutorial(&stage), json!({"subnet": "10.244.1.0/29"}));
+    for number in 0..5 {
+        add(&stage, &config, &format!("web-{number}"), &stage.pod());
+    }
+    wait_for(|| traces(&stage).with("link slv").is_empty());
+    Call::new("STATUS", config.clone()).run(stage.node()).done();
+    add(&stage, &config, "web-5", &stage.pod());
+}
+
+#[test]
+fn status_is_not_in_versions_before_1_1_0() {
+    let Some(stage) = Stage::new() else { return };
+    let config = with(tutorial(&stage), json!({"cniVersion": "1.0.0"}));
+    let answer = Call::new("STATUS", config).run(stage.node());
+    let (code, message) = answer.refusal();
+    assert!(code == 1 && message.contains("config version does not allow STATUS"), "{message}");
+}
