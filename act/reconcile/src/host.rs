@@ -63,7 +63,8 @@ pub struct Host {
     nft: NftSocket,
     sysctls: Sysctls,
     paths: Paths,
-    /// What [`Kernel::glance`] compares with: the unannounced part of the last observation.
+    /// What [`Kernel::glance`] compares with: the unannounced part of the last observation. None once that has been
+    /// changed by ourselves: what somebody else changes back at once must not pass for what was seen.
     last: Option<Unannounced>,
 }
 
@@ -190,12 +191,15 @@ impl Kernel for Host {
             }
             rest = &rest[run.len().max(1)..];
         }
+        if steps.iter().any(is_unannounced) {
+            self.last = None;
+        }
         outcomes
     }
 
     fn glance(&mut self) -> Option<String> {
+        let Some(last) = self.last.clone() else { return Some("what was just changed".to_owned()) };
         let now = self.unannounced().ok()?;
-        let last = self.last.as_ref()?;
         let sysctl = now.sysctls.iter().find(|(key, value)| last.sysctls.get(key) != Some(value));
         if let Some((key, value)) = sysctl {
             return Some(format!("{key} is {value}"));
@@ -217,6 +221,16 @@ fn net(step: &Step) -> Option<&NetStep> {
     match step {
         Step::Net(step) => Some(step),
         Step::Rules(..) | Step::Accept(..) | Step::Conflist(_) => None,
+    }
+}
+
+/// Whether a step changes what nobody is told of.
+fn is_unannounced(step: &Step) -> bool {
+    match step {
+        Step::Net(step) => matches!(step, NetStep::SetSysctl { .. }),
+        Step::Accept(place, _) => matches!(place, Place::Legacy(_)),
+        Step::Conflist(_) => true,
+        Step::Rules(..) => false,
     }
 }
 

@@ -75,7 +75,8 @@ pub trait Kernel {
     /// Makes the steps, in order, all of them; one outcome each.
     fn apply(&mut self, steps: &[Step]) -> Vec<Result<(), Self::Error>>;
 
-    /// Looks, cheaply, at what changes without notice; says what is not as the last pass left it.
+    /// Looks, cheaply, at what changes without notice; says what is not as the last pass saw it, or that a look is
+    /// due because the last pass changed it.
     fn glance(&mut self) -> Option<String>;
 
     /// Leaves word, for as long as the machine runs, that pods have been served.
