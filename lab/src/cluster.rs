@@ -13,6 +13,7 @@ use selvedge_netlink::NetlinkError;
 use selvedge_netns::{Namespace, NetnsError};
 
 use crate::agent::{Agent, AgentError, AgentFiles, NodeDirs};
+use crate::limits::{TooManyPaths, probeable};
 use crate::manifest;
 use crate::matrix::Matrix;
 use crate::path::{fixed_addresses, paths};
@@ -71,6 +72,9 @@ pub enum LabError {
     /// The probes.
     #[error("probe the paths")]
     Probe(#[from] ProbeError),
+    /// There are too many paths.
+    #[error(transparent)]
+    TooManyPaths(#[from] TooManyPaths),
     /// A file of the lab's own.
     #[error("write {path:?}")]
     File {
@@ -123,8 +127,9 @@ impl Cluster {
     /// Probes every path.
     ///
     /// # Errors
-    /// [`LabError::Probe`] where that is not possible; broken paths are in the matrix.
+    /// [`LabError::Probe`] or [`LabError::TooManyPaths`] where that is not possible; broken paths are in the matrix.
     pub fn matrix(&self) -> Result<Matrix, LabError> {
+        probeable(self.setup.shape)?;
         let mut addresses = fixed_addresses(&self.plan);
         addresses.extend(self.pod_addresses().into_iter().map(|(pod, ips)| (Place::Pod(pod), ips)));
         Ok(probe(&self.topology.places, &addresses, paths(&self.plan), Timing::default())?)

@@ -1,5 +1,7 @@
 //! Entering the lab that stands: a command inside one of its machines or pods.
 
+use std::ffi::OsString;
+use std::fs::{self, File};
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -54,21 +56,17 @@ pub enum EnterError {
 ///
 /// # Errors
 /// [`EnterError`].
-pub fn execute(
-    mut session: Session,
-    place: &str,
-    (program, arguments): (&str, &[String]),
-) -> Result<ExitStatus, EnterError> {
+pub fn execute(mut session: Session, place: &str, command: &mut Command) -> Result<ExitStatus, EnterError> {
     let status = session.status()?;
     let netns = find(&status, place)?;
     enter(&session)?;
     let failed = |source| EnterError::Enter { what: "network namespace", source };
-    let file = std::fs::File::open(netns).map_err(failed)?;
-    move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
-        .map_err(|errno| failed(errno.into()))?;
-    let mut command = Command::new(program);
-    command.args(arguments).env("PATH", path_with(&status.bin_dir));
-    command.status().map_err(|source| EnterError::Execute { command: program.to_owned(), source })
+    let file = File::open(netns).map_err(failed)?;
+    let moved = move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network));
+    moved.map_err(|errno| failed(errno.into()))?;
+    let executed = command.env("PATH", path_with(&status.bin_dir)).status();
+    let name = || command.get_program().to_string_lossy().into_owned();
+    executed.map_err(|source| EnterError::Execute { command: name(), source })
 }
 
 /// The namespace of a place, by its name.
@@ -94,7 +92,7 @@ fn enter(session: &Session) -> Result<(), EnterError> {
     let Some((pidfd, pid)) = session.process() else { return Err(SessionError::NoLab.into()) };
     let mut all = ThreadNameSpaceType::MOUNT | ThreadNameSpaceType::PROCESS_ID;
     // Entering the user namespace that one is in already is refused.
-    let users = |process: &str| std::fs::read_link(Path::new("/proc").join(process).join("ns/user"));
+    let users = |process: &str| fs::read_link(Path::new("/proc").join(process).join("ns/user"));
     let failed = |source| EnterError::Enter { what: "namespaces", source };
     if users("self").map_err(failed)? != users(&pid.as_raw_nonzero().to_string()).map_err(failed)? {
         all |= ThreadNameSpaceType::USER;
@@ -103,7 +101,7 @@ fn enter(session: &Session) -> Result<(), EnterError> {
 }
 
 /// The search path with the lab's own programs first.
-fn path_with(bin_dir: &Path) -> std::ffi::OsString {
+fn path_with(bin_dir: &Path) -> OsString {
     let mut path = bin_dir.as_os_str().to_owned();
     if let Some(rest) = std::env::var_os("PATH") {
         path.push(":");

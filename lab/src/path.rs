@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
+use ipnet::IpNet;
 use selvedge_model::{NodeName, PodKey};
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{Place, Plan, outside};
-use crate::shape::Family;
+use crate::shape::{Attach, Family, Shape};
 
 /// What a path is an instance of, from the view of the pod whose row of the matrix it is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -94,19 +95,23 @@ pub struct Path {
     pub family: Family,
     /// The protocol.
     pub protocol: Protocol,
-}
-
-impl Path {
-    /// The place whose address the receiver must see: the sender, but towards the outside the sender's node.
-    pub fn seen_as(&self) -> Place {
-        if self.kind == PathKind::Outside { Place::Node(self.node.clone()) } else { self.from.clone() }
-    }
+    /// Whose address the receiver must see: the sender's, but towards the outside its node's, and from a node to a pod
+    /// on its bridge the one that the node has there.
+    pub seen_as: Place,
 }
 
 impl fmt::Display for Path {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} -> {}, {} {}", self.from, self.to, self.family, self.protocol)
     }
+}
+
+/// How many paths [`paths`] has for a lab of a shape.
+pub fn count(shape: Shape) -> usize {
+    let (nodes, pods) = (usize::from(shape.nodes.get()), usize::from(shape.pods.get()));
+    // Of each pod: to every node and from every node, to every pod, itself among them, and to the outside.
+    let of_each = 2 * nodes + nodes * pods + 1;
+    nodes * pods * of_each * shape.family.families().len() * 2
 }
 
 /// The addresses of every place; a pod's are known once it is wired.
@@ -120,11 +125,18 @@ pub(crate) fn address_of(addresses: &Addresses, place: &Place, family: Family) -
 /// The addresses of the nodes and of the outside host.
 pub(crate) fn fixed_addresses(plan: &Plan) -> Addresses {
     let families = plan.shape.family.families();
-    let nodes = plan.nodes.iter().map(|node| {
-        (Place::Node(node.name.clone()), families.iter().filter_map(|f| node.address(*f)).collect())
+    let nodes = plan.nodes.iter().flat_map(|node| {
+        let own = families.iter().filter_map(|f| node.address(*f)).collect();
+        let on_bridge = node.pod_cidrs.iter().filter_map(first_host).collect();
+        [(Place::Node(node.name.clone()), own), (Place::Bridge(node.name.clone()), on_bridge)]
     });
     let outside = (Place::Outside, families.iter().map(|f| outside(*f).addr()).collect());
     nodes.chain([outside]).collect()
+}
+
+/// The address that a bridge has of the subnet that it serves.
+fn first_host(cidr: &IpNet) -> Option<IpAddr> {
+    IpNet::new(cidr.network(), cidr.prefix_len()).ok()?.hosts().find(|host| *host != cidr.network())
 }
 
 /// Every path of the lab, pod by pod in the order of the plan, and for each pod in the order of [`PathKind::ALL`].
@@ -134,7 +146,8 @@ pub fn paths(plan: &Plan) -> Vec<Path> {
         let me = Place::Pod(pod.clone());
         let home = Place::Node(node.name.clone());
         for kind in PathKind::ALL {
-            for (from, to) in ends(plan, (&me, &home), kind) {
+            for (from, to) in ends(plan, &me, &home, kind) {
+                let seen_as = seen_as(plan.shape.attach, &home, kind, &from);
                 for &family in plan.shape.family.families() {
                     let path = |protocol| Path {
                         pod: pod.clone(),
@@ -144,6 +157,7 @@ pub fn paths(plan: &Plan) -> Vec<Path> {
                         kind,
                         family,
                         protocol,
+                        seen_as: seen_as.clone(),
                     };
                     all.extend([Protocol::Icmp, Protocol::Tcp].map(path));
                 }
@@ -153,8 +167,18 @@ pub fn paths(plan: &Plan) -> Vec<Path> {
     all
 }
 
+fn seen_as(attach: Attach, home: &Place, kind: PathKind, from: &Place) -> Place {
+    match (kind, attach, from) {
+        (PathKind::Outside, ..) => home.clone(),
+        (PathKind::FromNode, Attach::Bridge, Place::Node(node)) if from == home => {
+            Place::Bridge(node.clone())
+        }
+        _ => from.clone(),
+    }
+}
+
 /// The senders and receivers of one kind of path in one pod's row.
-fn ends(plan: &Plan, (me, home): (&Place, &Place), kind: PathKind) -> Vec<(Place, Place)> {
+fn ends(plan: &Plan, me: &Place, home: &Place, kind: PathKind) -> Vec<(Place, Place)> {
     let nodes = plan.nodes.iter().map(|n| Place::Node(n.name.clone()));
     let pods_where = |same: bool| {
         let others = plan.pods().filter(move |(node, _)| (Place::Node(node.name.clone()) == *home) == same);
@@ -174,13 +198,17 @@ fn ends(plan: &Plan, (me, home): (&Place, &Place), kind: PathKind) -> Vec<(Place
 
 #[cfg(test)]
 mod tests {
-    use crate::shape::{Attach, Count, FamilyChoice, Shape};
+    use crate::shape::{Count, FamilyChoice};
 
     use super::*;
 
-    fn of(nodes: u8, pods: u8, family: FamilyChoice) -> Vec<Path> {
+    fn shape(nodes: u8, pods: u8, family: FamilyChoice) -> Shape {
         let (nodes, pods) = (Count::new(nodes).unwrap(), Count::new(pods).unwrap());
-        paths(&Plan::new(Shape { nodes, pods, attach: Attach::Routed, family }))
+        Shape { nodes, pods, attach: Attach::Routed, family }
+    }
+
+    fn of(nodes: u8, pods: u8, family: FamilyChoice) -> Vec<Path> {
+        paths(&Plan::new(shape(nodes, pods, family)))
     }
 
     #[test]
@@ -192,6 +220,18 @@ mod tests {
     }
 
     #[test]
+    fn paths_are_counted_without_being_made() {
+        let shapes = [(1, 1, FamilyChoice::Ipv4), (1, 3, FamilyChoice::Dual), (4, 0, FamilyChoice::Dual)];
+        for (nodes, pods, family) in shapes.into_iter().chain([(5, 4, FamilyChoice::Dual)]) {
+            assert_eq!(
+                count(shape(nodes, pods, family)),
+                of(nodes, pods, family).len(),
+                "{nodes} nodes, {pods} pods"
+            );
+        }
+    }
+
+    #[test]
     fn a_single_pod_on_a_single_node_still_has_the_paths_that_need_no_other() {
         let kinds: Vec<_> = of(1, 1, FamilyChoice::Ipv4).iter().map(|p| p.kind).collect();
         let alone = [PathKind::OwnNode, PathKind::FromNode, PathKind::Itself, PathKind::Outside];
@@ -200,12 +240,25 @@ mod tests {
     }
 
     #[test]
+    fn pods_see_their_own_node_by_its_address_on_their_bridge() {
+        let shape = Shape { attach: Attach::Bridge, ..shape(2, 1, FamilyChoice::Dual) };
+        let plan = Plan::new(shape);
+        let own = paths(&plan)
+            .into_iter()
+            .find(|p| p.kind == PathKind::FromNode && p.from == Place::Node(p.node.clone()));
+        let seen_as = own.unwrap().seen_as;
+        let addresses: Vec<String> =
+            fixed_addresses(&plan)[&seen_as].iter().map(ToString::to_string).collect();
+        assert_eq!(addresses, ["10.244.0.1", "fd00:10:244::1"]);
+    }
+
+    #[test]
     fn senders_are_seen_as_themselves_but_towards_the_outside_as_their_node() {
         for path in of(3, 2, FamilyChoice::Dual) {
             if path.kind == PathKind::Outside {
-                assert!(matches!(path.seen_as(), Place::Node(_)), "{path:?}");
+                assert!(matches!(path.seen_as, Place::Node(_)), "{path:?}");
             } else {
-                assert_eq!(path.seen_as(), path.from);
+                assert_eq!(path.seen_as, path.from);
             }
         }
     }

@@ -17,6 +17,8 @@ pub enum Place {
     Node(NodeName),
     /// A pod.
     Pod(PodKey),
+    /// A node, by the address that it has on the bridge that its pods are on.
+    Bridge(NodeName),
     /// The host beyond the router.
     Outside,
 }
@@ -24,7 +26,7 @@ pub enum Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Node(node) => node.fmt(f),
+            Self::Node(node) | Self::Bridge(node) => node.fmt(f),
             Self::Pod(pod) => pod.fmt(f),
             Self::Outside => f.write_str("outside"),
         }
@@ -140,7 +142,7 @@ fn towards_outside(family: Family, host: u8) -> IpNet {
 /// The number whose hexadecimal digits are the decimal digits of `host`: 172.30.0.11 goes with fd00:30::11.
 fn written_alike(host: u8) -> u16 {
     let host = u16::from(host);
-    (host / 100) << 8 | (host / 10 % 10) << 4 | host % 10
+    (host / 100 * 16 + host / 10 % 10) * 16 + host % 10
 }
 
 fn v4(octets: [u8; 4], prefix: u8) -> IpNet {

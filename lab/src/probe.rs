@@ -98,7 +98,7 @@ pub fn probe(
     let cells = (0..).zip(paths).map(|(shot, path)| {
         let ticket = Ticket { run, shot };
         let outcome = outcome(&path, ticket, answers.get(&ticket), &sightings);
-        Probe { expected_source: address_of(addresses, &path.seen_as(), path.family), path, outcome }
+        Probe { expected_source: address_of(addresses, &path.seen_as, path.family), path, outcome }
     });
     Ok(Matrix { cells: cells.collect() })
 }

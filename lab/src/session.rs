@@ -3,9 +3,9 @@
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -13,10 +13,11 @@ use rustix::net::sockopt::socket_peercred;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::matrix::Matrix;
-use crate::shape::Shape;
 use crate::status::Status;
 use crate::supervisor::SUPERVISE;
 use crate::wire::{Reply, Request, Start, Wire};
+
+pub use crate::wire::Recipe;
 
 /// Where the one lab that stands keeps what is the host's: its socket and its log.
 #[derive(Debug, Clone)]
@@ -38,6 +39,12 @@ pub enum SessionError {
         path: PathBuf,
         /// What the system said.
         source: io::Error,
+    },
+    /// The state directory is somebody else's.
+    #[error("the state directory {path:?} belongs to another user: say with --state-dir which to take")]
+    Foreign {
+        /// The directory.
+        path: PathBuf,
     },
     /// The lab's process could not be started.
     #[error("start the lab's process")]
@@ -114,9 +121,20 @@ impl StateDir {
         SessionError::State { path: self.0.clone(), source }
     }
 
+    /// The directory, if there is one, must be the caller's: in a directory for temporary files anybody may make one.
+    fn check_owner(&self) -> Result<(), SessionError> {
+        match fs::symlink_metadata(&self.0) {
+            Ok(found) if found.uid() == rustix::process::geteuid().as_raw() => Ok(()),
+            Ok(_) => Err(SessionError::Foreign { path: self.0.clone() }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(source) => Err(self.failed(source)),
+        }
+    }
+
     /// Makes the directory, readable for nobody else, and holds it against others who are starting a lab.
     fn claim(&self) -> Result<File, SessionError> {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0);
+        self.check_owner()?;
         let lock = made.and_then(|()| File::create(self.0.join("lock"))).map_err(|e| self.failed(e))?;
         match lock.try_lock() {
             Ok(()) => Ok(lock),
@@ -127,6 +145,7 @@ impl StateDir {
 
     /// The socket of the lab that stands. What a dead one left is removed.
     fn connect(&self) -> Result<UnixStream, SessionError> {
+        self.check_owner()?;
         match UnixStream::connect(self.socket()) {
             Ok(stream) => Ok(stream),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(SessionError::NoLab),
@@ -152,11 +171,8 @@ impl Session {
     ///
     /// # Errors
     /// [`SessionError`]; nothing is left then.
-    pub fn run(
-        (shape, bin_dir): (Shape, &Path),
-        progress: impl FnMut(&str),
-    ) -> Result<(Self, Status), SessionError> {
-        let start = Start { shape, bin_dir: bin_dir.to_owned(), standing: None };
+    pub fn run(recipe: Recipe, progress: impl FnMut(&str)) -> Result<(Self, Status), SessionError> {
+        let start = Start { recipe, standing: None };
         let mut session = Self::start(&start, Stdio::inherit(), Stdio::inherit())?;
         let status = session.await_status(progress)?;
         Ok((session, status))
@@ -166,17 +182,13 @@ impl Session {
     ///
     /// # Errors
     /// [`SessionError`], [`SessionError::Standing`] if there is one; nothing is left then.
-    pub fn up(
-        (shape, bin_dir): (Shape, &Path),
-        state: &StateDir,
-        progress: impl FnMut(&str),
-    ) -> Result<Status, SessionError> {
+    pub fn up(recipe: Recipe, state: &StateDir, progress: impl FnMut(&str)) -> Result<Status, SessionError> {
         let claim = state.claim()?;
         match UnixStream::connect(state.socket()) {
             Ok(_) => return Err(SessionError::Standing),
             Err(_) => fs::remove_file(state.socket()).ok(),
         };
-        let start = Start { shape, bin_dir: bin_dir.to_owned(), standing: Some(state.socket()) };
+        let start = Start { recipe, standing: Some(state.socket()) };
         let log = File::create(state.log()).and_then(|log| Ok((log.try_clone()?, log)));
         let (out, err) = log.map_err(|source| state.failed(source))?;
         let status = Self::start(&start, out.into(), err.into())

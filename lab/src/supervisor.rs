@@ -139,8 +139,8 @@ fn build(start: &Start, say: &mut impl FnMut(&Reply)) -> Result<(Cluster, Option
     };
     contain::furnish().map_err(|error| chain(&error))?;
     let setup = Setup {
-        shape: start.shape,
-        bin_dir: start.bin_dir.clone(),
+        shape: start.recipe.shape,
+        bin_dir: start.recipe.bin_dir.clone(),
         files: PathBuf::from(FILES),
         netns: PathBuf::from(NETNS),
     };

@@ -11,13 +11,20 @@ use crate::matrix::Matrix;
 use crate::shape::Shape;
 use crate::status::Status;
 
+/// What a lab is made from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recipe {
+    /// What it looks like.
+    pub shape: Shape,
+    /// Where the binaries `selvedge` and `selvedge-agent` are, as an absolute path.
+    pub bin_dir: PathBuf,
+}
+
 /// What the lab's first process is told first.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Start {
-    /// What the lab looks like.
-    pub shape: Shape,
-    /// Where the binaries are.
-    pub bin_dir: PathBuf,
+    /// The lab to build.
+    pub recipe: Recipe,
     /// Where to listen, if the lab is to stand on when the other end hangs up.
     pub standing: Option<PathBuf>,
 }

@@ -1,14 +1,17 @@
 //! `selvedgectl lab`: a cluster out of network namespaces, for a test, a demonstration, or to look around in.
 
+use std::env;
 use std::error::Error;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
-use selvedge_lab::session::StateDir;
-use selvedge_lab::shape::{Attach, FamilyChoice, NodeCount, PodCount, Shape};
+use selvedge_lab::limits::too_many_neighbours;
+use selvedge_lab::session::{Recipe, StateDir};
+use selvedge_lab::shape::{Attach, FamilyChoice, NodeCount, PodCount, Shape, ShapeError};
 use selvedge_lab::supervisor;
 use selvedge_model::chain;
 
@@ -64,28 +67,43 @@ pub(crate) struct Build {
     #[arg(long, value_name = "N", default_value = "2")]
     pods: PodCount,
     /// How pods are attached to their node
-    #[arg(long, default_value = "routed", value_parser = PossibleValuesParser::new(Attach::WORDS).try_map(|word| word.parse::<Attach>()))]
+    #[arg(long, default_value = "routed", value_parser = word::<Attach>(&Attach::WORDS))]
     attach: Attach,
     /// Which IP families there are
-    #[arg(long, default_value = "dual", value_parser = PossibleValuesParser::new(FamilyChoice::WORDS).try_map(|word| word.parse::<FamilyChoice>()))]
+    #[arg(long, default_value = "dual", value_parser = word::<FamilyChoice>(&FamilyChoice::WORDS))]
     family: FamilyChoice,
     /// Where the binaries `selvedge` and `selvedge-agent` are [default: beside this one]
     #[arg(long, value_name = "DIR")]
     bin_dir: Option<PathBuf>,
 }
 
+/// Reads one of the words, all of which the help shows.
+fn word<T>(words: &'static [&'static str]) -> impl TypedValueParser<Value = T>
+where
+    T: FromStr<Err = ShapeError> + Clone + Send + Sync + 'static,
+{
+    PossibleValuesParser::new(words).try_map(|word| word.parse())
+}
+
 impl Build {
+    /// What to build, with the programs' directory as an absolute path: they are started from elsewhere.
+    fn recipe(&self) -> Result<Recipe, Failure> {
+        let bin_dir = match &self.bin_dir {
+            Some(directory) => std::path::absolute(directory)?,
+            None => env::current_exe()?.parent().map(PathBuf::from).unwrap_or_default(),
+        };
+        Ok(Recipe { shape: self.shape(), bin_dir })
+    }
+
     fn shape(&self) -> Shape {
         Shape { nodes: self.nodes, pods: self.pods, attach: self.attach, family: self.family }
     }
 
-    /// Where the binaries are, as an absolute path: the agents and plugins are started from elsewhere.
-    fn bin_dir(&self) -> Result<PathBuf, Failure> {
-        if let Some(directory) = &self.bin_dir {
-            return Ok(std::path::absolute(directory)?);
+    /// Says on standard error what may go wrong with such a lab on this machine.
+    fn warn(&self) {
+        if let Some(warning) = too_many_neighbours(self.shape()) {
+            writeln!(io::stderr(), "selvedgectl: warning: {warning}").ok();
         }
-        let program = std::env::current_exe()?;
-        Ok(program.parent().map(PathBuf::from).unwrap_or_default())
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use selvedge_datapath::state::{ObservedNetwork, RouteProtocol};
 use selvedge_model::mark::{REAP_GROUP, ROUTE_PROTOCOL};
 use selvedge_model::names::HOST_VETH_PREFIX;
-use selvedge_model::{NodeName, PodKey};
+use selvedge_model::{NodeName, PodKey, chain};
 use selvedge_netlink::RouteSocket;
 use selvedge_netns::Namespace;
 
@@ -65,15 +65,12 @@ impl Cluster {
     /// [`LabError::Leftovers`] where a node can't be looked at.
     pub fn detach_pods(&mut self) -> Result<Vec<String>, LabError> {
         let pods = std::mem::take(&mut self.pods);
-        let mut left = Vec::new();
-        for (node, key) in self.plan.pods() {
-            let (netns, plugins) = (self.netns(key), self.plugins(&node.name));
-            let sandbox = self.sandbox((node, key), &netns, &plugins);
-            let (Some(pod), Some(sandbox)) = (pods.get(key), sandbox) else { continue };
-            if let Err(error) = pod.conflist.del(sandbox, &pod.attached) {
-                left.push(error.to_string());
-            }
-        }
+        let (lab, pods) = (&*self, &pods);
+        let mut left: Vec<String> = thread::scope(|scope| {
+            let detach = |node| scope.spawn(move || lab.detach_from(node, pods));
+            let nodes: Vec<_> = lab.plan.nodes.iter().map(detach).collect();
+            nodes.into_iter().flat_map(|n| n.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+        });
         let deadline = Instant::now() + REAPING;
         loop {
             let remains = self.remains()?;
@@ -83,6 +80,18 @@ impl Cluster {
             }
             thread::sleep(Duration::from_millis(20));
         }
+    }
+
+    /// What went wrong on one node.
+    fn detach_from(&self, node: &PlannedNode, pods: &BTreeMap<PodKey, Pod>) -> Vec<String> {
+        let mut errors = Vec::new();
+        for key in &node.pods {
+            let (netns, plugins) = (self.netns(key), self.plugins(&node.name));
+            let sandbox = self.sandbox((node, key), &netns, &plugins);
+            let (Some(pod), Some(sandbox)) = (pods.get(key), sandbox) else { continue };
+            errors.extend(pod.conflist.del(sandbox, &pod.attached).err().map(|error| chain(&error)));
+        }
+        errors
     }
 
     /// What is left of pods on the nodes: their links, reaped ones too, and routes to them.

@@ -15,7 +15,7 @@ fn sound() -> Matrix {
         addresses.insert(Place::Pod(pod.clone()), node.pod_cidrs.iter().map(host).collect());
     }
     let probe = |path: Path| {
-        let seen_source = address_of(&addresses, &path.seen_as(), path.family).unwrap();
+        let seen_source = address_of(&addresses, &path.seen_as, path.family).unwrap();
         Probe { path, expected_source: Some(seen_source), outcome: Outcome::Reached { seen_source } }
     };
     Matrix { cells: paths(&plan).into_iter().map(probe).collect() }

@@ -1,8 +1,9 @@
 //! The sending side: all probes of one place, on a thread inside its namespace.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -78,10 +79,10 @@ impl<'a> Volley<'a> {
 
     fn send_echo(&mut self, shot: &Shot) -> Result<(), Errno> {
         let family = Family::of(shot.target);
-        if !self.raw.contains_key(&family) {
-            self.raw.insert(family, socket::raw(family)?);
-        }
-        let Some(raw) = self.raw.get(&family) else { return Err(Errno::BADF) };
+        let raw = match self.raw.entry(family) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(none) => none.insert(socket::raw(family)?),
+        };
         socket::send_to(raw, &request(family, shot.ticket), shot.target)
     }
 
@@ -100,15 +101,14 @@ impl<'a> Volley<'a> {
             if left.is_zero() {
                 break;
             }
-            self.wait(left);
+            let mut ready = self.wait(left).into_iter();
             self.hear_echoes();
             let answers = &mut self.answers;
-            self.calls.retain_mut(|call| match call.step() {
-                None => true,
-                Some(answer) => {
-                    answers.insert(call.shot.ticket, answer);
-                    false
-                }
+            self.calls.retain_mut(|call| {
+                let answer = if ready.next() == Some(true) { call.step() } else { None };
+                let goes_on = answer.is_none();
+                answers.extend(answer.map(|answer| (call.shot.ticket, answer)));
+                goes_on
             });
         }
         for shot in self.shots {
@@ -117,16 +117,16 @@ impl<'a> Volley<'a> {
         self.answers
     }
 
-    fn wait(&self, at_most: Duration) {
-        let raw = self.raw.values().map(|raw| (raw.as_fd(), PollFlags::IN));
-        let calls = self
-            .calls
-            .iter()
-            .map(|call| (call.socket.as_fd(), if call.connected { PollFlags::IN } else { PollFlags::OUT }));
-        let mut watched: Vec<PollFd<'_>> =
-            raw.chain(calls).map(|(fd, flags)| PollFd::from_borrowed_fd(fd, flags)).collect();
-        // An interrupted wait is as good as one that ended: the caller looks at every socket and at the clock.
+    /// Waits until something has come, and says at which of the calls.
+    fn wait(&self, at_most: Duration) -> Vec<bool> {
+        let raw = self.raw.values().map(|raw| PollFd::new(raw, PollFlags::IN));
+        let calls = self.calls.iter().map(|call| {
+            PollFd::new(&call.socket, if call.connected { PollFlags::IN } else { PollFlags::OUT })
+        });
+        let mut watched: Vec<PollFd<'_>> = raw.chain(calls).collect();
+        // After an interrupted wait nothing is ready: the caller looks at the clock and waits again.
         poll(&mut watched, Timespec::try_from(at_most).ok().as_ref()).ok();
+        watched.iter().skip(self.raw.len()).map(|fd| !fd.revents().is_empty()).collect()
     }
 
     fn hear_echoes(&mut self) {

@@ -1,7 +1,7 @@
 //! `lab exec`: a command inside the lab that stands.
 
 use std::os::unix::process::ExitStatusExt;
-use std::process::{ExitCode, ExitStatus};
+use std::process::{Command, ExitCode, ExitStatus};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -29,7 +29,7 @@ pub(super) fn run(args: &Args, state: &StateDir) -> Result<ExitCode, Failure> {
     for signal in [SIGINT, SIGQUIT] {
         signal_hook::flag::register(signal, Arc::new(AtomicBool::new(false)))?;
     }
-    let status = enter::execute(session, &args.place, (program, arguments))?;
+    let status = enter::execute(session, &args.place, Command::new(program).args(arguments))?;
     Ok(ExitCode::from(code(status)))
 }
 

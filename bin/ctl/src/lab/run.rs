@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use selvedge_lab::limits::probeable;
 use selvedge_lab::session::Session;
 
 use super::Build;
@@ -21,22 +22,25 @@ pub(crate) struct Args {
 
 /// Builds a lab, probes it and takes it down. The lab goes with this process, whatever ends it.
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
+    let recipe = args.build.recipe()?;
+    probeable(recipe.shape)?;
+    args.build.warn();
     let progress = Progress::new();
-    let lab = (args.build.shape(), &*args.build.bin_dir()?);
-    let (mut session, status) = Session::run(lab, |doing| progress.show(doing))?;
-    progress.show("probing every path");
-    let matrix = session.matrix()?;
-    let mut complaints = session.status()?.dead_agents();
-    progress.show("taking it down");
-    complaints.extend(session.down()?);
-    drop(progress);
+    let (mut session, status) = Session::run(recipe, |doing| progress.show(doing))?;
     if !args.json {
+        progress.clear();
         print(&format!("{}\n", status.headline()))?;
     }
+    progress.show("probing every path");
+    let matrix = session.matrix()?;
+    progress.clear();
     print(&render(&matrix, args.json)?)?;
-    let sound = complaints.is_empty() && matrix.failed().next().is_none();
-    if complaints.is_empty() {
-        return Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    progress.show("taking it down");
+    let mut complaints = session.status()?.dead_agents();
+    complaints.extend(session.down()?);
+    progress.clear();
+    if !complaints.is_empty() {
+        return Err(complaints.join("\n").into());
     }
-    Err(complaints.join("\n").into())
+    Ok(if matrix.failed().next().is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

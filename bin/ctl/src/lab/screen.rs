@@ -25,6 +25,11 @@ impl Progress {
         self.write(&format!("\r\x1b[Klab: {doing} …"));
     }
 
+    /// Takes the line away.
+    pub(super) fn clear(&self) {
+        self.write("\r\x1b[K");
+    }
+
     fn write(&self, text: &str) {
         if self.shown {
             // A terminal that is gone needs no progress.
@@ -35,6 +40,6 @@ impl Progress {
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        self.write("\r\x1b[K");
+        self.clear();
     }
 }

@@ -10,8 +10,9 @@ use super::{Failure, print};
 
 /// Builds a lab and says what can be done with it.
 pub(super) fn run(build: &Build, state: &StateDir) -> Result<ExitCode, Failure> {
+    build.warn();
     let progress = Progress::new();
-    let status = Session::up((build.shape(), &build.bin_dir()?), state, |doing| progress.show(doing))?;
+    let status = Session::up(build.recipe()?, state, |doing| progress.show(doing))?;
     drop(progress);
     let place = status.pods.first().map_or_else(|| "router".to_owned(), |pod| pod.pod.name.clone());
     let next = format!("try: selvedgectl lab matrix | lab status | lab exec {place} -- COMMAND | lab down\n");
