@@ -101,7 +101,7 @@ impl Agent {
 
     fn signal(&self, signal: Signal) {
         // It may have ended by itself. Nobody else can have its number before the keeper has seen that.
-        drop(kill_process(self.pid, signal).map_err(|errno| errno.to_string()));
+        kill_process(self.pid, signal).ok();
     }
 }
 
@@ -131,6 +131,7 @@ fn command(name: &str, folder: &Path, manifests: &Path) -> Command {
 fn keep(mut command: Command, started: &mpsc::Sender<Pid>) -> ExitStatus {
     let child = command.spawn();
     let mut child = child.unwrap_or_else(|error| panic!("start selvedge-agent with setpriv: {error}"));
-    drop(started.send(Pid::from_child(&child)));
+    // Whoever waits for it may have given up.
+    started.send(Pid::from_child(&child)).ok();
     child.wait().unwrap_or_else(|error| panic!("wait for selvedge-agent: {error}"))
 }

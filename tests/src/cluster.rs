@@ -19,6 +19,8 @@ pub struct Cluster {
     /// The nodes.
     pub nodes: Vec<Node>,
     manifests: PathBuf,
+    /// What is between the nodes.
+    _between: Topology,
     stage: Stage,
 }
 
@@ -70,7 +72,7 @@ impl Cluster {
             let namespace = namespace.unwrap_or_else(|| panic!("the lab made no {}", plan.name));
             made.push(Node { plan, namespace, folder, manifests: manifests.clone() });
         }
-        let cluster = Self { nodes: made, manifests, stage };
+        let cluster = Self { nodes: made, manifests, _between: topology, stage };
         cluster.nodes.iter().for_each(|node| cluster.declare(node, &node.plan.pod_cidrs));
         Some(cluster)
     }

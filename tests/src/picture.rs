@@ -1,7 +1,7 @@
 //! What of a node an agent looks after, as values that are equal while nobody has changed anything.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Debug;
+use std::fmt::{Debug, Display};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
@@ -38,10 +38,9 @@ impl Picture {
     /// # Panics
     /// If it can't be looked at.
     pub fn of(node: &Namespace, conflist: &Path) -> Self {
-        let name = |error| panic!("a constant name: {error}");
         let paths = Paths {
-            network: "selvedge".parse().unwrap_or_else(name),
-            bridge: "cni0".parse().unwrap_or_else(name),
+            network: valid("selvedge".parse()),
+            bridge: valid("cni0".parse()),
             conflist: conflist.to_owned(),
             ready: PathBuf::from("/nowhere"),
             forward_accept: true,
@@ -65,7 +64,10 @@ impl Picture {
                 &self.forward.iter().map(|c| (&c.place, &c.ours)).collect(),
                 &now.forward.iter().map(|c| (&c.place, &c.ours)).collect(),
             ),
-            changes(&BTreeMap::from([("conflist", &self.conflist)]), &BTreeMap::from([("conflist", &now.conflist)])),
+            changes(
+                &BTreeMap::from([("conflist", &self.conflist)]),
+                &BTreeMap::from([("conflist", &now.conflist)]),
+            ),
         ]
         .concat()
     }
@@ -89,6 +91,10 @@ impl From<Observed> for Picture {
             conflist: observed.conflist,
         }
     }
+}
+
+fn valid<T, E: Display>(name: Result<T, E>) -> T {
+    name.unwrap_or_else(|error| panic!("a constant name: {error}"))
 }
 
 /// The kernel's own link-local addresses are made of the hardware address; ours end in 1.

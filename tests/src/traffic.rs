@@ -120,7 +120,8 @@ impl Stream {
     pub fn close(self) -> u64 {
         self.stop.store(true, Ordering::SeqCst);
         let ends = [self.writer, self.reader].map(|end| end.join().unwrap_or_else(|_| panic!("a panic")));
-        let [sent, received] = ends.map(|end| end.unwrap_or_else(|error| panic!("the stream broke: {error}")));
+        let [sent, received] =
+            ends.map(|end| end.unwrap_or_else(|error| panic!("the stream broke: {error}")));
         assert_eq!(sent, received, "numbers were lost");
         received
     }
