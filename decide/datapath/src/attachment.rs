@@ -258,7 +258,9 @@ pub struct BridgeSubnet {
     pub gateway: IpNet,
 }
 
-/// What is wanted of the bridge: itself with the gateway addresses, and no redirects on it.
+/// What is wanted of the bridge: itself with the gateway addresses, no redirects on it, and a link-local address that
+/// is good at once: it is what the node asks for its pods' hardware addresses from, and duplicate address detection
+/// would have the first seconds of IPv6 lost.
 ///
 /// Redirects are off because same-node traffic leaves by the bridge it came in by (the kernel takes the OR of `all`
 /// and the interface's own value, so `all` goes off too; other interfaces keep their own).
@@ -279,6 +281,9 @@ pub fn bridge(name: &IfName, network: &NetworkName, subnets: &[BridgeSubnet], mt
     desired.links.insert(name.clone(), link);
     desired.sysctls.insert(Sysctl::Ipv4Conf(None, "send_redirects"), "0");
     desired.sysctls.insert(Sysctl::Ipv4Conf(Some(name.clone()), "send_redirects"), "0");
+    if subnets.iter().any(|subnet| matches!(subnet.gateway, IpNet::V6(_))) {
+        desired.sysctls.insert(Sysctl::Ipv6Conf(Some(name.clone()), "accept_dad"), "0");
+    }
     desired
 }
 
