@@ -94,6 +94,23 @@ impl Store {
         AttachmentGuard::take(self.attachment_path(key)?, Duration::ZERO)
     }
 
+    /// Removes the lock files that killed calls have left; those of calls at work stay.
+    ///
+    /// # Errors
+    /// [`LeaseError::File`].
+    pub fn forget_idle_attachments(&self) -> Result<(), LeaseError> {
+        let directory = self.directory.join("att");
+        let entries = match fs::read_dir(&directory) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(LeaseError::file("list", &directory))?,
+        };
+        for entry in entries.flatten() {
+            // Whoever gets a lock removes its file when letting go.
+            drop(AttachmentGuard::take(entry.path(), Duration::ZERO)?);
+        }
+        Ok(())
+    }
+
     fn attachment_path(&self, key: &AttachmentKey) -> Result<PathBuf, LeaseError> {
         let directory = self.directory.join("att");
         make(&directory)?;

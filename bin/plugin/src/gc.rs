@@ -24,6 +24,7 @@ pub(crate) fn gc(request: &Gc, entry: &mut Entry) -> Result<(), CniError> {
         }
     }
     entry.field("removed", removed);
+    failures.extend(store.forget_idle_attachments().map_err(|e| journal::failure(&e)).err());
     failures.extend(conf.delegate.as_ref().and_then(|delegate| ipam::tell(delegate, "GC").err()));
     let count = failures.len();
     let Some(first) = failures.into_iter().next() else { return Ok(()) };

@@ -20,6 +20,9 @@ use crate::log::Entry;
 /// How long a delegated plugin may take; every runtime gives us more.
 const DELEGATE_PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long it may take to answer STATUS: containerd sets up no pod meanwhile.
+const STATUS_PATIENCE: Duration = Duration::from_millis(800);
+
 /// What an attachment was given.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Given {
@@ -89,23 +92,27 @@ fn delegated(
 ) -> Result<Given, CniError> {
     journal::refuse_leased(store, asking.key, entry)?;
     let (exit, stdout) = execute(delegate, "ADD")?;
-    let result: AddResult = delegate.added(exit, &stdout)?;
-    let addresses = result.ips.iter().map(|ip| PodAddress { net: ip.address, gateway: ip.gateway });
-    let given = Given {
-        addresses: addresses.collect(),
-        routes: result.routes.iter().map(|r| PodRoute { destination: r.dst, via: r.gw }).collect(),
-        dns: result.dns,
-    };
-    let nets = given.addresses.iter().map(|a| a.net).collect();
-    let recorded = journal::lock(store, entry).and_then(|mut locked| {
-        locked.record(asking.key, nets, asking.veth).map_err(|e| journal::failure(&e))
+    let given = delegate.added(exit, &stdout).and_then(|result| {
+        let given = Given::from(result);
+        let nets = given.addresses.iter().map(|a| a.net).collect();
+        let recorded = journal::lock(store, entry)?.record(asking.key, nets, asking.veth);
+        recorded.map(|()| given).map_err(|e| journal::failure(&e))
     });
-    if let Err(error) = recorded {
-        // The addresses go back where they came from; the first failure is what is told.
-        tell(delegate, "DEL").ok();
-        return Err(error);
+    given.inspect_err(|_| {
+        // A plugin that failed has cleaned up; from any other the addresses go back where they came from. The first
+        // failure is what is told.
+        if !matches!(exit, Exit::Code(1..)) {
+            tell(delegate, "DEL").ok();
+        }
+    })
+}
+
+impl From<AddResult> for Given {
+    fn from(result: AddResult) -> Self {
+        let addresses = result.ips.iter().map(|ip| PodAddress { net: ip.address, gateway: ip.gateway });
+        let routes = result.routes.iter().map(|r| PodRoute { destination: r.dst, via: r.gw });
+        Self { addresses: addresses.collect(), routes: routes.collect(), dns: result.dns }
     }
-    Ok(given)
 }
 
 /// Has a delegated plugin do DEL, CHECK, GC or STATUS.
@@ -121,7 +128,7 @@ fn execute(delegate: &Delegate, verb: &str) -> Result<(Exit, Vec<u8>), CniError>
         program: &program,
         env: &[("CNI_COMMAND", verb.to_owned())],
         stdin: delegate.stdin(),
-        deadline: DELEGATE_PATIENCE,
+        deadline: if verb == "STATUS" { STATUS_PATIENCE } else { DELEGATE_PATIENCE },
     };
     match selvedge_delegate::run(call) {
         Ok(answer) => Ok((ended(answer.status), answer.stdout)),

@@ -157,7 +157,8 @@ impl Removal<'_> {
             end = find(&mut route, self.store.network(), self.key, Some(&lease.veth))?;
         }
         let mut failures = Vec::new();
-        let mut waits = false;
+        // Of a host end that is gone, a call that was killed may have left the remains to be reaped.
+        let mut waits = end.is_none();
         if let Some(end) = &end {
             match self.detach(&mut route, end) {
                 Ok(aside) => waits = aside,
@@ -165,8 +166,8 @@ impl Removal<'_> {
             }
         }
         let addresses = end.as_ref().map(|end| &end.owner.addresses);
-        let addresses = addresses.or(lease.as_ref().map(|lease| &lease.addresses)).cloned();
-        let addresses = addresses.unwrap_or_default();
+        let addresses = addresses.or_else(|| lease.as_ref().map(|lease| &lease.addresses));
+        let addresses = addresses.cloned().unwrap_or_default();
         entry.field("addresses", Nets(&addresses));
         // Of a host end that is gone nobody knows any more whether it was a bridge's port.
         let port = match &end {
@@ -203,15 +204,16 @@ impl Removal<'_> {
         Ok(true)
     }
 
-    /// Frees the lease; with a network's last one, its rules and its bridge go too. True if they did.
+    /// Frees the lease. Once a network has none, its rules and its bridge go too, also those that a call that was
+    /// killed has left. True if they did.
     fn release(&self, route: &mut RouteSocket, entry: &mut Entry) -> Result<bool, CniError> {
         if !self.store.exists() {
             return Ok(false);
         }
         let mut locked = journal::lock(self.store, entry)?;
         let freed = if self.used { locked.release(self.key) } else { locked.undo(self.key) };
-        let freed = freed.map_err(|e| journal::failure(&e))?;
-        if freed.is_none() || self.network.agent.is_some() || !locked.table().leases().is_empty() {
+        freed.map_err(|e| journal::failure(&e))?;
+        if self.network.agent.is_some() || !locked.table().leases().is_empty() {
             return Ok(false);
         }
         let mut nft = NftSocket::open().map_err(|e| failure::of_nft(&e))?;
