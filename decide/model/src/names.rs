@@ -112,8 +112,8 @@ const CNI_NAME_RULE: &str =
     "must start with a letter or a digit and go on with letters, digits, '_', '.' or '-'";
 
 fn check_cni_name(what: &'static str, text: &str) -> Result<(), NameError> {
-    let first = text.chars().next().ok_or(NameError::Empty { what })?;
-    let rest_ok = text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-'));
+    let first = text.bytes().next().ok_or(NameError::Empty { what })?;
+    let rest_ok = text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'.' | b'-'));
     if first.is_ascii_alphanumeric() && rest_ok {
         return Ok(());
     }
