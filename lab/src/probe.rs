@@ -168,6 +168,3 @@ fn random() -> u32 {
         Err(_) => std::process::id(),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -261,11 +262,16 @@ impl Session {
         let (ours, theirs) = UnixStream::pair().map_err(failed)?;
         let mut command = Command::new(std::env::current_exe().map_err(failed)?);
         command.args(SUPERVISE).stdin(Stdio::from(OwnedFd::from(theirs))).stdout(out).stderr(err);
+        if start.standing.is_some() {
+            // What is typed at the terminal later is not meant for it.
+            command.process_group(0);
+        }
         let child = command.spawn().map_err(failed)?;
         // The command holds their end as well: only once it is gone does the end of their process hang up on us.
         drop(command);
         let mut wire = Wire::new(ours).map_err(failed)?;
-        wire.send(start).map_err(failed)?;
+        // A process that has ended already has said why: that is heard next.
+        wire.send(start).ok();
         Ok(Self { wire, end: End::Child(child) })
     }
 

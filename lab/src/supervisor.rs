@@ -126,11 +126,10 @@ fn writer_of(mut stream: UnixStream) -> impl FnMut(&Reply) {
 }
 
 fn build(start: &Start, say: &mut impl FnMut(&Reply)) -> Result<(Cluster, Option<UnixListener>), String> {
+    // Whoever kills the first process means the lab.
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(|errno| chain(&errno))?;
     let listener = match &start.standing {
-        None => {
-            set_parent_process_death_signal(Some(Signal::KILL)).map_err(|errno| chain(&errno))?;
-            None
-        }
+        None => None,
         Some(path) => {
             setsid().map_err(|errno| chain(&errno))?;
             // The socket is the host's, so it is made before the host's /run is out of sight.

@@ -13,6 +13,8 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::AsFd;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use selvedge_datapath::state::{Address, Route, RouteProtocol, Sysctl};
@@ -54,6 +56,14 @@ pub enum TopologyError {
         /// Why.
         source: NetlinkError,
     },
+    /// One of its links carries nothing.
+    #[error("link {link} of {name} is up but carries nothing after {} s", SETTLING.as_secs())]
+    Dead {
+        /// The machine.
+        name: String,
+        /// The link.
+        link: IfName,
+    },
 }
 
 impl Topology {
@@ -71,6 +81,7 @@ impl Topology {
         router.wire("eth1", &mut outside_host)?;
         router.apply(&router_steps(families))?;
         outside_host.apply(&outside_steps(families))?;
+        router.settle(&["eth0", "eth1"])?;
         let mut places = BTreeMap::from([(Place::Outside, outside_host.namespace)]);
         for node in &plan.nodes {
             let mut machine = Machine::new(node.name.as_str())?;
@@ -78,6 +89,9 @@ impl Topology {
             machine.apply(&node_steps(&node.addresses, families))?;
             places.insert(Place::Node(node.name.clone()), machine.namespace);
         }
+        let ports: Vec<&str> = plan.nodes.iter().map(|node| node.name.as_str()).collect();
+        segment.settle(&ports)?;
+        segment.settle(&["router"])?;
         Ok(Self { segment: segment.namespace, router: router.namespace, places })
     }
 }
@@ -109,6 +123,22 @@ impl Machine {
         applied.map_err(|source| TopologyError::Wire { name: self.name.clone(), source })
     }
 
+    /// Waits until links carry packets. The end of a veth that was up first drops them until the kernel has noticed, at
+    /// its leisure, that the other is up too; on a machine that is taking namespaces down that may be a second.
+    fn settle(&mut self, links: &[&str]) -> Result<(), TopologyError> {
+        let deadline = Instant::now() + SETTLING;
+        for link in links.iter().map(|link| name(link)) {
+            let failed = |source| TopologyError::Wire { name: self.name.clone(), source };
+            while !self.socket.observe_link(&link).map_err(failed)?.is_some_and(|link| link.running) {
+                if Instant::now() > deadline {
+                    return Err(TopologyError::Dead { name: self.name.clone(), link });
+                }
+                thread::sleep(Duration::from_millis(1));
+            }
+        }
+        Ok(())
+    }
+
     /// A veth from here to the other machine's eth0, this end up.
     fn wire(&mut self, here: &str, other: &mut Self) -> Result<(), TopologyError> {
         self.veth(here, other, None)
@@ -132,6 +162,9 @@ impl Machine {
         self.apply_with(&[NetStep::CreateVeth(pair), up(here)], Some(&other.namespace))
     }
 }
+
+/// How long links may take until they carry packets.
+const SETTLING: Duration = Duration::from_secs(10);
 
 const BRIDGE: &str = "segment";
 const UPLINK: &str = "eth0";

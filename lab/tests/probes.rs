@@ -106,6 +106,10 @@ impl Rig {
             self.apply(&place, &[address("eth0", host_net(*ip), Scope::Global), to_gateway, default]);
         }
         self.addresses.insert(place, ips);
+        // The host's end, which was up first, drops packets until the kernel has noticed that the pod's is up.
+        while !socket.observe_link(&name(&link)).unwrap().unwrap().running {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     fn probe(&self, wanted: impl Fn(&Path) -> bool) -> Matrix {

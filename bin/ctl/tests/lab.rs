@@ -4,7 +4,6 @@
 #![cfg(test)]
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -52,10 +51,18 @@ impl Bench {
     }
 
     fn install(&self, agent: &str) {
-        fs::copy(env!("CARGO_BIN_EXE_selvedgectl"), self.directory.join("selvedgectl")).unwrap();
-        let program = self.directory.join("selvedge-agent");
-        fs::write(&program, agent).unwrap();
-        fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).unwrap();
+        let script = self.directory.join("agent.sh");
+        fs::write(&script, agent).unwrap();
+        // By a process of its own: were a program open for writing here while another test starts one, that one would
+        // hold it open, and it could not be executed ("text file busy").
+        let programs = [
+            (script.to_str().unwrap(), "selvedge-agent"),
+            (env!("CARGO_BIN_EXE_selvedgectl"), "selvedgectl"),
+        ];
+        for (from, name) in programs {
+            let to = self.directory.join(name);
+            assert!(Command::new("install").args(["-m", "755", from]).arg(to).status().unwrap().success());
+        }
     }
 
     fn state(&self) -> PathBuf {
@@ -173,7 +180,8 @@ fn stand_enter_and_go(bench: &Bench) {
     assert!(text.contains("there is no \"node-c\" in the lab; there are node-a, node-b, router"), "{text}");
 
     assert_eq!(bench.lab("down"), (Some(0), "lab: down\n".to_owned()));
-    assert_eq!(bench.processes(), [], "down came back too early");
+    // The process that waited for the lab's first may take a moment longer.
+    bench.wait_until_gone();
     assert!(!bench.state().exists(), "the state directory was left");
     assert_eq!(host(), before);
     let (code, text) = bench.lab("status");
@@ -243,16 +251,40 @@ fn nothing_is_left_of_an_up_that_is_killed_while_it_builds() {
 #[test]
 fn a_standing_lab_that_was_killed_is_recognised_and_its_state_removed() {
     let Some(bench) = Bench::new("stale", AGENT) else { return };
+    for end in [" lab supervise ", " lab supervise --inside "] {
+        assert_eq!(bench.lab("up --pods 0").0, Some(0));
+        let (pid, _) = bench.processes().into_iter().find(|(_, command)| command.ends_with(end)).unwrap();
+        kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+        bench.wait_until_gone();
+        for verb in ["matrix", "down", "status"] {
+            let (code, text) = bench.lab(verb);
+            assert_eq!((code, text.contains("no lab stands")), (Some(1), true), "{verb}: {text}");
+        }
+        assert!(!bench.state().exists(), "the dead lab's state is still there");
+    }
+}
+
+#[test]
+fn a_dead_labs_state_is_no_obstacle_to_the_next() {
+    let Some(bench) = Bench::new("next", AGENT) else { return };
     assert_eq!(bench.lab("up --pods 0").0, Some(0));
     let (pid, _) = bench.processes().into_iter().find(|(_, command)| command.contains("--inside")).unwrap();
     kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
     bench.wait_until_gone();
-    for verb in ["matrix", "down", "status"] {
-        let (code, text) = bench.lab(verb);
-        assert_eq!((code, text.contains("no lab stands")), (Some(1), true), "{verb}: {text}");
-    }
-    assert!(!bench.state().exists(), "the dead lab's state is still there");
     assert_eq!(bench.lab("up --pods 0").0, Some(0));
+}
+
+#[test]
+fn where_user_namespaces_are_forbidden_the_way_out_is_named() {
+    let Some(bench) = Bench::new("forbidden", AGENT) else { return };
+    let limit = "echo 0 > /proc/sys/user/max_user_namespaces && exec setpriv --bounding-set=-all --inh-caps=-all \
+                 --ambient-caps=-all \"$0\" lab run --pods 0";
+    let mut command = Command::new("unshare");
+    command.args(["--user", "--map-root-user", "sh", "-c", limit]).arg(bench.directory.join("selvedgectl"));
+    let Ok(output) = command.output() else { return skip("no unshare(1)").unwrap_or_default() };
+    let (code, text) = said(&output);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("as root, type `sysctl -w user.max_user_namespaces=10000`"), "{text}");
 }
 
 #[test]

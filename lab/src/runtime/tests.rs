@@ -1,5 +1,3 @@
-use std::os::unix::fs::PermissionsExt;
-
 use super::*;
 
 /// A directory with plugins that note what they are given, and a conflist that names them.
@@ -19,9 +17,11 @@ impl Plugins {
             "#!/bin/sh\n{{ echo \"$CNI_COMMAND {name} $CNI_IFNAME $CNI_NETNS $CNI_ARGS\"; cat; echo; }} >> {}\n{script}\n",
             calls.display()
         );
-        let path = self.0.join(name);
-        fs::write(&path, text).unwrap();
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+        let (draft, path) = (self.0.join("draft"), self.0.join(name));
+        fs::write(&draft, text).unwrap();
+        // By a process of its own: were the plugin open for writing here while another test starts one, that one would
+        // hold it open, and it could not be executed ("text file busy").
+        assert!(Command::new("install").args(["-m", "755"]).args([draft, path]).status().unwrap().success());
     }
 
     fn conflist(&self) -> Conflist {
