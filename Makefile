@@ -66,7 +66,7 @@ compiler:
 # Programs that the tests hold against ours; the benchmark makes its nodes' uplinks with ip.
 .PHONY: oracles
 oracles:
-	@.ci/need nft:nftables iptables:iptables ip:iproute2
+	@.ci/need nft:nftables iptables:iptables ip:iproute2 /usr/lib/cni/host-local:containernetworking-plugins
 
 # The CNI plugins that the benchmark compares with, unpacked in the build directory and not installed.
 REFERENCE := $(TARGET_DIR)/bench/reference

@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use crate::ipam::{self, Asking, Given};
 use crate::log::{Entry, Nets};
-use crate::node::Standalone;
+use crate::node::{self, Standalone};
 use crate::removal::{self, Network, Removal};
 use crate::termination::Termination;
 use crate::{failure, guard, journal, stdout};
@@ -161,16 +161,21 @@ impl Work<'_> {
             network.prepare(&mut self.route, nft)?;
         }
         termination.check()?;
+        self.make_pair(nft.as_mut().filter(|_| bridged))?;
+        apply(&mut self.pod, &self.attachment.pod(), &self.attachment.fresh_pod())?;
+        apply(&mut self.route, &self.attachment.host(), &self.attachment.fresh_host())?;
+        termination.check()
+    }
+
+    /// Makes the pair; a bridge's port is guarded before it is up.
+    fn make_pair(&mut self, guarded: Option<&mut NftSocket>) -> Result<(), CniError> {
+        let _lock = guarded.is_some().then(|| node::lock(&self.request.conf.run_dir)).transpose()?;
         let pair = NetStep::CreateVeth(self.attachment.veth());
         let made = self.route.apply_until_failure(&[pair], Some(self.namespace.as_fd()));
         made.map_err(|e| failure::of_netlink(&e))?;
         self.made = true;
-        if let (Some(nft), true) = (&mut nft, bridged) {
-            guard::admit(nft, &self.attachment.host, &self.attachment.pod_nets())?;
-        }
-        apply(&mut self.pod, &self.attachment.pod(), &self.attachment.fresh_pod())?;
-        apply(&mut self.route, &self.attachment.host(), &self.attachment.fresh_host())?;
-        termination.check()
+        let addresses = self.attachment.pod_nets();
+        guarded.map_or(Ok(()), |nft| guard::admit(nft, &self.attachment.host, &addresses))
     }
 
     /// Leaves nothing behind; what can't be undone now is found by the DEL that follows a failed ADD.

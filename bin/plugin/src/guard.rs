@@ -6,12 +6,15 @@ use ipnet::IpNet;
 use selvedge_cni::CniError;
 use selvedge_datapath::firewall::{GUARD, guard, guarded};
 use selvedge_model::IfName;
+use selvedge_model::mark::REAP_GROUP;
+use selvedge_netlink::RouteSocket;
 use selvedge_nft::NftSocket;
 use selvedge_ruleset::{Listed, Scope, Table, Transaction, diff};
 
 use crate::failure;
 
-/// Lets a port send from its pod's addresses, and from no others. Called before the port is up.
+/// Lets a port send from its pod's addresses, and from no others. Called before the port is up, with the node's lock
+/// held since before there was a link of that name.
 pub(crate) fn admit(nft: &mut NftSocket, port: &IfName, addresses: &[IpNet]) -> Result<(), CniError> {
     change(nft, |pairs| {
         pairs.retain(|(name, _)| name != port);
@@ -19,9 +22,16 @@ pub(crate) fn admit(nft: &mut NftSocket, port: &IfName, addresses: &[IpNet]) -> 
     })
 }
 
-/// Forgets a port. The guard goes with the last one.
-pub(crate) fn dismiss(nft: &mut NftSocket, port: &IfName) -> Result<(), CniError> {
-    change(nft, |pairs| pairs.retain(|(name, _)| name != port))
+/// Forgets the ports that are no more; the guard goes with the last one. Not DEL's work but the reaper's: a process
+/// that deleted elements waits for the kernel to free them when it ends. The caller holds the node's lock, so that no
+/// port comes between the look and the change.
+pub(crate) fn sweep(route: &mut RouteSocket, nft: &mut NftSocket) -> Result<(), CniError> {
+    if nft.list(&[GUARD]).map_err(|e| failure::of_nft(&e))?.is_empty() {
+        return Ok(());
+    }
+    let observed = route.observe().map_err(|e| failure::of_netlink(&e))?;
+    let lives = |port: &IfName| observed.links.get(port).is_some_and(|link| link.group != REAP_GROUP);
+    change(nft, |pairs| pairs.retain(|(port, _)| lives(port)))
 }
 
 /// True if the guard is whole and knows the port by exactly these addresses.

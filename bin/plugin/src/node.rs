@@ -228,8 +228,8 @@ fn forward_chains(nft: &mut NftSocket, network: &NetworkName) -> Result<Vec<Forw
     Ok(chains)
 }
 
-/// One process at a time prepares or dismantles the node.
-fn lock(run_dir: &Path) -> Result<File, CniError> {
+/// One process at a time prepares or dismantles the node, or changes who is guarded.
+pub(crate) fn lock(run_dir: &Path) -> Result<File, CniError> {
     let path = run_dir.join("node.lock");
     let failed = |why: std::io::Error| CniError::new(code::IO, format!("lock {}: {why}", path.display()));
     let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;

@@ -15,7 +15,7 @@ use selvedge_netns::Namespace;
 use selvedge_nft::{Conntrack, NftSocket};
 
 use crate::log::{Entry, Nets};
-use crate::{failure, guard, ipam, journal, node, reap};
+use crate::{failure, ipam, journal, node, reap};
 
 /// How often another name is tried for a host end whose name a foreign link has.
 const SALTS: u8 = 16;
@@ -156,28 +156,26 @@ impl Removal<'_> {
         if let Some(lease) = &lease {
             end = find(&mut route, self.store.network(), self.key, Some(&lease.veth))?;
         }
-        let mut failures = Vec::new();
+        let (mut failures, mut cut_off) = (Vec::new(), true);
         // Of a host end that is gone, a call that was killed may have left the remains to be reaped.
         let mut waits = end.is_none();
         if let Some(end) = &end {
             match self.detach(&mut route, end) {
                 Ok(aside) => waits = aside,
-                Err(error) => failures.push(error),
+                Err(error) => {
+                    failures.push(error);
+                    cut_off = false;
+                }
             }
         }
         let addresses = end.as_ref().map(|end| &end.owner.addresses);
         let addresses = addresses.or_else(|| lease.as_ref().map(|lease| &lease.addresses));
         let addresses = addresses.cloned().unwrap_or_default();
         entry.field("addresses", Nets(&addresses));
-        // Of a host end that is gone nobody knows any more whether it was a bridge's port.
-        let port = match &end {
-            Some(end) => Some(&end.name).filter(|_| end.owner.is_bridged()),
-            None => lease.as_ref().map(|lease| &lease.veth),
-        };
-        failures.extend(forget_traces(port, &addresses).err());
+        waits |= end.as_ref().is_some_and(|end| end.owner.is_bridged());
+        failures.extend(forget_connections(&addresses).err());
         failures.extend(self.network.delegate.and_then(|delegate| ipam::tell(delegate, "DEL").err()));
-        let host_end_gone = failures.is_empty() || end.is_none() || waits;
-        if host_end_gone {
+        if cut_off {
             match self.release(&mut route, entry) {
                 Ok(dismantled) => waits |= dismantled,
                 Err(error) => failures.push(error),
@@ -221,12 +219,8 @@ impl Removal<'_> {
     }
 }
 
-/// Removes what else the kernel knows of the pod: the guard of its port, and its connections.
-fn forget_traces(port: Option<&IfName>, addresses: &[IpNet]) -> Result<(), CniError> {
-    if let Some(port) = port {
-        let mut nft = NftSocket::open().map_err(|e| failure::of_nft(&e))?;
-        guard::dismiss(&mut nft, port)?;
-    }
+/// Removes the connections that the kernel tracks for the pod.
+fn forget_connections(addresses: &[IpNet]) -> Result<(), CniError> {
     if addresses.is_empty() {
         return Ok(());
     }
