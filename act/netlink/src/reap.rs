@@ -11,26 +11,24 @@ use crate::request;
 use crate::socket::{BATCH, RouteSocket};
 
 impl RouteSocket {
-    /// Sets one end of a veth aside: takes it down, and with it the routes through it, takes its addresses away,
-    /// renames it, clears its ifalias and puts it into the reap group. Afterwards it carries nothing, owns nothing
-    /// and stands in nobody's way. Returns its new name, or `None` if there is no such link.
+    /// Sets one end of a veth aside: puts it into the reap group, takes it down, and with it the routes through it,
+    /// takes its addresses away, renames it and clears its ifalias. Afterwards it carries nothing, owns nothing and
+    /// stands in nobody's way. Returns its new name, or `None` if there is no such link.
     ///
     /// # Errors
     /// [`NetlinkError::Reap`] with the first refusal; what came after it was tried all the same.
     pub fn detach(&mut self, name: &IfName) -> Result<Option<IfName>, NetlinkError> {
         let Ok(index) = self.index_of(name) else { return Ok(None) };
         let reaped = reaped_name(name, index);
-        // Down comes first: before Linux 6.2 a link that is up cannot be renamed.
-        let mut requests = vec![request::change(index, &LinkChange::Down)];
+        // The group comes first: an agent that looks in between must not find a pod's link down and take it up again.
+        // Down comes before the name: before Linux 6.2 a link that is up cannot be renamed.
+        let first = [LinkChange::Group(REAP_GROUP), LinkChange::Down];
+        let mut requests: Vec<_> = first.iter().map(|change| request::change(index, change)).collect();
         let on_it = self.addresses(index)?.into_iter().filter(|(device, _)| *device == index);
         requests.extend(on_it.take(BATCH / 2).map(|(_, address)| request::delete_address(index, &address)));
-        let addresses = 1..requests.len();
-        let changes = [
-            LinkChange::Rename(reaped.clone()),
-            LinkChange::Group(REAP_GROUP),
-            LinkChange::Alias(String::new()),
-        ];
-        requests.extend(changes.iter().map(|change| request::change(index, change)));
+        let addresses = first.len()..requests.len();
+        let last = [LinkChange::Rename(reaped.clone()), LinkChange::Alias(String::new())];
+        requests.extend(last.iter().map(|change| request::change(index, change)));
         let verdicts = self.exchange(requests).into_iter().enumerate();
         for (i, verdict) in verdicts {
             match verdict {
