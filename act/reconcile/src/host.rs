@@ -6,10 +6,10 @@ use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
 use selvedge_datapath::converge::{Observed, Step};
-use selvedge_datapath::firewall;
 use selvedge_datapath::foreign::{ForwardChain, Place};
 use selvedge_datapath::state::{ObservedNetwork, Sysctl};
 use selvedge_datapath::step::NetStep;
+use selvedge_datapath::{attachment, firewall};
 use selvedge_model::{IfName, NetworkName};
 use selvedge_netlink::{NetlinkError, RouteSocket, Sysctls};
 use selvedge_nft::{NftError, NftSocket};
@@ -100,11 +100,10 @@ impl Host {
     }
 
     fn unannounced(&mut self) -> Result<Unannounced, HostError> {
-        let devices = [None, Some(self.paths.bridge.clone())];
-        let mut keys: Vec<Sysctl> = devices.map(|device| Sysctl::Ipv4Conf(device, "send_redirects")).into();
-        keys.extend([Sysctl::Ipv4Forward, Sysctl::Ipv6Forward]);
+        let of_bridge = attachment::bridge_sysctls(&self.paths.bridge).map(|(key, _)| key);
+        let forwarding = [Sysctl::Ipv4Forward, Sysctl::Ipv6Forward];
         Ok(Unannounced {
-            sysctls: self.read_sysctls(keys)?,
+            sysctls: self.read_sysctls(of_bridge.into_iter().chain(forwarding))?,
             legacy: if self.paths.forward_accept {
                 selvedge_xtables::forward_chains(&self.paths.network)?
             } else {

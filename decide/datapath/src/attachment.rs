@@ -279,12 +279,19 @@ pub fn bridge(name: &IfName, network: &NetworkName, subnets: &[BridgeSubnet], mt
     };
     let mut desired = DesiredNetwork::default();
     desired.links.insert(name.clone(), link);
-    desired.sysctls.insert(Sysctl::Ipv4Conf(None, "send_redirects"), "0");
-    desired.sysctls.insert(Sysctl::Ipv4Conf(Some(name.clone()), "send_redirects"), "0");
-    if subnets.iter().any(|subnet| matches!(subnet.gateway, IpNet::V6(_))) {
-        desired.sysctls.insert(Sysctl::Ipv6Conf(Some(name.clone()), "accept_dad"), "0");
-    }
+    let dual = subnets.iter().any(|subnet| matches!(subnet.gateway, IpNet::V6(_)));
+    let applies = |key: &Sysctl| dual || !matches!(key, Sysctl::Ipv6Conf(..));
+    desired.sysctls.extend(bridge_sysctls(name).into_iter().filter(|(key, _)| applies(key)));
     desired
+}
+
+/// The sysctls that count for a bridge, with the values that are wanted.
+pub fn bridge_sysctls(name: &IfName) -> [(Sysctl, &'static str); 3] {
+    [
+        (Sysctl::Ipv4Conf(None, "send_redirects"), "0"),
+        (Sysctl::Ipv4Conf(Some(name.clone()), "send_redirects"), "0"),
+        (Sysctl::Ipv6Conf(Some(name.clone()), "accept_dad"), "0"),
+    ]
 }
 
 /// Forwarding for the families of `nets`. Interfaces that take router advertisements go on taking them, which
