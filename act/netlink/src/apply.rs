@@ -15,7 +15,7 @@ enum Work<'a> {
     Request(Request),
     /// One request that changes a name: no name may be looked up before it is carried out.
     Naming(Request),
-    /// A request that makes a link and one that sets it.
+    /// A request that makes a link and one that sets it, which fails where the first one does.
     Making([Request; 2]),
     /// A veth pair.
     Veth(&'a VethPair),
@@ -125,7 +125,9 @@ impl RouteSocket {
     ) -> Result<(), NetlinkError> {
         let verdict = match work {
             Work::Request(request) | Work::Naming(request) => self.request(request),
-            Work::Making([make, set]) => self.request(make).and_then(|()| self.request(set)),
+            // In one datagram, which the kernel carries out as a whole: a kill in between would leave a link without
+            // its mark.
+            Work::Making(requests) => self.exchange(requests.into()).into_iter().collect(),
             Work::Veth(pair) => return self.create_veth(step, pair, peer),
             Work::Sysctl(key, value) => return self.sysctls.write(key, value),
         };
