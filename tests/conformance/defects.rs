@@ -139,7 +139,7 @@ fn the_gateway_of_a_subnet_that_does_not_end_in_0_is_its_first_address() {
     for (name, subnet, gateway, pod) in [
         ("small", "10.244.1.16/28", "10.244.1.17", "10.244.1.18/28"),
         ("wide", "10.9.4.0/22", "10.9.4.1", "10.9.4.2/22"),
-        ("host-bits", "10.8.0.77/24", "10.8.0.1", "10.8.0.2/24"),
+        ("late", "10.8.0.64/26", "10.8.0.65", "10.8.0.66/26"),
     ] {
         let config = with(tutorial(&stage), json!({"name": name, "bridge": name, "subnet": subnet}));
         let result = add(&stage, &config, "web-0", &stage.pod());

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::config::{
     MODES, add, address, after, del, delegating, host_end, must_be_back, traces, tutorial, with,
 };
-use crate::hand::{change, delete_link, look, name};
+use crate::hand::{change, delete_link, look, must_run, name};
 use crate::process::wait_for;
 
 #[test]
@@ -45,27 +45,26 @@ fn del_1_succeeds_any_number_of_times() {
     }
 }
 
+/// What somebody did to an attachment, given the pod's namespace and the host end.
+type Breakage = fn(&Stage, &Namespace, &str);
+
 #[test]
 fn del_1_succeeds_when_the_interface_the_lease_or_the_rules_are_gone() {
     let Some(stage) = Stage::new() else { return };
     let config = tutorial(&stage);
     let before = traces(&stage);
-    let mut broken: Vec<Box<dyn Fn(&Namespace, &str)>> = vec![
-        Box::new(|pod, _| change(pod, &[delete_link("eth0")])),
-        Box::new(|_, host| change(stage.node(), &[delete_link(host)])),
-        Box::new(|_, _| change(stage.node(), &[delete_link("cni0")])),
-        Box::new(|_, _| fs::remove_file(stage.folder().join("ipam/mynet/journal")).unwrap()),
-        Box::new(|_, _| fs::remove_dir_all(stage.folder().join("ipam")).unwrap()),
+    let broken: [Breakage; 6] = [
+        |_, pod, _| change(pod, &[delete_link("eth0")]),
+        |stage, _, host| change(stage.node(), &[delete_link(host)]),
+        |stage, _, _| change(stage.node(), &[delete_link("cni0")]),
+        |stage, _, _| fs::remove_file(stage.folder().join("ipam/mynet/journal")).unwrap(),
+        |stage, _, _| fs::remove_dir_all(stage.folder().join("ipam")).unwrap(),
+        |stage, _, _| drop(must_run(stage.node(), "nft", &["flush", "ruleset"])),
     ];
-    if std::process::Command::new("nft").arg("--version").output().is_ok() {
-        broken.push(Box::new(|_, _| {
-            crate::hand::must_run(stage.node(), "nft", &["flush", "ruleset"]);
-        }));
-    }
     for (number, break_it) in broken.iter().enumerate() {
         let pod = stage.pod();
         let result = add(&stage, &config, "web-0", &pod);
-        break_it(pod.namespace(), &host_end(&result));
+        break_it(&stage, pod.namespace(), &host_end(&result));
         del(&stage, &config, "web-0", &pod).done();
         let left = traces(&stage);
         assert!(left.with("web-0").is_empty() && left.with("slv").is_empty(), "{number}: {left:?}");

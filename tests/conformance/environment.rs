@@ -211,6 +211,7 @@ fn cfg_2_a_wrong_value_is_refused_by_key_and_value_and_changes_nothing() {
         (json!({"attach": "bonded"}), 2, ["attach", "bonded"]),
         (json!({"subnet": "10.244.1.0/33"}), 7, ["subnet", "10.244.1.0/33"]),
         (json!({"subnet": "10.244.1.0/32"}), 7, ["10.244.1.0/32", "small"]),
+        (json!({"subnet": "10.244.1.7/24"}), 7, ["subnet", "10.244.1.0/24"]),
         (json!({"mtu": 100}), 7, ["mtu", "100"]),
         (json!({"bridge": "a name that is too long"}), 7, ["bridge", "a name"]),
         (json!({"network": "everything"}), 7, ["network", "everything"]),

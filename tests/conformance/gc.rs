@@ -132,7 +132,8 @@ fn gc_3_the_delegate_is_told_and_its_failure_keeps_nothing_else() {
 #[test]
 fn gc_4_other_networks_and_foreign_rules_are_not_touched() {
     let Some(stage) = Stage::new() else { return };
-    let foreign = "table inet filter { chain forward { type filter hook forward priority 0; policy drop; } }";
+    let foreign =
+        "table inet filter { chain forward { type filter hook forward priority 0; policy drop; }\n }\n";
     let rules = stage.folder().join("rules.nft");
     fs::write(&rules, foreign).unwrap();
     if must_run(stage.node(), "nft", &["-f", rules.to_str().unwrap()]).is_none() {

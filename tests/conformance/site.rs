@@ -125,7 +125,12 @@ impl Site {
 
     /// Fails unless each of these is reached, in every family, by ICMP and TCP, and sees the third's address.
     pub(crate) fn must_reach(&self, paths: &[[&Place; 3]]) {
-        for Probe { path, expected_source, outcome } in self.probe(paths, Timing::default()) {
+        self.must_reach_within(paths, Timing::default());
+    }
+
+    /// The same in such a time.
+    pub(crate) fn must_reach_within(&self, paths: &[[&Place; 3]], timing: Timing) {
+        for Probe { path, expected_source, outcome } in self.probe(paths, timing) {
             let seen = match &outcome {
                 Outcome::Reached { seen_source } => Some(*seen_source),
                 Outcome::Failed(_) => None,

@@ -1,9 +1,11 @@
 //! The tutorials' configuration, alone, with packets: who reaches whom, and as whom they are seen.
 
 use std::fs;
+use std::time::Duration;
 
 use selvedge_datapath::step::NetStep;
 use selvedge_lab::plan::Place;
+use selvedge_lab::probe::Timing;
 use selvedge_lab::shape::FamilyChoice;
 use selvedge_netns::Namespace;
 use selvedge_tests::Stage;
@@ -101,6 +103,16 @@ fn routed_pods_reach_each_other_their_node_and_the_outside_over_ipv4() {
 #[test]
 fn routed_pods_reach_each_other_their_node_and_the_outside_over_both_families() {
     every_path_works(FamilyChoice::Dual, &with_node_addresses(routed(dual())));
+}
+
+#[test]
+fn the_first_packets_between_the_first_pods_arrive_in_both_families() {
+    for config in [dual(), routed(dual())] {
+        let Some(mut site) = Site::new(1, FamilyChoice::Dual) else { return };
+        let (web, client) = (site.attach(0, "web", &config), site.attach(0, "client", &config));
+        let once = Timing { wait: Duration::from_secs(1), tries: 1 };
+        site.must_reach_within(&[[&web, &client, &web]], once);
+    }
 }
 
 #[test]
