@@ -4,6 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use ipnet::IpNet;
+use selvedge_datapath::attachment::bridge_sysctls;
 use selvedge_datapath::firewall::{AGENT, GUARD, GUARDED4};
 use selvedge_datapath::state::{Address, Port, Route, RouteProtocol, Sysctl};
 use selvedge_datapath::step::{LinkChange, NetStep};
@@ -136,10 +137,9 @@ fn forwarding_is_switched_on_again_in_both_families() {
 }
 
 #[test]
-fn redirects_are_switched_off_again() {
+fn the_bridges_sysctls_are_as_they_were() {
     let Some(site) = Site::new(Attach::Bridge) else { return };
-    for device in [None, Some(name("cni0"))] {
-        let key = Sysctl::Ipv4Conf(device, "send_redirects");
+    for (key, _) in bridge_sysctls(&name("cni0")) {
         let step = format!("sysctl -w {key}=0");
         site.must_be_repaired(("sysctl", &step), || site.change(&[NetStep::SetSysctl { key, value: "1" }]));
     }

@@ -6,4 +6,5 @@
 #![cfg(test)]
 
 mod drift;
+mod restart;
 mod site;

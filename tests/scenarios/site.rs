@@ -33,24 +33,14 @@ impl Site {
         let cluster = Cluster::build(2, attach)?;
         let agent = cluster.nodes[0].ready_agent();
         let pod = cluster.attach(&cluster.nodes[0], "web");
-        let site = Self { agent, pod, cluster, _alone: alone };
-        site.settle();
-        Some(site)
+        wait_until_known(&agent, &pod);
+        let status = agent.status();
+        assert!(status.repaired.is_empty(), "attaching a pod is no drift: {:?}", status.repairs);
+        Some(Self { agent, pod, cluster, _alone: alone })
     }
 
     pub(crate) fn node(&self) -> &Node {
         &self.cluster.nodes[0]
-    }
-
-    /// Waits until the agent has seen the pod and has nothing to do.
-    pub(crate) fn settle(&self) {
-        within(10.0, "the agent knows the pod", || {
-            let attachments = self.agent.status().wanted.attachments;
-            let known = attachments.iter().any(|known| known.starts_with(&self.pod.host_end));
-            if known { Ok(()) } else { Err(format!("{attachments:?}\n{}", self.agent.log())) }
-        });
-        let status = self.agent.status();
-        assert!(status.repaired.is_empty(), "attaching a pod is no drift: {:?}", status.repairs);
     }
 
     /// Breaks something. The node must be as before within a second, and the agent must have counted an object of
@@ -118,6 +108,15 @@ pub(crate) fn change_table(
         socket.apply(&transaction)
     };
     node.namespace.run(inside).unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// Waits until an agent has seen a pod.
+pub(crate) fn wait_until_known(agent: &Agent, pod: &Attached) {
+    within(10.0, "the agent knows the pod", || {
+        let attachments = agent.status().wanted.attachments;
+        let known = attachments.iter().any(|known| known.starts_with(&pod.host_end));
+        if known { Ok(()) } else { Err(format!("{attachments:?}\n{}", agent.log())) }
+    });
 }
 
 /// The name of a link.

@@ -50,6 +50,12 @@ impl Picture {
         Self::from(observed.unwrap_or_else(|error| panic!("observe a node: {error:?}")))
     }
 
+    /// The same, whoever owns the tables: while no agent runs, nobody does.
+    pub fn disowned(mut self) -> Self {
+        self.tables.values_mut().for_each(|table| table.owned = false);
+        self
+    }
+
     /// What is there now and wasn't (`+`), and what was and isn't (`-`).
     pub fn changes_to(&self, now: &Self) -> String {
         [
