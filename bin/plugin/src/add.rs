@@ -3,6 +3,7 @@
 use std::os::fd::AsFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use selvedge_cni::{Add, AddResult, Attach, CniError, Interface, Ip, NetConf, Route, code};
@@ -23,6 +24,9 @@ use crate::node::{self, Standalone};
 use crate::removal::{self, Network, Removal};
 use crate::termination::Termination;
 use crate::{failure, guard, journal, stdout};
+
+/// How long a pod's end may take to hear; later it does so without us.
+const HEARING: Duration = Duration::from_secs(1);
 
 /// Attaches a container. The result is written while the attachment can still be taken back: one that nobody has
 /// heard of must not stay.
@@ -164,6 +168,7 @@ impl Work<'_> {
         self.make_pair(nft.as_mut().filter(|_| bridged))?;
         apply(&mut self.pod, &self.attachment.pod(), &self.attachment.fresh_pod())?;
         apply(&mut self.route, &self.attachment.host(), &self.attachment.fresh_host())?;
+        self.hear()?;
         termination.check()
     }
 
@@ -176,6 +181,20 @@ impl Work<'_> {
         self.made = true;
         let addresses = self.attachment.pod_nets();
         guarded.map_or(Ok(()), |nft| guard::admit(nft, &self.attachment.host, &addresses))
+    }
+
+    /// Waits until the pod's end hears: it came up before its peer, and drops what is sent until the kernel has noticed
+    /// that the peer is up too. On recent kernels being asked is what makes it notice.
+    fn hear(&mut self) -> Result<(), CniError> {
+        let until = Instant::now() + HEARING;
+        loop {
+            let link =
+                self.pod.observe_link(&self.attachment.key.ifname).map_err(|e| failure::of_netlink(&e))?;
+            if link.is_none_or(|link| link.running) || Instant::now() >= until {
+                return Ok(());
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Leaves nothing behind; what can't be undone now is found by the DEL that follows a failed ADD.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use selvedge_reconcile::status::{Pass, State, Status, StepOutcome, StepResult, Wanted};
+use selvedge_reconcile::status::{Pass, State, Status, StepOutcome, StepResult, There, Wanted};
 
 /// How many lines a list has before the rest is only counted.
 const LINES: usize = 20;
@@ -81,6 +81,9 @@ impl Screen {
     fn there(&mut self, status: &Status) {
         let there = &status.there;
         self.line("\nthere");
+        if *there == There::default() {
+            return self.line("  nothing of ours has been seen");
+        }
         self.row("conflist", if there.conflist { "in place" } else { "missing" });
         self.row("tables", &list(&there.tables));
         if !there.forward_chains.is_empty() {
