@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use selvedge_tests::{Answer, Call, FakeIpam, Stage, skipped};
 use serde_json::{Value, json};
@@ -117,6 +119,19 @@ fn dg_5_an_add_that_fails_after_it_gives_the_address_back() {
 const TWO_FAMILIES: &str = r#"case $CNI_COMMAND in ADD)
     echo '{"ips": [{"address": "10.9.0.2/24", "gateway": "10.9.0.1"}, {"address": "fd09::2/64", "gateway": "fd09::1"}]}'
     esac"#;
+
+#[test]
+fn dg_6_a_plugin_that_is_just_being_replaced_is_tried_again() {
+    let Some(stage) = Stage::new() else { return };
+    let (ipam, pod) = (FakeIpam::new(&stage, ONE_ADDRESS), stage.pod());
+    let program = PathBuf::from(ipam.path()).join(FakeIpam::TYPE);
+    let being_written = fs::OpenOptions::new().append(true).open(program).unwrap();
+    let add = call(&stage, "ADD", &ipam).of("web-0", &pod).start(stage.node());
+    // Time for a first try, which this file, open for writing, makes fail.
+    thread::sleep(Duration::from_millis(150));
+    drop(being_written);
+    assert_eq!(address(add.answer().result()), "10.9.0.2");
+}
 
 #[test]
 fn dg_7_every_verb_is_forwarded() {

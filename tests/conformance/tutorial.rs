@@ -1,6 +1,7 @@
 //! The tutorials' configuration, alone, with packets: who reaches whom, and as whom they are seen.
 
 use std::fs;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use selvedge_datapath::step::NetStep;
@@ -8,7 +9,7 @@ use selvedge_lab::plan::Place;
 use selvedge_lab::probe::Timing;
 use selvedge_lab::shape::FamilyChoice;
 use selvedge_netns::Namespace;
-use selvedge_tests::Stage;
+use selvedge_tests::{Stage, skipped};
 use serde_json::{Value, json};
 
 use crate::hand::{change, must_run, route, run};
@@ -80,7 +81,6 @@ fn every_path_works(family: FamilyChoice, config: &Value) {
     ]);
     site.detach(&web);
     site.must_reach(&[[&client, &outside, &node], [&client, &node, &client]]);
-    site.call("CHECK", &client);
     site.detach(&client);
     site.must_be_back(&before, 0);
 }
@@ -161,7 +161,7 @@ fn passes_a_drop_policy_of(iptables: [&str; 2], config: &Value) {
             // Without the family's tables in the kernel there is nothing to come through.
             let Some(output) = run(site.space(&node), tool, arguments) else { return };
             if !output.status.success() {
-                return selvedge_tests::skipped(&format!("{tool} finds no tables in this kernel"));
+                return skipped(&format!("{tool} finds no tables in this kernel"));
             }
         }
     }
@@ -171,6 +171,7 @@ fn passes_a_drop_policy_of(iptables: [&str; 2], config: &Value) {
         let (web, client) = (site.attach(0, "web", config), site.attach(0, "client", config));
         site.must_reach(&[[&web, &Place::Outside, &node], [&web, &client, &web]]);
         assert_ne!(listed(&site), rules, "our rules are where the tool lists them");
+        site.call("CHECK", &web).done();
         site.detach(&web);
         site.must_reach(&[[&client, &Place::Outside, &node]]);
         site.detach(&client);
@@ -197,6 +198,52 @@ fn routed_pods_come_through_a_forward_policy_of_drop_in_iptables_nft() {
 #[test]
 fn routed_pods_come_through_a_forward_policy_of_drop_in_iptables_legacy() {
     passes_a_drop_policy_of(["iptables-legacy", "ip6tables-legacy"], &routed(dual()));
+}
+
+#[test]
+fn chk_2_a_way_through_a_drop_policy_that_somebody_took_away_is_noticed() {
+    for config in [dual(), routed(dual())] {
+        let Some(mut site) = Site::new(1, FamilyChoice::Ipv4) else { return };
+        let node = site.node(0);
+        if must_run(site.space(&node), "iptables-nft", &["-w", "-P", "FORWARD", "DROP"]).is_none() {
+            return;
+        }
+        let web = site.attach(0, "web", &config);
+        site.call("CHECK", &web).done();
+        must_run(site.space(&node), "iptables-nft", &["-w", "-F", "FORWARD"]);
+        assert_eq!(site.call("CHECK", &web).refusal().0, 104);
+        site.must_not_reach(&web, &Place::Outside);
+    }
+}
+
+#[test]
+fn del_3_the_pods_tracked_connections_go_with_it_and_nobody_elses() {
+    let Some(mut site) = Site::new(1, FamilyChoice::Dual) else { return };
+    let (web, client) = (site.attach(0, "web", &dual()), site.attach(0, "client", &dual()));
+    let node = site.node(0);
+    site.must_reach(&[[&web, &Place::Outside, &node], [&client, &Place::Outside, &node]]);
+    let tracked = |site: &Site, addresses: &[IpAddr]| {
+        let read = || fs::read_to_string("/proc/thread-self/net/nf_conntrack");
+        let table = site.space(&node).run(read).unwrap().unwrap_or_default();
+        let of = |ip: &IpAddr| match ip {
+            IpAddr::V4(ip) => format!("src={ip} "),
+            // This file writes every digit.
+            IpAddr::V6(ip) => {
+                let groups = ip.segments().map(|segment| format!("{segment:04x}"));
+                format!("src={} ", groups.join(":"))
+            }
+        };
+        let whose: Vec<String> = addresses.iter().map(of).collect();
+        table.lines().filter(|line| whose.iter().any(|src| line.contains(src))).count()
+    };
+    let (webs, clients) = (site.addresses(&web), site.addresses(&client));
+    let kept = tracked(&site, &clients);
+    if kept == 0 {
+        return skipped("this kernel does not list tracked connections in /proc");
+    }
+    assert_eq!(tracked(&site, &webs), kept);
+    site.detach(&web);
+    assert_eq!((tracked(&site, &webs), tracked(&site, &clients)), (0, kept));
 }
 
 #[test]
