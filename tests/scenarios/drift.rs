@@ -17,7 +17,7 @@ use selvedge_ruleset::{
 };
 use selvedge_tests::{Cluster, Echo, Node, knock, skipped, within};
 
-use crate::site::{Site, change_table, name};
+use crate::site::{Site, alone, change_table, name};
 
 const PEER4: &str = "10.244.1.0/24";
 const PEER6: &str = "fd00:10:244:1::/64";
@@ -219,6 +219,7 @@ fn nobody_but_the_agent_can_change_its_table() {
 
 #[test]
 fn a_table_that_was_flushed_or_deleted_while_no_agent_ran_is_whole_once_one_does() {
+    let _alone = alone();
     let Some(cluster) = Cluster::build(1, Attach::Routed) else { return };
     let node = &cluster.nodes[0];
     node.ready_agent().kill();

@@ -6,5 +6,6 @@
 #![cfg(test)]
 
 mod drift;
+mod matrix;
 mod restart;
 mod site;

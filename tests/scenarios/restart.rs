@@ -8,7 +8,7 @@ use selvedge_netlink::RouteSocket;
 use selvedge_tests::{Cluster, Echo, Knocking, Node, Stream, knock, within};
 use serde_json::json;
 
-use crate::site::{Site, name, wait_until_known};
+use crate::site::{Site, alone, name, wait_until_known};
 
 /// How often agents are killed.
 const KILLS: usize = 30;
@@ -24,6 +24,7 @@ fn agents_of_bridged_pods_are_killed_again_and_again_and_no_connection_notices()
 }
 
 fn kill_again_and_again(attach: Attach) {
+    let _alone = alone();
     let Some(cluster) = Cluster::build(2, attach) else { return };
     let [a, b] = &cluster.nodes[..] else { panic!("two nodes") };
     let mut agents = vec![(a, a.ready_agent()), (b, b.ready_agent())];
@@ -77,6 +78,7 @@ fn told_to_end_the_agent_takes_its_socket_along_and_leaves_the_rest_as_it_is() {
 
 #[test]
 fn a_pod_attached_while_no_agent_ran_is_adopted_by_the_next() {
+    let _alone = alone();
     let Some(cluster) = Cluster::build(1, Attach::Routed) else { return };
     let node = &cluster.nodes[0];
     node.ready_agent().kill();
@@ -94,6 +96,7 @@ fn a_pod_attached_while_no_agent_ran_is_adopted_by_the_next() {
 
 #[test]
 fn a_node_that_left_while_no_agent_ran_loses_its_routes_at_the_next_start() {
+    let _alone = alone();
     let Some(cluster) = Cluster::build(3, Attach::Routed) else { return };
     let node = &cluster.nodes[0];
     node.ready_agent().kill();
@@ -128,6 +131,7 @@ fn a_manifest_that_becomes_broken_takes_nothing_away_and_is_told_of() {
 
 #[test]
 fn on_account_of_a_manifest_that_could_never_be_read_nothing_is_pruned() {
+    let _alone = alone();
     let Some(cluster) = Cluster::build(2, Attach::Routed) else { return };
     let [node, peer] = &cluster.nodes[..] else { panic!("two nodes") };
     node.ready_agent().kill();
@@ -145,6 +149,7 @@ fn on_account_of_a_manifest_that_could_never_be_read_nothing_is_pruned() {
 
 #[test]
 fn a_changed_pod_cidr_moves_the_bridges_address_and_new_pods_are_in_it() {
+    let _alone = alone();
     let Some(cluster) = Cluster::build(1, Attach::Bridge) else { return };
     let node = &cluster.nodes[0];
     let agent = node.ready_agent();

@@ -21,15 +21,19 @@ pub(crate) struct Site {
     pub(crate) agent: Agent,
     pub(crate) pod: Attached,
     pub(crate) cluster: Cluster,
-    /// A test that measures a second has the machine for itself.
     _alone: MutexGuard<'static, ()>,
+}
+
+/// Keeps the other scenarios waiting: one that measures a second has the machine for itself.
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Site {
     /// A site where nothing is left to do for the agent.
     pub(crate) fn new(attach: Attach) -> Option<Self> {
-        static ALONE: Mutex<()> = Mutex::new(());
-        let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let alone = alone();
         let cluster = Cluster::build(2, attach)?;
         let agent = cluster.nodes[0].ready_agent();
         let pod = cluster.attach(&cluster.nodes[0], "web");
