@@ -26,7 +26,8 @@ const SIDEWAYS: &[(&str, &[&str])] = &[
             "decide/service",
         ],
     ),
-    ("act/netlink", &["act/netns"]),
+    ("act/netlink", &["act/netns", "act/wire"]),
+    ("act/nft", &["act/wire"]),
     (
         "act/reconcile",
         &["act/leases", "act/netlink", "act/netns", "act/nft", "act/source", "act/wireguard", "act/xtables"],

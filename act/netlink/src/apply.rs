@@ -4,10 +4,11 @@ use std::os::fd::BorrowedFd;
 
 use selvedge_datapath::state::Sysctl;
 use selvedge_datapath::step::{LinkChange, NetStep, VethPair};
+use selvedge_wire::Request;
 
 use crate::error::{GONE, NetlinkError, Refusal, TakenEnd};
 use crate::request;
-use crate::socket::{BATCH, Request, RouteSocket};
+use crate::socket::{BATCH, RouteSocket};
 
 /// What a step comes to, with its names looked up.
 enum Work<'a> {

@@ -7,54 +7,7 @@ use std::path::PathBuf;
 use selvedge_datapath::step::NetStep;
 use selvedge_model::IfName;
 use selvedge_netns::NetnsError;
-
-/// What the kernel answered to a request that it did not carry out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    errno: i32,
-    explanation: Option<String>,
-}
-
-impl Refusal {
-    /// A refusal by its error number alone.
-    pub(crate) fn new(errno: i32) -> Self {
-        Self { errno, explanation: None }
-    }
-
-    /// A refusal with the sentence that the kernel sent along (an extended acknowledgement).
-    pub(crate) fn explained(errno: i32, explanation: Option<String>) -> Self {
-        Self { errno, explanation }
-    }
-
-    /// The error number, as in errno(3).
-    pub fn errno(&self) -> i32 {
-        self.errno
-    }
-}
-
-impl fmt::Display for Refusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", io::Error::from_raw_os_error(self.errno))?;
-        match &self.explanation {
-            Some(explanation) => write!(f, ": {explanation}"),
-            None => Ok(()),
-        }
-    }
-}
-
-impl std::error::Error for Refusal {}
-
-impl From<&io::Error> for Refusal {
-    fn from(error: &io::Error) -> Self {
-        Self::new(error.raw_os_error().unwrap_or(libc::EIO))
-    }
-}
-
-impl From<rustix::io::Errno> for Refusal {
-    fn from(errno: rustix::io::Errno) -> Self {
-        Self::new(errno.raw_os_error())
-    }
-}
+pub use selvedge_wire::Refusal;
 
 /// Why an observation or a change failed.
 #[derive(Debug, thiserror::Error)]
@@ -167,7 +120,7 @@ impl NetlinkError {
             Self::Read { source, .. }
             | Self::Step { source, .. }
             | Self::NameTaken { source, .. }
-            | Self::Reap { source, .. } => Some(source.errno),
+            | Self::Reap { source, .. } => Some(source.errno()),
             Self::Open { source }
             | Self::ReadSysctl { source, .. }
             | Self::WriteSysctl { source, .. }

@@ -25,7 +25,6 @@ mod socket;
 mod sysctl;
 #[cfg(test)]
 mod tests;
-mod wire;
 
 pub use error::{NetlinkError, Refusal};
 pub use monitor::{Event, Monitor, Notification};

@@ -1,24 +1,23 @@
 //! The kernel's notifications.
 
 use std::collections::VecDeque;
-use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use ipnet::IpNet;
-use netlink_sys::Socket;
+use rustix::io::Errno;
 use selvedge_datapath::state::Address;
 use selvedge_model::IfName;
 use selvedge_netns::Namespace;
+use selvedge_wire::{Message, Socket};
 
 use crate::error::NetlinkError;
 use crate::record;
-use crate::socket::{open_socket, receive_datagram};
-use crate::wire::{self, Message};
+use crate::socket::open_socket;
 
 /// Bytes that may wait to be read; what is beyond them is lost, and said to be.
 const RECEIVE_BUFFER: usize = 1 << 20;
 
-const GROUPS: [libc::c_uint; 7] = [
+const GROUPS: [u32; 7] = [
     libc::RTNLGRP_LINK,
     libc::RTNLGRP_IPV4_IFADDR,
     libc::RTNLGRP_IPV6_IFADDR,
@@ -35,7 +34,6 @@ const GROUPS: [libc::c_uint; 7] = [
 #[derive(Debug)]
 pub struct Monitor {
     socket: Socket,
-    buffer: Vec<u8>,
     waiting: VecDeque<Notification>,
 }
 
@@ -94,8 +92,9 @@ impl Monitor {
     /// # Errors
     /// [`NetlinkError::Watch`].
     pub fn open() -> Result<Self, NetlinkError> {
-        let socket = subscribe().map_err(|source| NetlinkError::Watch { source })?;
-        Ok(Self { socket, buffer: Vec::new(), waiting: VecDeque::new() })
+        let socket = open_socket(&GROUPS).map_err(|errno| NetlinkError::Watch { source: errno.into() })?;
+        socket.set_receive_buffer(RECEIVE_BUFFER);
+        Ok(Self { socket, waiting: VecDeque::new() })
     }
 
     /// Subscribes in another namespace.
@@ -112,13 +111,11 @@ impl Monitor {
     /// [`NetlinkError::Watch`].
     pub fn next_event(&mut self) -> Result<Option<Notification>, NetlinkError> {
         while self.waiting.is_empty() {
-            match receive_datagram(&self.socket, &mut self.buffer) {
-                Ok(()) => self.waiting.extend(wire::messages(&self.buffer).filter_map(notification)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(None),
-                Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {
-                    return Ok(Some(Notification { event: Event::Lost, sender: 0 }));
-                }
-                Err(source) => return Err(NetlinkError::Watch { source }),
+            match self.socket.receive_waiting() {
+                Ok(messages) => self.waiting.extend(messages.filter_map(notification)),
+                Err(Errno::AGAIN) => return Ok(None),
+                Err(Errno::NOBUFS) => return Ok(Some(Notification { event: Event::Lost, sender: 0 })),
+                Err(errno) => return Err(NetlinkError::Watch { source: errno.into() }),
             }
         }
         Ok(self.waiting.pop_front())
@@ -129,18 +126,6 @@ impl AsFd for Monitor {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }
-}
-
-fn subscribe() -> io::Result<Socket> {
-    let (socket, _) = open_socket()?;
-    // Beyond the system's limit with CAP_NET_ADMIN; without it, up to the limit.
-    rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER)
-        .or_else(|_| rustix::net::sockopt::set_socket_recv_buffer_size(&socket, RECEIVE_BUFFER))?;
-    for group in GROUPS {
-        socket.add_membership(group)?;
-    }
-    socket.set_non_blocking(true)?;
-    Ok(socket)
 }
 
 /// Reads a notification; `None` for those of other tables and kinds.

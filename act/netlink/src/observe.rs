@@ -2,16 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use netlink_packet_route::AddressFamily;
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::address::AddressMessage;
-use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
-use netlink_packet_route::route::{RouteAttribute, RouteHeader, RouteMessage, RouteType};
 use selvedge_datapath::state::{Address, ObservedLink, ObservedNetwork, Route};
 use selvedge_model::IfName;
 
 use crate::error::NetlinkError;
 use crate::record::{self, LinkRecord, RouteRecord};
+use crate::request;
 use crate::socket::RouteSocket;
 
 impl RouteSocket {
@@ -20,7 +16,7 @@ impl RouteSocket {
     /// # Errors
     /// [`NetlinkError::Read`], [`NetlinkError::Unsettled`].
     pub fn observe(&mut self) -> Result<ObservedNetwork, NetlinkError> {
-        let records = self.read_all("links", &RouteNetlinkMessage::GetLink(links_request()), record::link)?;
+        let records = self.read_all("links", &request::list_links(), record::link)?;
         let mut addresses: BTreeMap<u32, BTreeSet<Address>> = BTreeMap::new();
         for (index, address) in self.addresses(0)? {
             addresses.entry(index).or_default().insert(address);
@@ -45,9 +41,7 @@ impl RouteSocket {
     /// # Errors
     /// [`NetlinkError::Read`], [`NetlinkError::Unsettled`].
     pub fn observe_link(&mut self, name: &IfName) -> Result<Option<ObservedLink>, NetlinkError> {
-        let mut request = links_request();
-        request.attributes.push(LinkAttribute::IfName(name.to_string()));
-        let answer = self.read_one(RouteNetlinkMessage::GetLink(request), record::link);
+        let answer = self.read_one(&request::get_link(name), record::link);
         let LinkRecord { master, mut link, .. } = match answer {
             Ok(Some(record)) => record,
             Ok(None) => return Ok(None),
@@ -77,22 +71,14 @@ impl RouteSocket {
 
     /// The addresses on one link, or on all (`0`), by index. The kernel filters where it can: check the index.
     pub(crate) fn addresses(&mut self, index: u32) -> Result<Vec<(u32, Address)>, NetlinkError> {
-        let mut request = AddressMessage::default();
-        request.header.index = index;
-        self.read_all("addresses", &RouteNetlinkMessage::GetAddress(request), record::address)
+        self.read_all("addresses", &request::list_addresses(index), record::address)
     }
 
     /// The routes through one device, or all. The kernel filters where it can: check the device.
     fn routes(&mut self, device: Option<u32>) -> Result<Vec<RouteRecord>, NetlinkError> {
         let mut routes = Vec::new();
-        for family in [AddressFamily::Inet, AddressFamily::Inet6] {
-            let mut request = RouteMessage::default();
-            request.header.address_family = family;
-            request.header.table = RouteHeader::RT_TABLE_MAIN;
-            request.header.kind = RouteType::Unicast;
-            request.attributes.extend(device.map(RouteAttribute::Oif));
-            let answer = self.read_all("routes", &RouteNetlinkMessage::GetRoute(request), record::route);
-            match answer {
+        for family in request::FAMILIES {
+            match self.read_all("routes", &request::list_routes(family, device), record::route) {
                 Ok(records) => routes.extend(records.into_iter().flatten()),
                 // The table is made with its first route (ENOENT); a family may be switched off altogether.
                 Err(error) if error.is_gone() => {}
@@ -101,13 +87,6 @@ impl RouteSocket {
         }
         Ok(routes)
     }
-}
-
-/// A request for links without their counters, which are half of each answer.
-fn links_request() -> LinkMessage {
-    let mut request = LinkMessage::default();
-    request.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-    request
 }
 
 /// A route whose device is known by name.

@@ -7,8 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::IpNet;
 use selvedge_datapath::state::{Address, LinkKind, ObservedLink, Port, RouteProtocol, Scope};
 use selvedge_model::{IfName, MacAddr, Mtu};
+use selvedge_wire::{Reader, text, u16_at, u32_at};
 
-use crate::wire::{aligned, attributes, text, u16_at, u32_at};
+use crate::request::{BRIDGE_PORT_ISOLATED, METRIC_MTU};
 
 /// Length of `struct ifinfomsg`.
 const LINK_HEADER: usize = 16;
@@ -18,10 +19,6 @@ const ADDRESS_HEADER: usize = 8;
 const ROUTE_HEADER: usize = 12;
 /// Length of `struct rtnexthop`.
 const NEXT_HOP_HEADER: usize = 8;
-/// IFLA_BRPORT_ISOLATED.
-const BRIDGE_PORT_ISOLATED: u16 = 33;
-/// RTAX_MTU.
-const METRIC_MTU: u16 = 2;
 
 /// A link; its master by index, its addresses still to come.
 #[derive(Debug)]
@@ -44,7 +41,7 @@ pub(crate) fn link(payload: &[u8]) -> Option<LinkRecord> {
     link.up = flags & libc::IFF_UP != 0;
     link.running = flags & carries == carries;
     let (mut name, mut master) = (None, None);
-    for (attribute, value) in attributes(payload.get(LINK_HEADER..)?) {
+    for (attribute, value) in Reader(payload.get(LINK_HEADER..)?) {
         match attribute {
             libc::IFLA_IFNAME => name = text(value).parse().ok(),
             libc::IFLA_ADDRESS => link.mac = value.try_into().ok().map(MacAddr),
@@ -61,7 +58,7 @@ pub(crate) fn link(payload: &[u8]) -> Option<LinkRecord> {
 
 /// Reads IFLA_LINKINFO: what the link is, and of a bridge's port its settings.
 fn link_info(value: &[u8], link: &mut ObservedLink) {
-    for (attribute, value) in attributes(value) {
+    for (attribute, value) in Reader(value) {
         match attribute {
             libc::IFLA_INFO_KIND => match text(value).as_str() {
                 "veth" => link.kind = LinkKind::Veth,
@@ -72,7 +69,7 @@ fn link_info(value: &[u8], link: &mut ObservedLink) {
                 link.port.get_or_insert_default();
             }
             libc::IFLA_INFO_SLAVE_DATA => {
-                let isolated = attributes(value).any(|(kind, on)| kind == BRIDGE_PORT_ISOLATED && on == [1]);
+                let isolated = Reader(value).get(BRIDGE_PORT_ISOLATED) == Some(&[1]);
                 // The kind comes first; the data of other masters' ports means other things.
                 if let Some(port) = &mut link.port {
                     *port = Port { isolated };
@@ -89,7 +86,7 @@ pub(crate) fn address(payload: &[u8]) -> Option<(u32, Address)> {
     let index = u32_at(payload, 4)?;
     let mut flags = u32::from(flags);
     let (mut local, mut peer) = (None, None);
-    for (attribute, value) in attributes(payload.get(ADDRESS_HEADER..)?) {
+    for (attribute, value) in Reader(payload.get(ADDRESS_HEADER..)?) {
         match attribute {
             libc::IFA_LOCAL => local = ip(family, value),
             libc::IFA_ADDRESS => peer = ip(family, value),
@@ -133,7 +130,7 @@ pub(crate) fn route(payload: &[u8]) -> Option<Vec<RouteRecord>> {
         protocol: RouteProtocol(protocol),
     };
     let mut hops = Vec::new();
-    for (attribute, value) in attributes(payload.get(ROUTE_HEADER..)?) {
+    for (attribute, value) in Reader(payload.get(ROUTE_HEADER..)?) {
         match attribute {
             libc::RTA_TABLE => table = u32_at(value, 0)?,
             libc::RTA_DST => record.destination = IpNet::new(ip(family, value)?, prefix).ok()?,
@@ -171,17 +168,17 @@ fn next_hops(family: u8, value: &[u8]) -> Vec<(u32, Option<IpAddr>)> {
     std::iter::from_fn(|| {
         let length = usize::from(u16_at(rest, 0)?);
         let (mut device, mut via) = (u32_at(rest, 4)?, None);
-        for attribute in attributes(rest.get(NEXT_HOP_HEADER..length)?) {
+        for attribute in Reader(rest.get(NEXT_HOP_HEADER..length)?) {
             next_hop_attribute(family, attribute, &mut via, &mut device);
         }
-        rest = rest.get(aligned(length)..).unwrap_or(&[]);
+        rest = rest.get(length.next_multiple_of(4)..).unwrap_or(&[]);
         Some((device, via))
     })
     .collect()
 }
 
 fn mtu(metrics: &[u8]) -> Option<u32> {
-    attributes(metrics).find(|(kind, _)| *kind == METRIC_MTU).and_then(|(_, value)| u32_at(value, 0))
+    Reader(metrics).get(METRIC_MTU).and_then(|value| u32_at(value, 0))
 }
 
 fn ip(family: u8, value: &[u8]) -> Option<IpAddr> {

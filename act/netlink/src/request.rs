@@ -1,187 +1,246 @@
-//! Steps as rtnetlink requests.
+//! Steps and questions as rtnetlink requests.
 
 use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use ipnet::IpNet;
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
-use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, AddressScope};
-use netlink_packet_route::link::{
-    InfoBridge, InfoBridgePort, InfoData, InfoKind, InfoPortData, InfoPortKind, InfoVeth, LinkAttribute,
-    LinkFlags, LinkInfo, LinkMessage,
-};
-use netlink_packet_route::route::{
-    RouteAddress, RouteAttribute, RouteHeader, RouteMessage, RouteMetric, RouteScope, RouteType,
-};
-use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use selvedge_datapath::state::{Address, Port, Route, Scope};
 use selvedge_datapath::step::{LinkChange, VethPair};
 use selvedge_model::{IfName, MacAddr, Mtu};
+use selvedge_wire::flag::{CREATE, DUMP, EXCL, REPLACE};
+use selvedge_wire::{Request, Writer};
 
-use crate::socket::Request;
+/// AF_INET and AF_INET6, as messages have them.
+pub(crate) const FAMILIES: [u8; 2] = [2, 10];
+
+/// IFF_UP.
+const UP: u32 = 1;
+/// RTEXT_FILTER_SKIP_STATS.
+const SKIP_STATISTICS: u32 = 1 << 3;
+/// VETH_INFO_PEER.
+const VETH_PEER: u16 = 1;
+/// IFLA_BR_MCAST_SNOOPING.
+const BRIDGE_MULTICAST_SNOOPING: u16 = 23;
+/// IFLA_BRPORT_ISOLATED.
+pub(crate) const BRIDGE_PORT_ISOLATED: u16 = 33;
+/// RTAX_MTU.
+pub(crate) const METRIC_MTU: u16 = 2;
+
+/// Asks for all links, without their counters, which are half of each answer.
+pub(crate) fn list_links() -> Request {
+    link(libc::RTM_GETLINK, DUMP, 0, |w| w.u32_ne(libc::IFLA_EXT_MASK, SKIP_STATISTICS))
+}
+
+/// Asks for one link.
+pub(crate) fn get_link(name: &IfName) -> Request {
+    link(libc::RTM_GETLINK, 0, 0, |w| {
+        w.u32_ne(libc::IFLA_EXT_MASK, SKIP_STATISTICS);
+        w.text(libc::IFLA_IFNAME, name.as_str());
+    })
+}
 
 /// Makes a veth pair, unless one of its names is taken. The kernel takes no ifalias here: see [`change`].
 pub(crate) fn create_veth(pair: &VethPair, master: Option<u32>, pod: BorrowedFd<'_>) -> Request {
     // IFF_UP in the peer's part would fail: the pair isn't joined yet when the kernel brings it up.
-    let mut peer = LinkMessage::default();
-    peer.attributes = veth_end(&pair.pod, pair.pod_mac, pair.mtu);
-    peer.attributes.push(LinkAttribute::NetNsFd(pod.as_raw_fd()));
-    let mut host = LinkMessage::default();
-    host.attributes = veth_end(&pair.host, pair.host_mac, pair.mtu);
-    host.attributes.extend(master.map(LinkAttribute::Controller));
-    let data = InfoData::Veth(InfoVeth::Peer(peer));
-    host.attributes.push(LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(data)]));
-    Request { flags: NLM_F_CREATE | NLM_F_EXCL, message: RouteNetlinkMessage::NewLink(host) }
+    let peer = Writer::after(&link_header(0, 0, 0), |peer| {
+        write_veth_end(peer, &pair.pod, pair.pod_mac, pair.mtu);
+        peer.bytes(libc::IFLA_NET_NS_FD, &pod.as_raw_fd().to_ne_bytes());
+    });
+    link(libc::RTM_NEWLINK, CREATE | EXCL, 0, |host| {
+        write_veth_end(host, &pair.host, pair.host_mac, pair.mtu);
+        if let Some(master) = master {
+            host.u32_ne(libc::IFLA_MASTER, master);
+        }
+        write_kind(host, "veth", |data| data.bytes(VETH_PEER, &peer));
+    })
 }
 
 /// Makes a bridge, or sets an existing one as asked. A link of another kind is left as it is and refused.
 ///
 /// VLAN filtering is off in a new bridge; kernels built without it refuse even to be told so.
 pub(crate) fn create_bridge(name: &IfName, mac: MacAddr, mtu: Mtu, alias: &str) -> [Request; 2] {
-    let data = InfoData::Bridge(vec![InfoBridge::MulticastSnooping(false)]);
-    let mut make = LinkMessage::default();
-    make.attributes = vec![
-        LinkAttribute::IfName(name.to_string()),
-        LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::Bridge), LinkInfo::Data(data)]),
-    ];
+    let write_bridge = |w: &mut Writer| {
+        w.text(libc::IFLA_IFNAME, name.as_str());
+        write_kind(w, "bridge", |data| data.bytes(BRIDGE_MULTICAST_SNOOPING, &[0]));
+    };
     // The kernel takes the ifalias only of a link that exists, and a bridge's MTU follows its ports' (and goes back
     // to 1500 with the last of them) unless it was changed on the bridge itself.
-    let mut set = make.clone();
-    set.attributes.push(LinkAttribute::Address(mac.0.to_vec()));
-    set.attributes.push(LinkAttribute::Mtu(mtu.bytes()));
-    set.attributes.push(LinkAttribute::IfAlias(alias.to_owned()));
-    [make, set].map(|link| Request { flags: NLM_F_CREATE, message: RouteNetlinkMessage::NewLink(link) })
+    let set = link(libc::RTM_NEWLINK, CREATE, 0, |w| {
+        write_bridge(w);
+        w.bytes(libc::IFLA_ADDRESS, &mac.0);
+        w.u32_ne(libc::IFLA_MTU, mtu.bytes());
+        w.bytes(libc::IFLA_IFALIAS, alias.as_bytes());
+    });
+    [link(libc::RTM_NEWLINK, CREATE, 0, write_bridge), set]
 }
 
-/// What both ends of a veth pair are told.
-fn veth_end(name: &IfName, mac: MacAddr, mtu: Mtu) -> Vec<LinkAttribute> {
-    vec![
-        LinkAttribute::IfName(name.to_string()),
-        LinkAttribute::Address(mac.0.to_vec()),
-        LinkAttribute::Mtu(mtu.bytes()),
-        // A veth uses one queue unless told otherwise; said beforehand, it keeps the kernel from making, and
-        // announcing, one for each processor.
-        LinkAttribute::NumTxQueues(1),
-        LinkAttribute::NumRxQueues(1),
-    ]
-}
-
-/// Puts a link into a bridge.
+/// Puts a link into a bridge, or takes it out (0).
 pub(crate) fn set_master(index: u32, master: u32) -> Request {
-    let mut link = LinkMessage::default();
-    link.header.index = index;
-    link.attributes.push(LinkAttribute::Controller(master));
-    Request { flags: 0, message: RouteNetlinkMessage::SetLink(link) }
+    link(libc::RTM_SETLINK, 0, index, |w| w.u32_ne(libc::IFLA_MASTER, master))
 }
 
 /// Sets one property of a link. A bridge to put it into must be known by its index: see [`set_master`].
 pub(crate) fn change(index: u32, change: &LinkChange) -> Request {
-    let mut link = LinkMessage::default();
-    link.header.index = index;
+    let set = |flags, mask| Request::new(libc::RTM_SETLINK, 0, &link_header(index, flags, mask), |_| {});
+    let text = |kind, value: &str| link(libc::RTM_SETLINK, 0, index, |w| w.bytes(kind, value.as_bytes()));
+    let number = |kind, value| link(libc::RTM_SETLINK, 0, index, |w| w.u32_ne(kind, value));
     match change {
-        LinkChange::Up => {
-            link.header.flags = LinkFlags::Up;
-            link.header.change_mask = LinkFlags::Up;
-        }
-        LinkChange::Down => link.header.change_mask = LinkFlags::Up,
-        LinkChange::Mac(mac) => link.attributes.push(LinkAttribute::Address(mac.0.to_vec())),
-        LinkChange::Mtu(mtu) => link.attributes.push(LinkAttribute::Mtu(mtu.bytes())),
-        LinkChange::Alias(alias) => link.attributes.push(LinkAttribute::IfAlias(alias.clone())),
-        LinkChange::Master(_) => return set_master(index, 0),
-        LinkChange::Port(port) => return set_port(link, *port),
-        LinkChange::Group(group) => link.attributes.push(LinkAttribute::Group(*group)),
-        LinkChange::Rename(name) => link.attributes.push(LinkAttribute::IfName(name.to_string())),
+        LinkChange::Up => set(UP, UP),
+        LinkChange::Down => set(0, UP),
+        LinkChange::Mac(mac) => link(libc::RTM_SETLINK, 0, index, |w| w.bytes(libc::IFLA_ADDRESS, &mac.0)),
+        LinkChange::Mtu(mtu) => number(libc::IFLA_MTU, mtu.bytes()),
+        LinkChange::Alias(alias) => text(libc::IFLA_IFALIAS, alias),
+        LinkChange::Master(_) => set_master(index, 0),
+        LinkChange::Port(port) => set_port(index, *port),
+        LinkChange::Group(group) => number(libc::IFLA_GROUP, *group),
+        LinkChange::Rename(name) => text(libc::IFLA_IFNAME, name.as_str()),
     }
-    Request { flags: 0, message: RouteNetlinkMessage::SetLink(link) }
 }
 
 /// Port settings belong to RTM_NEWLINK: RTM_SETLINK passes them over.
-fn set_port(mut link: LinkMessage, port: Port) -> Request {
-    let data = InfoPortData::BridgePort(vec![InfoBridgePort::Isolated(port.isolated)]);
-    let info = vec![LinkInfo::PortKind(InfoPortKind::Bridge), LinkInfo::PortData(data)];
-    link.attributes.push(LinkAttribute::LinkInfo(info));
-    Request { flags: 0, message: RouteNetlinkMessage::NewLink(link) }
+fn set_port(index: u32, port: Port) -> Request {
+    link(libc::RTM_NEWLINK, 0, index, |w| {
+        w.nest(libc::IFLA_LINKINFO, |info| {
+            info.text(libc::IFLA_INFO_SLAVE_KIND, "bridge");
+            info.nest(libc::IFLA_INFO_SLAVE_DATA, |data| {
+                data.bytes(BRIDGE_PORT_ISOLATED, &[u8::from(port.isolated)]);
+            });
+        });
+    })
 }
 
 /// Deletes a link.
 pub(crate) fn delete_link(index: u32) -> Request {
-    let mut link = LinkMessage::default();
-    link.header.index = index;
-    Request { flags: 0, message: RouteNetlinkMessage::DelLink(link) }
+    link(libc::RTM_DELLINK, 0, index, |_| {})
 }
 
 /// Deletes every link of a group.
 pub(crate) fn delete_group(group: u32) -> Request {
-    let mut link = LinkMessage::default();
-    link.attributes.push(LinkAttribute::Group(group));
-    Request { flags: 0, message: RouteNetlinkMessage::DelLink(link) }
+    link(libc::RTM_DELLINK, 0, 0, |w| w.u32_ne(libc::IFLA_GROUP, group))
+}
+
+/// A message about a link, or about that which its attributes name (0).
+fn link(kind: u16, flags: u16, index: u32, write: impl FnOnce(&mut Writer)) -> Request {
+    Request::new(kind, flags, &link_header(index, 0, 0), write)
+}
+
+/// `struct ifinfomsg`: the link, its flags, and which of them are set.
+fn link_header(index: u32, flags: u32, mask: u32) -> Vec<u8> {
+    [0, index, flags, mask].map(u32::to_ne_bytes).concat()
+}
+
+/// What both ends of a veth pair are told.
+fn write_veth_end(w: &mut Writer, name: &IfName, mac: MacAddr, mtu: Mtu) {
+    w.text(libc::IFLA_IFNAME, name.as_str());
+    w.bytes(libc::IFLA_ADDRESS, &mac.0);
+    w.u32_ne(libc::IFLA_MTU, mtu.bytes());
+    // A veth uses one queue unless told otherwise; said beforehand, it keeps the kernel from making, and
+    // announcing, one for each processor.
+    w.u32_ne(libc::IFLA_NUM_TX_QUEUES, 1);
+    w.u32_ne(libc::IFLA_NUM_RX_QUEUES, 1);
+}
+
+/// What a link to make is.
+fn write_kind(w: &mut Writer, kind: &str, write_data: impl FnOnce(&mut Writer)) {
+    w.nest(libc::IFLA_LINKINFO, |info| {
+        info.text(libc::IFLA_INFO_KIND, kind);
+        info.nest(libc::IFLA_INFO_DATA, write_data);
+    });
+}
+
+/// Asks for the addresses on one link, or on all (0).
+pub(crate) fn list_addresses(device: u32) -> Request {
+    Request::new(libc::RTM_GETADDR, DUMP, &address_header([0; 4], device), |_| {})
 }
 
 /// Adds an address, or sets the flags of the one that is there.
 pub(crate) fn add_address(device: u32, address: &Address) -> Request {
-    let flags = NLM_F_CREATE | NLM_F_REPLACE;
-    Request { flags, message: RouteNetlinkMessage::NewAddress(address_message(device, address)) }
+    about_address(libc::RTM_NEWADDR, CREATE | REPLACE, device, address)
 }
 
 /// Takes an address away.
 pub(crate) fn delete_address(device: u32, address: &Address) -> Request {
-    Request { flags: 0, message: RouteNetlinkMessage::DelAddress(address_message(device, address)) }
+    about_address(libc::RTM_DELADDR, 0, device, address)
 }
 
-fn address_message(device: u32, address: &Address) -> AddressMessage {
-    let mut message = AddressMessage::default();
+fn about_address(kind: u16, flags: u16, device: u32, address: &Address) -> Request {
     let ip = address.net.addr();
-    message.header.family = family(ip);
-    message.header.prefix_len = address.net.prefix_len();
-    message.header.index = device;
-    message.header.scope = match address.scope {
-        Scope::Global => AddressScope::Universe,
-        Scope::Link => AddressScope::Link,
-        Scope::Host => AddressScope::Host,
+    let scope = match address.scope {
+        Scope::Global => libc::RT_SCOPE_UNIVERSE,
+        Scope::Link => libc::RT_SCOPE_LINK,
+        Scope::Host => libc::RT_SCOPE_HOST,
     };
-    let mut flags = AddressFlags::empty();
-    flags.set(AddressFlags::Nodad, address.nodad);
-    flags.set(AddressFlags::Noprefixroute, address.noprefixroute);
-    message.attributes =
-        vec![AddressAttribute::Local(ip), AddressAttribute::Address(ip), AddressAttribute::Flags(flags)];
-    message
+    // Not all flags fit where the header has room for some: they have an attribute of their own.
+    let header = address_header([family(ip), address.net.prefix_len(), 0, scope], device);
+    let nodad = if address.nodad { libc::IFA_F_NODAD } else { 0 };
+    let noprefixroute = if address.noprefixroute { libc::IFA_F_NOPREFIXROUTE } else { 0 };
+    Request::new(kind, flags, &header, |w| {
+        w.ip(libc::IFA_LOCAL, ip);
+        w.ip(libc::IFA_ADDRESS, ip);
+        w.u32_ne(libc::IFA_FLAGS, nodad | noprefixroute);
+    })
+}
+
+/// `struct ifaddrmsg`: family, prefix length, flags and scope, and the link.
+fn address_header(bytes: [u8; 4], device: u32) -> Vec<u8> {
+    [bytes, device.to_ne_bytes()].concat()
+}
+
+/// Asks for the unicast routes of the main table, through one device or all.
+pub(crate) fn list_routes(family: u8, device: Option<u32>) -> Request {
+    let header = route_header([family, 0, 0, 0], [libc::RT_TABLE_MAIN, 0, 0, libc::RTN_UNICAST]);
+    Request::new(libc::RTM_GETROUTE, DUMP, &header, |w| {
+        if let Some(device) = device {
+            w.u32_ne(libc::RTA_OIF, device);
+        }
+    })
 }
 
 /// Adds a route, or replaces the one to the same destination.
 pub(crate) fn replace_route(device: u32, route: &Route) -> Request {
-    let flags = NLM_F_CREATE | NLM_F_REPLACE;
-    let mut message = route_message(device, route);
-    message.attributes.extend(route.mtu.map(|mtu| RouteAttribute::Metrics(vec![RouteMetric::Mtu(mtu)])));
-    Request { flags, message: RouteNetlinkMessage::NewRoute(message) }
+    Request::new(libc::RTM_NEWROUTE, CREATE | REPLACE, &header_of(route), |w| {
+        write_route(w, device, route);
+        if let Some(mtu) = route.mtu {
+            w.nest(libc::RTA_METRICS, |metrics| metrics.u32_ne(METRIC_MTU, mtu));
+        }
+    })
 }
 
 /// Deletes a route.
 pub(crate) fn delete_route(device: u32, route: &Route) -> Request {
-    Request { flags: 0, message: RouteNetlinkMessage::DelRoute(route_message(device, route)) }
+    Request::new(libc::RTM_DELROUTE, 0, &header_of(route), |w| write_route(w, device, route))
 }
 
-fn route_message(device: u32, route: &Route) -> RouteMessage {
-    let mut message = RouteMessage::default();
-    let destination = route.destination.network();
-    message.header.address_family = family(destination);
-    message.header.destination_prefix_length = route.destination.prefix_len();
-    message.header.table = RouteHeader::RT_TABLE_MAIN;
-    message.header.protocol = route.protocol.0.into();
-    message.header.kind = RouteType::Unicast;
-    message.header.scope = match (route.via, route.destination) {
+fn header_of(route: &Route) -> Vec<u8> {
+    let scope = match (route.via, route.destination) {
         // IPv4 lets a next hop be reached only by a route of narrower scope.
-        (None, IpNet::V4(_)) => RouteScope::Link,
-        _ => RouteScope::Universe,
+        (None, IpNet::V4(_)) => libc::RT_SCOPE_LINK,
+        _ => libc::RT_SCOPE_UNIVERSE,
     };
-    message.attributes = vec![RouteAttribute::Destination(destination.into()), RouteAttribute::Oif(device)];
-    message.attributes.extend(route.via.map(|via| RouteAttribute::Gateway(RouteAddress::from(via))));
-    message.attributes.extend(route.source.map(|source| RouteAttribute::PrefSource(source.into())));
-    message
+    let destination = route.destination;
+    route_header(
+        [family(destination.addr()), destination.prefix_len(), 0, 0],
+        [libc::RT_TABLE_MAIN, route.protocol.0, scope, libc::RTN_UNICAST],
+    )
 }
 
-fn family(ip: IpAddr) -> AddressFamily {
-    match ip {
-        IpAddr::V4(_) => AddressFamily::Inet,
-        IpAddr::V6(_) => AddressFamily::Inet6,
+/// `struct rtmsg`: family, length of the destination's prefix and the source's, and TOS; table, protocol, scope and
+/// type; flags.
+fn route_header(first: [u8; 4], second: [u8; 4]) -> Vec<u8> {
+    [first, second, [0; 4]].concat()
+}
+
+fn write_route(w: &mut Writer, device: u32, route: &Route) {
+    w.ip(libc::RTA_DST, route.destination.network());
+    w.u32_ne(libc::RTA_OIF, device);
+    if let Some(via) = route.via {
+        w.ip(libc::RTA_GATEWAY, via);
     }
+    if let Some(source) = route.source {
+        w.ip(libc::RTA_PREFSRC, source);
+    }
+}
+
+fn family(ip: IpAddr) -> u8 {
+    FAMILIES[usize::from(ip.is_ipv6())]
 }

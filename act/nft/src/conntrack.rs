@@ -3,10 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use rustix::io::Errno;
+use selvedge_wire::flag::DUMP;
+use selvedge_wire::{Reader, Request, Socket, Writer};
 
-use crate::attribute::{Reader, Writer};
 use crate::error::NftError;
-use crate::socket::{ACK, DUMP, Message, Received, Socket};
+use crate::socket::{self, Received, ask, header, request};
 
 const SUBSYSTEM: u16 = 1 << 8;
 const GET: u16 = SUBSYSTEM | 1;
@@ -47,7 +48,7 @@ pub struct Conntrack {
 impl Conntrack {
     /// Opens a socket in the calling thread's network namespace.
     pub fn open() -> Result<Self, NftError> {
-        let socket = Socket::open(0).map_err(|errno| NftError::Open { source: errno.into() })?;
+        let socket = socket::open(&[]).map_err(|errno| NftError::Open { source: errno.into() })?;
         Ok(Self { socket })
     }
 
@@ -72,15 +73,18 @@ impl Conntrack {
 
     /// How many connections are tracked in this namespace.
     fn count(&mut self) -> Result<u32, Errno> {
-        let answer = self.socket.request(&Message::new(GET_STATISTICS, 0, 0, |_| {}))?;
-        Ok(answer.first().and_then(|answer| answer.attributes().u32(STATISTICS_ENTRIES)).unwrap_or(u32::MAX))
+        let answer = ask(&mut self.socket, &request(GET_STATISTICS, 0, 0, |_| {}))?;
+        Ok(answer
+            .first()
+            .and_then(|answer| answer.attributes().u32_be(STATISTICS_ENTRIES))
+            .unwrap_or(u32::MAX))
     }
 
     /// Lets the kernel look for the entries.
     fn flush(&mut self, address: Ipv4Addr) -> Result<(), Errno> {
         for (tuple, flags) in [(TUPLE_ORIGINAL, FILTER_ORIGINAL_FLAGS), (TUPLE_REPLY, FILTER_REPLY_FLAGS)] {
             for end in &ENDS {
-                let message = message(DELETE, ACK, address.into(), |w| {
+                let message = message(DELETE, 0, address.into(), |w| {
                     w.nest(tuple, |tuple| {
                         tuple.nest(TUPLE_IP, |ip| ip.bytes(end.v4, &address.octets()));
                     });
@@ -88,11 +92,11 @@ impl Conntrack {
                     w.nest(FILTER, |filter| {
                         for kind in [FILTER_ORIGINAL_FLAGS, FILTER_REPLY_FLAGS] {
                             let value = if kind == flags { end.flag } else { 0 };
-                            filter.bytes(kind, &value.to_ne_bytes());
+                            filter.u32_ne(kind, value);
                         }
                     });
                 });
-                self.socket.request(&message)?;
+                ask(&mut self.socket, &message)?;
             }
         }
         Ok(())
@@ -102,7 +106,7 @@ impl Conntrack {
         let entries = self.dump(address)?;
         for entry in entries.iter().filter(|entry| has_address(entry.attributes(), address)) {
             let attributes = entry.attributes();
-            let message = message(DELETE, ACK, address, |w| {
+            let message = message(DELETE, 0, address, |w| {
                 // The id makes sure that it is this entry that goes, not one that came after it.
                 for kind in [TUPLE_ORIGINAL, ZONE, ID] {
                     if let Some(value) = attributes.get(kind) {
@@ -110,7 +114,7 @@ impl Conntrack {
                     }
                 }
             });
-            match self.socket.request(&message) {
+            match ask(&mut self.socket, &message) {
                 Ok(_) | Err(Errno::NOENT) => {}
                 Err(errno) => return Err(errno),
             }
@@ -120,16 +124,14 @@ impl Conntrack {
 
     /// All entries. One that comes while they are listed is of no interest, so the listing need not be of one moment.
     fn dump(&mut self, address: IpAddr) -> Result<Vec<Received>, Errno> {
-        self.socket.request(&message(GET, DUMP, address, |_| {}))
+        ask(&mut self.socket, &message(GET, DUMP, address, |_| {}))
     }
 }
 
-fn message(kind: u16, flags: u16, address: IpAddr, write: impl FnOnce(&mut Writer)) -> Message {
+fn message(kind: u16, flags: u16, address: IpAddr, write: impl FnOnce(&mut Writer)) -> Request {
     let family = if address.is_ipv4() { 2 } else { 10 };
-    let mut message = Message::new(kind, flags, family, write);
     // In version 0 the kernel takes no notice of the family when it deletes.
-    message.version = 1;
-    message
+    Request::new(kind, flags, &header(family, 1, 0), write)
 }
 
 fn octets(address: IpAddr) -> Vec<u8> {

@@ -9,13 +9,14 @@ use std::time::Duration;
 use selvedge_ruleset::set::Key;
 use selvedge_ruleset::value::{KeyType, Part, Value};
 use selvedge_ruleset::{Data, DataType, Element, Elements, Set, SetType, TableId};
+use selvedge_wire::flag::CREATE;
+use selvedge_wire::{Reader, Request, Writer};
 
-use crate::attribute::{Reader, Writer};
 use crate::compile::{meaning, number};
 use crate::expression::{read_verdict, write_verdict};
 use crate::message::{attr, family};
 use crate::place::{bytes, length, value};
-use crate::socket::{CREATE, Message};
+use crate::socket::request;
 
 const FLAG_CONSTANT: u32 = 2;
 const FLAG_INTERVAL: u32 = 4;
@@ -103,19 +104,19 @@ pub(crate) fn write_type(set_type: &SetType, w: &mut Writer) {
         (set_type.is_map(), FLAG_MAP),
         (set_type.timeout, FLAG_TIMEOUT),
     ];
-    w.u32(SET_FLAGS, flags.into_iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum());
-    w.u32(SET_KEY_TYPE, type_number(&set_type.key));
-    w.u32(SET_KEY_LENGTH, type_length(&set_type.key));
+    w.u32_be(SET_FLAGS, flags.into_iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum());
+    w.u32_be(SET_KEY_TYPE, type_number(&set_type.key));
+    w.u32_be(SET_KEY_LENGTH, type_length(&set_type.key));
     match &set_type.data {
         DataType::Nothing => {}
-        DataType::Verdict => w.u32(SET_DATA_TYPE, TYPE_VERDICT),
+        DataType::Verdict => w.u32_be(SET_DATA_TYPE, TYPE_VERDICT),
         DataType::Values(types) => {
-            w.u32(SET_DATA_TYPE, type_number(types));
-            w.u32(SET_DATA_LENGTH, type_length(types));
+            w.u32_be(SET_DATA_TYPE, type_number(types));
+            w.u32_be(SET_DATA_LENGTH, type_length(types));
         }
     }
     // A number by which the batch could refer to it; names do as well, but the kernel insists.
-    w.u32(SET_ID, 1);
+    w.u32_be(SET_ID, 1);
     if let [KeyType::IfName | KeyType::Mark] = set_type.key[..] {
         w.bytes(SET_USERDATA, &[&[USERDATA_KEY_ORDER, 4][..], &ORDER_HOST.to_ne_bytes()].concat());
     }
@@ -124,7 +125,7 @@ pub(crate) fn write_type(set_type: &SetType, w: &mut Writer) {
         w.nest(SET_DESCRIPTION, |description| {
             description.nest(DESCRIPTION_CONCAT, |fields| {
                 for key_type in &set_type.key {
-                    fields.nest(LIST_ELEM, |field| field.u32(FIELD_LENGTH, length(*key_type)));
+                    fields.nest(LIST_ELEM, |field| field.u32_be(FIELD_LENGTH, length(*key_type)));
                 }
             });
         });
@@ -133,28 +134,28 @@ pub(crate) fn write_type(set_type: &SetType, w: &mut Writer) {
 
 /// Reads what a listed set is; `None` if it is beyond our types.
 pub(crate) fn read_type(set: Reader<'_>) -> Option<SetType> {
-    let flags = set.u32(SET_FLAGS).unwrap_or(0);
+    let flags = set.u32_be(SET_FLAGS).unwrap_or(0);
     let understood = FLAG_CONSTANT | FLAG_INTERVAL | FLAG_MAP | FLAG_TIMEOUT | FLAG_CONCAT;
-    let own_timeout = set.u64(SET_TIMEOUT).unwrap_or(0) != 0;
+    let own_timeout = set.u64_be(SET_TIMEOUT).unwrap_or(0) != 0;
     if flags & !understood != 0 || own_timeout || SET_EXPRESSION.iter().any(|kind| set.get(*kind).is_some()) {
         return None;
     }
-    let data = match set.u32(SET_DATA_TYPE).filter(|_| flags & FLAG_MAP != 0) {
+    let data = match set.u32_be(SET_DATA_TYPE).filter(|_| flags & FLAG_MAP != 0) {
         None => DataType::Nothing,
         Some(TYPE_VERDICT) => DataType::Verdict,
         Some(types) => DataType::Values(numbered_types(types)?),
     };
-    let key = numbered_types(set.u32(SET_KEY_TYPE)?)?;
-    let fits = set.u32(SET_KEY_LENGTH)? == type_length(&key);
+    let key = numbered_types(set.u32_be(SET_KEY_TYPE)?)?;
+    let fits = set.u32_be(SET_KEY_LENGTH)? == type_length(&key);
     let (interval, timeout) = (flags & FLAG_INTERVAL != 0, flags & FLAG_TIMEOUT != 0);
     fits.then_some(SetType { key, interval, timeout, data })
 }
 
 /// The messages that add or delete elements.
-pub(crate) fn messages(table: &TableId, kind: u16, elements: &Elements) -> Vec<Message> {
+pub(crate) fn messages(table: &TableId, kind: u16, elements: &Elements) -> Vec<Request> {
     let all: Vec<(&Key, &Element)> = elements.elements.iter().collect();
     let part = |part: &[(&Key, &Element)]| {
-        Message::new(kind, CREATE, family(table.family), |w| {
+        request(kind, CREATE, family(table.family), |w| {
             w.text(attr::SET_TABLE, table.name.as_str());
             w.text(LIST_SET, elements.set.as_str());
             w.nest(LIST_ELEMENTS, |list| {
@@ -182,7 +183,7 @@ fn write_element(set_type: &SetType, key: &[Part], element: &Element, list: &mut
             }
         }
         if let Some(timeout) = element.timeout {
-            w.u64(ELEMENT_TIMEOUT, u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
+            w.u64_be(ELEMENT_TIMEOUT, u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
         }
     });
     if !(set_type.interval && single) {
@@ -192,7 +193,7 @@ fn write_element(set_type: &SetType, key: &[Part], element: &Element, list: &mut
     if let Some(end) = successor(&last) {
         list.nest(LIST_ELEM, |w| {
             w.nest(ELEMENT_KEY, |nest| nest.bytes(DATA_VALUE, &end));
-            w.u32(ELEMENT_FLAGS, FLAG_INTERVAL_END);
+            w.u32_be(ELEMENT_FLAGS, FLAG_INTERVAL_END);
         });
     }
 }
@@ -279,7 +280,7 @@ pub(crate) fn read_set<'a>(set_type: SetType, lists: impl Iterator<Item = Reader
 }
 
 fn read_element(set_type: &SetType, element: Reader<'_>) -> Option<Raw> {
-    let is_end = match element.u32(ELEMENT_FLAGS).unwrap_or(0) {
+    let is_end = match element.u32_be(ELEMENT_FLAGS).unwrap_or(0) {
         0 => false,
         FLAG_INTERVAL_END => true,
         _ => return None,
@@ -289,7 +290,7 @@ fn read_element(set_type: &SetType, element: Reader<'_>) -> Option<Raw> {
         (DataType::Values(types), Some(data)) => Data::Values(read_values(types, data.get(DATA_VALUE)?)?),
         _ => Data::Nothing,
     };
-    let timeout = element.u64(ELEMENT_TIMEOUT).filter(|&millis| millis != 0).map(Duration::from_millis);
+    let timeout = element.u64_be(ELEMENT_TIMEOUT).filter(|&millis| millis != 0).map(Duration::from_millis);
     let key_in = |kind| Some(element.nest(kind)?.get(DATA_VALUE)?.to_vec());
     Some(Raw {
         key: key_in(ELEMENT_KEY)?,

@@ -1,8 +1,7 @@
 //! What rules are made of in the kernel: loads into registers, comparisons, and actions, as netlink attributes.
 
 use selvedge_ruleset::{ChainName, SetName, Verdict};
-
-use crate::attribute::{Reader, Writer};
+use selvedge_wire::{Reader, Writer};
 
 /// `enum nft_meta_keys`, those that are used here.
 pub(crate) mod meta {
@@ -169,44 +168,44 @@ impl Expression {
         match self {
             Self::Load { source, to } => write_load(*source, register(*to), data),
             Self::SetMark { from } => {
-                data.u32(2, meta::MARK);
-                data.u32(3, register(*from));
+                data.u32_be(2, meta::MARK);
+                data.u32_be(3, register(*from));
             }
             Self::Bitwise { from, to, mask, xor } => {
-                data.u32(1, register(*from));
-                data.u32(2, register(*to));
-                data.u32(3, u32::try_from(mask.len()).unwrap_or(u32::MAX));
+                data.u32_be(1, register(*from));
+                data.u32_be(2, register(*to));
+                data.u32_be(3, u32::try_from(mask.len()).unwrap_or(u32::MAX));
                 data.nest(4, |nest| nest.bytes(DATA_VALUE, mask));
                 data.nest(5, |nest| nest.bytes(DATA_VALUE, xor));
             }
             Self::Compare { slot, negated, data: value } => {
-                data.u32(1, register(*slot));
-                data.u32(2, if *negated { COMPARE_UNEQUAL } else { COMPARE_EQUAL });
+                data.u32_be(1, register(*slot));
+                data.u32_be(2, if *negated { COMPARE_UNEQUAL } else { COMPARE_EQUAL });
                 data.nest(3, |nest| nest.bytes(DATA_VALUE, value));
             }
             Self::Lookup(Lookup { slot, set, negated, to }) => {
                 data.text(1, set.as_str());
-                data.u32(2, register(*slot));
+                data.u32_be(2, register(*slot));
                 match to {
-                    Some(To::Verdict) => data.u32(3, VERDICT_REGISTER),
-                    Some(To::Slot(to)) => data.u32(3, register(*to)),
+                    Some(To::Verdict) => data.u32_be(3, VERDICT_REGISTER),
+                    Some(To::Slot(to)) => data.u32_be(3, register(*to)),
                     None => {}
                 }
                 if *negated {
-                    data.u32(5, LOOKUP_INVERTED);
+                    data.u32_be(5, LOOKUP_INVERTED);
                 }
             }
             Self::Verdict(verdict) => {
-                data.u32(1, VERDICT_REGISTER);
+                data.u32_be(1, VERDICT_REGISTER);
                 data.nest(2, |nest| write_verdict(verdict, nest));
             }
             Self::Masquerade { flags: 0 } | Self::Counter | Self::Comment(_) | Self::Other(_) => {}
-            Self::Masquerade { flags } => data.u32(1, *flags),
+            Self::Masquerade { flags } => data.u32_be(1, *flags),
             Self::Dnat { family, address, port } => {
-                data.u32(1, NAT_DNAT);
-                data.u32(2, *family);
-                data.u32(3, register(*address));
-                data.u32(5, register(*port));
+                data.u32_be(1, NAT_DNAT);
+                data.u32_be(2, *family);
+                data.u32_be(3, register(*address));
+                data.u32_be(5, register(*port));
             }
         }
     }
@@ -223,17 +222,19 @@ impl Expression {
     }
 
     fn read(name: &str, data: Reader<'_>) -> Option<Self> {
-        let slot_in = |kind| slot(data.u32(kind)?);
+        let slot_in = |kind| slot(data.u32_be(kind)?);
         let value_in = |kind| Some(data.nest(kind)?.get(DATA_VALUE)?.to_vec());
         Some(match name {
-            "meta" if data.get(3).is_some() => match data.u32(2)? {
+            "meta" if data.get(3).is_some() => match data.u32_be(2)? {
                 meta::MARK => Self::SetMark { from: slot_in(3)? },
                 _ => return None,
             },
-            "meta" => Self::Load { source: Source::Meta(data.u32(2)?), to: slot_in(1)? },
-            "ct" if data.get(3).is_none() => Self::Load { source: Source::Ct(data.u32(2)?), to: slot_in(1)? },
+            "meta" => Self::Load { source: Source::Meta(data.u32_be(2)?), to: slot_in(1)? },
+            "ct" if data.get(3).is_none() => {
+                Self::Load { source: Source::Ct(data.u32_be(2)?), to: slot_in(1)? }
+            }
             "fib" => {
-                let source = Source::Fib { result: data.u32(2)?, flags: data.u32(3)? };
+                let source = Source::Fib { result: data.u32_be(2)?, flags: data.u32_be(3)? };
                 Self::Load { source, to: slot_in(1)? }
             }
             "payload" => Self::Load { source: read_payload(data)?, to: slot_in(1)? },
@@ -241,7 +242,7 @@ impl Expression {
                 Self::Bitwise { from: slot_in(1)?, to: slot_in(2)?, mask: value_in(4)?, xor: value_in(5)? }
             }
             "cmp" => {
-                let negated = match data.u32(2)? {
+                let negated = match data.u32_be(2)? {
                     COMPARE_EQUAL => false,
                     COMPARE_UNEQUAL => true,
                     _ => return None,
@@ -249,9 +250,9 @@ impl Expression {
                 Self::Compare { slot: slot_in(1)?, negated, data: value_in(3)? }
             }
             "lookup" => Self::Lookup(read_lookup(data)?),
-            "immediate" if data.u32(1)? == VERDICT_REGISTER => Self::Verdict(read_verdict(data.nest(2)?)?),
+            "immediate" if data.u32_be(1)? == VERDICT_REGISTER => Self::Verdict(read_verdict(data.nest(2)?)?),
             "counter" => Self::Counter,
-            "masq" if data.get(2).is_none() => Self::Masquerade { flags: data.u32(1).unwrap_or(0) },
+            "masq" if data.get(2).is_none() => Self::Masquerade { flags: data.u32_be(1).unwrap_or(0) },
             "nat" => read_dnat(data)?,
             "match" if data.text(1)? == "comment" => Self::Comment(data.text(3)?),
             _ => return None,
@@ -260,55 +261,60 @@ impl Expression {
 }
 
 fn write_load(source: Source, register: u32, data: &mut Writer) {
-    data.u32(1, register);
+    data.u32_be(1, register);
     match source {
-        Source::Meta(key) | Source::Ct(key) => data.u32(2, key),
+        Source::Meta(key) | Source::Ct(key) => data.u32_be(2, key),
         Source::Fib { result, flags } => {
-            data.u32(2, result);
-            data.u32(3, flags);
+            data.u32_be(2, result);
+            data.u32_be(3, flags);
         }
         Source::Payload(Payload { base, offset, length }) => {
-            data.u32(2, base as u32);
-            data.u32(3, offset);
-            data.u32(4, length);
+            data.u32_be(2, base as u32);
+            data.u32_be(3, offset);
+            data.u32_be(4, length);
         }
     }
 }
 
 fn read_payload(data: Reader<'_>) -> Option<Source> {
-    let base = match data.u32(2)? {
+    let base = match data.u32_be(2)? {
         0 => Base::Link,
         1 => Base::Network,
         2 => Base::Transport,
         _ => return None,
     };
-    Some(Source::Payload(Payload { base, offset: data.u32(3)?, length: data.u32(4)? }))
+    Some(Source::Payload(Payload { base, offset: data.u32_be(3)?, length: data.u32_be(4)? }))
 }
 
 fn read_lookup(data: Reader<'_>) -> Option<Lookup> {
-    let to = match data.u32(3) {
+    let to = match data.u32_be(3) {
         None => None,
         Some(VERDICT_REGISTER) => Some(To::Verdict),
         Some(register) => Some(To::Slot(slot(register)?)),
     };
-    let negated = match data.u32(5).unwrap_or(0) {
+    let negated = match data.u32_be(5).unwrap_or(0) {
         0 => false,
         LOOKUP_INVERTED => true,
         _ => return None,
     };
-    Some(Lookup { slot: slot(data.u32(2)?)?, set: SetName::listed(data.text(1)?), negated, to })
+    Some(Lookup { slot: slot(data.u32_be(2)?)?, set: SetName::listed(data.text(1)?), negated, to })
 }
 
 /// Only a rewrite of address and port, each by one register, as written here.
 fn read_dnat(data: Reader<'_>) -> Option<Expression> {
     /// The kernel sets these itself: an address is given, a port is given.
     const IMPLIED: u32 = 3;
-    let single = |first: u16, last: u16| data.u32(last).is_none_or(|last| data.u32(first) == Some(last));
-    let plain = data.u32(1)? == NAT_DNAT && data.u32(7).unwrap_or(0) & !IMPLIED == 0;
+    let single =
+        |first: u16, last: u16| data.u32_be(last).is_none_or(|last| data.u32_be(first) == Some(last));
+    let plain = data.u32_be(1)? == NAT_DNAT && data.u32_be(7).unwrap_or(0) & !IMPLIED == 0;
     if !(plain && single(3, 4) && single(5, 6)) {
         return None;
     }
-    Some(Expression::Dnat { family: data.u32(2)?, address: slot(data.u32(3)?)?, port: slot(data.u32(5)?)? })
+    Some(Expression::Dnat {
+        family: data.u32_be(2)?,
+        address: slot(data.u32_be(3)?)?,
+        port: slot(data.u32_be(5)?)?,
+    })
 }
 
 /// Writes a verdict as data of an element or of an immediate.

@@ -10,10 +10,10 @@ use selvedge_ruleset::rule::{accept, counter};
 use selvedge_ruleset::{
     ChainName, Family, Hook, Match, Rule, Seen, Statement, TableId, Test, Transaction, Verdict, rule,
 };
+use selvedge_wire::Socket;
 
 use crate::error::NftError;
 use crate::list;
-use crate::socket::Socket;
 use crate::transaction::NftSocket;
 
 impl NftSocket {

@@ -8,7 +8,6 @@
 //! transaction is made whole or not at all; what this crate writes it reads back as the same value, and what it
 //! can't read is told as unknown, never passed over.
 
-mod attribute;
 mod compile;
 mod conntrack;
 mod decompile;

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use rustix::io::Errno;
 use selvedge_ruleset::listed::{Handle, ListedChain, ListedRule, ListedTable, Ownership, Seen};
 use selvedge_ruleset::{Base, ChainName, Family, Listed, Rule, Set, SetName, TableId, TableName};
+use selvedge_wire::flag::DUMP;
+use selvedge_wire::{Reader, Socket, Writer};
 
-use crate::attribute::{Reader, Writer};
 use crate::compile::meaning;
 use crate::decompile::decompile;
 use crate::elements;
@@ -15,12 +16,12 @@ use crate::message::{
     FAMILIES, HOOKS, KINDS, POLICIES, TABLE_DORMANT, TABLE_OWNER, TABLE_PERSIST, USERDATA_COMMENT, attr,
     family, kind,
 };
-use crate::socket::{DUMP, Message, Received, Socket};
+use crate::socket::{Received, ask, request};
 
 /// The number of the present generation of rules: it changes with every transaction of anybody.
 pub(crate) fn generation(socket: &mut Socket) -> Result<u32, Errno> {
-    let answer = socket.request(&Message::new(kind::GET_GENERATION, 0, 0, |_| {}))?;
-    Ok(answer.first().and_then(|answer| answer.attributes().u32(attr::GENERATION_ID)).unwrap_or(0))
+    let answer = ask(socket, &request(kind::GET_GENERATION, 0, 0, |_| {}))?;
+    Ok(answer.first().and_then(|answer| answer.attributes().u32_be(attr::GENERATION_ID)).unwrap_or(0))
 }
 
 /// The tables with those ids, as far as they are there. `EINTR` if a dump was interrupted by a change.
@@ -38,18 +39,18 @@ pub(crate) fn tables(socket: &mut Socket, ids: &[TableId]) -> Result<Listed, Err
 /// A table without its content; `None` if it isn't there.
 pub(crate) fn table(socket: &mut Socket, id: &TableId) -> Result<Option<ListedTable>, Errno> {
     let name = |w: &mut Writer| w.text(attr::TABLE_NAME, id.name.as_str());
-    let answer = match socket.request(&Message::new(kind::GET_TABLE, 0, family(id.family), name)) {
+    let answer = match ask(socket, &request(kind::GET_TABLE, 0, family(id.family), name)) {
         // The kernel says so too when the family is missing from it.
         Err(Errno::NOENT | Errno::AFNOSUPPORT) => return Ok(None),
         answer => answer?,
     };
-    let portid = socket.portid();
+    let portid = socket.port();
     Ok(answer.first().map(|answer| read_table(answer.attributes(), portid)))
 }
 
 fn read_table(table: Reader<'_>, portid: u32) -> ListedTable {
-    let flags = table.u32(attr::TABLE_FLAGS).unwrap_or(0);
-    let ownership = match table.u32(attr::TABLE_OWNER) {
+    let flags = table.u32_be(attr::TABLE_FLAGS).unwrap_or(0);
+    let ownership = match table.u32_be(attr::TABLE_OWNER) {
         Some(owner) if flags & TABLE_OWNER != 0 && owner == portid => Ownership::Mine,
         Some(owner) if flags & TABLE_OWNER != 0 => Ownership::Other { portid: owner },
         _ if flags & TABLE_PERSIST != 0 => Ownership::Orphan,
@@ -98,9 +99,9 @@ fn read_base(chain: Reader<'_>) -> Seen<Option<Base>> {
         let name = chain.text(attr::CHAIN_TYPE)?;
         Some(Base {
             kind: meaning(&KINDS, &name.as_str())?,
-            hook: meaning(&HOOKS, &hook.u32(attr::HOOK_NUM)?)?,
+            hook: meaning(&HOOKS, &hook.u32_be(attr::HOOK_NUM)?)?,
             priority: i32::from_be_bytes(hook.get(attr::HOOK_PRIORITY)?.try_into().ok()?),
-            policy: meaning(&POLICIES, &chain.u32(attr::CHAIN_POLICY)?)?,
+            policy: meaning(&POLICIES, &chain.u32_be(attr::CHAIN_POLICY)?)?,
         })
     };
     base().map_or_else(
@@ -138,7 +139,7 @@ fn read_rule(family: Family, attributes: Reader<'_>) -> Option<ReadRule> {
         rule = rule.comment(comment);
     }
     let chain = ChainName::listed(attributes.text(attr::RULE_CHAIN)?);
-    Some(ReadRule { chain, handle: Handle(attributes.u64(attr::RULE_HANDLE)?), rule })
+    Some(ReadRule { chain, handle: Handle(attributes.u64_be(attr::RULE_HANDLE)?), rule })
 }
 
 /// The comment among type-length-value records of one byte each.
@@ -183,7 +184,7 @@ fn dump(
     family: u8,
     write: impl FnOnce(&mut Writer),
 ) -> Result<Vec<Received>, Errno> {
-    match socket.request(&Message::new(kind, DUMP, family, write)) {
+    match ask(socket, &request(kind, DUMP, family, write)) {
         Err(Errno::NOENT) => Ok(Vec::new()),
         answer => answer,
     }

@@ -1,11 +1,12 @@
 //! Commands as nfnetlink messages.
 
 use selvedge_ruleset::{Base, ChainName, Change, Command, Family, Hook, Kind, Policy, Rule};
+use selvedge_wire::flag::{APPEND, CREATE};
+use selvedge_wire::{Request, Writer};
 
-use crate::attribute::Writer;
 use crate::compile::compile;
 use crate::elements;
-use crate::socket::{APPEND, CREATE, Message};
+use crate::socket::request;
 
 const SUBSYSTEM: u16 = 10 << 8;
 
@@ -96,10 +97,10 @@ pub(crate) fn family(family: Family) -> u8 {
 }
 
 /// The messages of a command: one, but for long lists of elements.
-pub(crate) fn messages(command: &Command) -> Vec<Message> {
+pub(crate) fn messages(command: &Command) -> Vec<Request> {
     let table = &command.table;
     let message = |kind, flags, write: &dyn Fn(&mut Writer)| {
-        vec![Message::new(kind, flags, family(table.family), |w| {
+        vec![request(kind, flags, family(table.family), |w| {
             w.text(attr::TABLE_NAME, table.name.as_str());
             write(w);
         })]
@@ -107,7 +108,7 @@ pub(crate) fn messages(command: &Command) -> Vec<Message> {
     match &command.change {
         Change::AddTable { owned } => {
             let flags = if *owned { TABLE_OWNER | TABLE_PERSIST } else { 0 };
-            message(kind::NEW_TABLE, CREATE, &|w| w.u32(attr::TABLE_FLAGS, flags))
+            message(kind::NEW_TABLE, CREATE, &|w| w.u32_be(attr::TABLE_FLAGS, flags))
         }
         Change::DeleteTable => message(kind::DELETE_TABLE, 0, &|_| {}),
         Change::AddChain(chain, base) => message(kind::NEW_CHAIN, CREATE, &|w| write_chain(chain, *base, w)),
@@ -123,14 +124,14 @@ pub(crate) fn messages(command: &Command) -> Vec<Message> {
             message(kind::NEW_RULE, flags, &|w| {
                 w.text(attr::RULE_CHAIN, chain.as_str());
                 if let Some(handle) = before {
-                    w.u64(attr::RULE_POSITION, handle.0);
+                    w.u64_be(attr::RULE_POSITION, handle.0);
                 }
                 write_rule(table.family, rule, w);
             })
         }
         Change::DeleteRule(chain, handle) => message(kind::DELETE_RULE, 0, &|w| {
             w.text(attr::RULE_CHAIN, chain.as_str());
-            w.u64(attr::RULE_HANDLE, handle.0);
+            w.u64_be(attr::RULE_HANDLE, handle.0);
         }),
         Change::AddSet(set, set_type) => message(kind::NEW_SET, CREATE, &|w| {
             w.text(attr::SET_NAME, set.as_str());
@@ -147,10 +148,10 @@ fn write_chain(chain: &ChainName, base: Option<Base>, w: &mut Writer) {
     w.text(attr::CHAIN_NAME, chain.as_str());
     let Some(base) = base else { return };
     w.nest(attr::CHAIN_HOOK, |hook| {
-        hook.u32(attr::HOOK_NUM, number(&HOOKS, &base.hook));
+        hook.u32_be(attr::HOOK_NUM, number(&HOOKS, &base.hook));
         hook.bytes(attr::HOOK_PRIORITY, &base.priority.to_be_bytes());
     });
-    w.u32(attr::CHAIN_POLICY, number(&POLICIES, &base.policy));
+    w.u32_be(attr::CHAIN_POLICY, number(&POLICIES, &base.policy));
     w.text(attr::CHAIN_TYPE, number(&KINDS, &base.kind));
 }
 

@@ -6,14 +6,15 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::Errno;
 use selvedge_ruleset::TableId;
+use selvedge_wire::Socket;
 
 use crate::error::NftError;
 use crate::list::table_of;
 use crate::message::{attr, kind};
-use crate::socket::{Received, Socket};
+use crate::socket::{self, Received};
 
 /// `NFNLGRP_NFTABLES`
-const GROUP: u32 = 1 << (7 - 1);
+const GROUP: u32 = 7;
 /// What waits while nobody reads: kube-proxy alone can announce thousands of changes at once.
 const RECEIVE_BUFFER: usize = 8 << 20;
 
@@ -69,7 +70,7 @@ impl fmt::Display for Author {
 impl Monitor {
     /// Begins to listen in the calling thread's network namespace.
     pub fn open() -> Result<Self, NftError> {
-        let socket = Socket::open(GROUP).map_err(|errno| NftError::Open { source: errno.into() })?;
+        let socket = socket::open(&[GROUP]).map_err(|errno| NftError::Open { source: errno.into() })?;
         socket.set_receive_buffer(RECEIVE_BUFFER);
         Ok(Self { socket, waiting: Default::default(), touched: BTreeSet::new() })
     }
@@ -87,7 +88,7 @@ impl Monitor {
                     return Ok(Some(event));
                 }
             }
-            match self.socket.notifications() {
+            match socket::notifications(&mut self.socket) {
                 Ok(received) => self.waiting.extend(received),
                 Err(Errno::AGAIN) => return Ok(None),
                 Err(Errno::NOBUFS) => {
@@ -106,7 +107,7 @@ impl Monitor {
             return None;
         }
         let attributes = received.attributes();
-        let pid = attributes.u32(attr::GENERATION_PID).unwrap_or(0);
+        let pid = attributes.u32_be(attr::GENERATION_PID).unwrap_or(0);
         let name = attributes.text(attr::GENERATION_NAME).unwrap_or_default();
         let tables = std::mem::take(&mut self.touched);
         (!tables.is_empty()).then_some(Event::Changed { tables, by: Author { pid, name } })

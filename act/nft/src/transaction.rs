@@ -5,12 +5,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::Errno;
 use selvedge_ruleset::{Command, Family, Listed, Ownership, TableId, Transaction};
+use selvedge_wire::flag::CREATE;
+use selvedge_wire::{Request, Socket, Writer};
 
-use crate::attribute::Writer;
 use crate::error::NftError;
 use crate::list;
 use crate::message::{TABLE_OWNER, TABLE_PERSIST, attr, kind, messages};
-use crate::socket::{CREATE, Message, Socket};
+use crate::socket::{self, header, request};
 
 /// How often something is tried that others' changes can get in the way of.
 const ATTEMPTS: u32 = 20;
@@ -37,20 +38,20 @@ pub struct Features {
 impl NftSocket {
     /// Opens a socket in the calling thread's network namespace.
     pub fn open() -> Result<Self, NftError> {
-        let socket = Socket::open(0).map_err(|errno| NftError::Open { source: errno.into() })?;
+        let socket = socket::open(&[]).map_err(|errno| NftError::Open { source: errno.into() })?;
         Ok(Self { socket })
     }
 
     /// Asks the kernel what it can do; changes nothing.
     pub fn features(&mut self) -> Result<Features, NftError> {
-        let probe = Message::new(kind::NEW_TABLE, CREATE, crate::message::family(Family::Inet), |w| {
+        let probe = request(kind::NEW_TABLE, CREATE, crate::message::family(Family::Inet), |w| {
             w.text(attr::TABLE_NAME, "selvedge-probe");
-            w.u32(attr::TABLE_FLAGS, TABLE_OWNER | TABLE_PERSIST);
+            w.u32_be(attr::TABLE_FLAGS, TABLE_OWNER | TABLE_PERSIST);
         });
         let first = self.socket.next_sequence();
         let mut batch = Vec::new();
-        begin(None).write(first, &mut batch);
-        probe.write(self.socket.next_sequence(), &mut batch);
+        begin(None).write(first, 0, &mut batch);
+        probe.write(self.socket.next_sequence(), 0, &mut batch);
         // A batch without an end is checked and not committed.
         let errors = self.errors(&batch)?;
         match errors.first() {
@@ -140,15 +141,15 @@ impl NftSocket {
         }
         let mut batch = Vec::new();
         let mut origins: BTreeMap<u32, &Command> = BTreeMap::new();
-        begin(generation).write(self.socket.next_sequence(), &mut batch);
+        begin(generation).write(self.socket.next_sequence(), 0, &mut batch);
         for command in transaction.commands() {
             for message in messages(command) {
                 let sequence = self.socket.next_sequence();
-                message.write(sequence, &mut batch);
+                message.write(sequence, 0, &mut batch);
                 origins.insert(sequence, command);
             }
         }
-        batch_edge(kind::BATCH_END, |_| {}).write(self.socket.next_sequence(), &mut batch);
+        batch_edge(kind::BATCH_END, |_| {}).write(self.socket.next_sequence(), 0, &mut batch);
         let errors = self.errors(&batch).map_err(Failure::Final)?;
         match errors.first() {
             None => Ok(()),
@@ -165,7 +166,7 @@ impl NftSocket {
         let failed = |errno: Errno| NftError::Send { bytes: batch.len(), source: errno.into() };
         self.socket.send(batch).map_err(failed)?;
         // The kernel has handled the batch when send returns, so all results are there.
-        self.socket.failures().map_err(failed)
+        socket::failures(&mut self.socket).map_err(failed)
     }
 
     fn refused(&mut self, command: Option<&Command>, errno: Errno) -> NftError {
@@ -206,16 +207,14 @@ fn shortened(command: &Command) -> String {
     text
 }
 
-fn begin(generation: Option<u32>) -> Message {
+fn begin(generation: Option<u32>) -> Request {
     batch_edge(kind::BATCH_BEGIN, |w| {
         if let Some(generation) = generation {
-            w.u32(BATCH_GENERATION, generation);
+            w.u32_be(BATCH_GENERATION, generation);
         }
     })
 }
 
-fn batch_edge(kind: u16, write: impl FnOnce(&mut Writer)) -> Message {
-    let mut message = Message::new(kind, 0, 0, write);
-    message.resource = NFTABLES;
-    message
+fn batch_edge(kind: u16, write: impl FnOnce(&mut Writer)) -> Request {
+    Request::new(kind, 0, &header(0, 0, NFTABLES), write)
 }

@@ -4,9 +4,10 @@ use std::collections::BTreeSet;
 use std::process::Command;
 
 use proptest::prelude::*;
+use selvedge_wire as wire;
 
 use super::*;
-use crate::{record, wire};
+use crate::record;
 
 proptest! {
     #[test]
