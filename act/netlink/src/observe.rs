@@ -13,17 +13,20 @@ use crate::socket::RouteSocket;
 impl RouteSocket {
     /// Everything: links with their addresses, and the unicast routes of the main table, of both families.
     ///
+    /// Links are read last. What is on a link that is there then, and that nobody was taking away yet, was on it
+    /// before: no link is shown stripped that is merely on its way out.
+    ///
     /// # Errors
     /// [`NetlinkError::Read`], [`NetlinkError::Unsettled`].
     pub fn observe(&mut self) -> Result<ObservedNetwork, NetlinkError> {
-        let records = self.read_all("links", &request::list_links(), record::link)?;
         let mut addresses: BTreeMap<u32, BTreeSet<Address>> = BTreeMap::new();
         for (index, address) in self.addresses(0)? {
             addresses.entry(index).or_default().insert(address);
         }
+        let routes = self.routes(None)?;
+        let records = self.read_all("links", &request::list_links(), record::link)?;
         let names: BTreeMap<u32, IfName> =
             records.iter().map(|record| (record.link.index, record.name.clone())).collect();
-        let routes = self.routes(None)?;
         let routes =
             routes.into_iter().filter_map(|route| named(route.clone(), names.get(&route.device)?.clone()));
         let routes = routes.collect();

@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use selvedge_datapath::state::LinkKind;
 use selvedge_model::mark::REAP_GROUP;
 
 use super::*;
@@ -63,6 +64,31 @@ fn sixty_detached_veths_go_in_one_request_and_others_stay() {
     assert!(!wire.host.reap_group().unwrap(), "the group is empty");
     let left: Vec<IfName> = wire.host.observe().unwrap().links.into_keys().collect();
     assert_eq!(left, [name("lo"), name("slvkept")]);
+}
+
+#[test]
+fn whoever_looks_while_links_are_set_aside_sees_each_whole_or_in_the_reap_group() {
+    let Some(mut wire) = Wire::new() else { return };
+    let names: Vec<String> = (0..60).map(|i| format!("slv{i}")).collect();
+    let pairs = (0..60).map(|i| NetStep::CreateVeth(pair(&format!("slv{i}"), &format!("eth{i}"))));
+    wire.on_host(&pairs.collect::<Vec<_>>());
+    for host_end in &names {
+        wire.on_host(&[add(host_end, link_address("fe80::1/64")), set(host_end, LinkChange::Up)]);
+    }
+    let mut other = RouteSocket::open_in(&wire.host_namespace).unwrap();
+    std::thread::scope(|scope| {
+        let detaching = scope.spawn(|| {
+            names.iter().for_each(|host_end| drop(wire.host.detach(&name(host_end)).unwrap().unwrap()));
+        });
+        while !detaching.is_finished() {
+            let links = other.observe().unwrap().links;
+            let stays = |link: &ObservedLink| link.kind == LinkKind::Veth && link.group != REAP_GROUP;
+            for (name, link) in links.iter().filter(|(_, link)| stays(link)) {
+                let own = link.addresses.iter().any(|have| have.net == link_address("fe80::1/64").net);
+                assert!(link.up && own, "{name} {link:?}");
+            }
+        }
+    });
 }
 
 #[test]
