@@ -14,8 +14,8 @@ use selvedge_netns::Namespace;
 use selvedge_reconcile::{Host, Kernel, Paths};
 use selvedge_ruleset::{Table, TableId};
 
-/// A node's links, routes, sysctls, tables, foreign chains and conflist, less what the kernel numbers anew or adds by
-/// itself.
+/// A node's links, routes, sysctls, tables, foreign chains and conflist, less what the kernel numbers anew, adds
+/// or finds out by itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Picture {
     /// The links, with the addresses that are not the kernel's own.
@@ -84,7 +84,7 @@ impl From<Observed> for Picture {
         let links = observed.network.links.into_iter().map(|(name, link)| {
             let addresses = link.addresses.iter().filter(|address| !by_the_kernel(address)).copied();
             let addresses = addresses.collect();
-            (name, ObservedLink { index: 0, addresses, ..link })
+            (name, ObservedLink { index: 0, running: false, addresses, ..link })
         });
         let link_local =
             |route: &Route| matches!(route.destination, IpNet::V6(net) if net.addr().is_unicast_link_local());
