@@ -94,7 +94,8 @@ pub fn run(call: Call<'_>) -> Result<Answer, DelegateError> {
     let status = child.wait();
     let exchange = |source| DelegateError::Exchange { program: program(), source };
     let stdout = talked.map_err(exchange)?;
-    let stdout = stdout.ok_or_else(|| DelegateError::Deadline { program: program(), deadline: call.deadline })?;
+    let stdout =
+        stdout.ok_or_else(|| DelegateError::Deadline { program: program(), deadline: call.deadline })?;
     if stdout.len() > MOST {
         return Err(DelegateError::TooLong { program: program() });
     }
