@@ -1,5 +1,6 @@
 //! The legacy FORWARD chains in the words of `selvedge-datapath`, beside those of nftables.
 
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use selvedge_datapath::foreign::{self, Accept, ForwardChain, Place};
 use selvedge_model::NetworkName;
 use selvedge_ruleset::IpVersion;
@@ -17,8 +18,10 @@ pub fn forward_chains(network: &NetworkName) -> Result<Vec<ForwardChain>, Xtable
         if forward.policy == Policy::Accept && forward.rules == 0 {
             continue;
         }
+        // One that nobody wants stands for an edited rule, and for one that isn't in its place.
+        let amiss = Accept { cidr: everything(version), direction: foreign::Direction::From };
         let ours = forward.ours.iter().filter(|rule| rule.network == *network);
-        let mut ours: Vec<Accept> = ours.filter_map(|rule| rule.accept.map(Accept::from)).collect();
+        let mut ours: Vec<Accept> = ours.map(|rule| rule.accept.map_or(amiss, Accept::from)).collect();
         ours.sort();
         chains.push(ForwardChain { place: Place::Legacy(version), ours });
     }
@@ -32,6 +35,13 @@ pub fn forward_chains(network: &NetworkName) -> Result<Vec<ForwardChain>, Xtable
 pub fn accept(version: IpVersion, network: &NetworkName, rules: &[Accept]) -> Result<Change, XtablesError> {
     let rules: Vec<AcceptRule> = rules.iter().copied().map(AcceptRule::from).collect();
     set_accept(family(version), network, &rules)
+}
+
+fn everything(version: IpVersion) -> IpNet {
+    match version {
+        IpVersion::V4 => Ipv4Net::default().into(),
+        IpVersion::V6 => Ipv6Net::default().into(),
+    }
 }
 
 fn family(version: IpVersion) -> Family {

@@ -81,7 +81,8 @@ pub struct AcceptRule {
 pub struct OwnRule {
     /// The network that the comment names.
     pub network: NetworkName,
-    /// What it accepts; `None` if the rule is not of our making any more (edited, or an older version's).
+    /// What it accepts; `None` if the rule is not of our making any more (edited, or an older version's), or no longer
+    /// in force: it stands behind somebody else's.
     pub accept: Option<AcceptRule>,
 }
 

@@ -111,7 +111,12 @@ impl Table {
 
     /// What FORWARD looks like.
     pub(crate) fn forward(&self) -> Forward {
-        let own = |entry: &Entry| Some(OwnRule { network: entry.network()?, accept: entry.accept_rule() });
+        let mut at_head = true;
+        let own = |entry: &Entry| {
+            let network = entry.network();
+            at_head &= network.is_some();
+            Some(OwnRule { network: network?, accept: entry.accept_rule().filter(|_| at_head) })
+        };
         let ours = self.forward_rules().iter().filter_map(own).collect();
         Forward { policy: self.policy, rules: self.forward_rules().len(), ours }
     }

@@ -305,6 +305,8 @@ fn a_writer_that_ignores_the_lock_costs_another_attempt_and_loses_nothing() {
             }
             foreign.join().unwrap()
         });
-        assert_eq!(forward_policy(family).unwrap().unwrap().rules, rules + appended);
+        // An iptables whose counters couldn't be put back has failed, and its rule is there all the same.
+        let now = forward_policy(family).unwrap().unwrap().rules;
+        assert!((rules + appended..=rules + 100).contains(&now), "{rules} and {appended} gave {now}");
     });
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use selvedge_model::mark::{REAP_GROUP, ROUTE_PROTOCOL};
+use selvedge_model::mark::{REAP_GROUP, ROUTE_PROTOCOL, is_ours};
 use selvedge_model::{Cluster, IfName, Mtu, NetworkName, Node, NodeName, Owner};
 
 use crate::attachment::{self, BridgeSubnet};
@@ -95,12 +95,25 @@ pub enum Problem {
         /// The address within it.
         address: IpAddr,
     },
+    /// The bridge's name belongs to a link that isn't ours.
+    #[error("{name} was made by somebody else and is left alone: name another bridge, or remove it")]
+    ForeignBridge {
+        /// The name.
+        name: IfName,
+    },
     /// None of our Node's addresses is on a link of ours.
     #[error("none of Node {node}'s addresses is on an interface of this node")]
     NoLocalAddress {
         /// Our name.
         node: NodeName,
     },
+}
+
+impl Problem {
+    /// True if no pod can be served while it lasts.
+    pub fn blocks(&self) -> bool {
+        matches!(self, Self::ForeignBridge { .. })
+    }
 }
 
 /// The node as it should be, but for its nftables.
@@ -141,7 +154,10 @@ pub fn desired(cluster: &Cluster, local: &LocalNode, facts: Facts<'_>) -> Result
     let mut network = attachment::forwarding(&node.pod_cidrs, facts.takes_ra);
     let attachments = merge_attachments(&mut network, local, facts.network, &addresses);
     let bridged = local.attach == Attach::Bridge || attachments.iter().any(|(_, owner)| owner.is_bridged());
-    if bridged {
+    let foreign = bridged && is_foreign(facts.network, &local.bridge);
+    if foreign {
+        problems.push(Problem::ForeignBridge { name: local.bridge.clone() });
+    } else if bridged {
         let subnets: Vec<BridgeSubnet> = node.pod_cidrs.iter().map(|net| first_address(*net)).collect();
         network.merge(attachment::bridge(&local.bridge, &local.network, &subnets, mtu));
     }
@@ -206,6 +222,11 @@ fn uplink_mtu(observed: &ObservedNetwork, addresses: &[IpAddr]) -> Mtu {
     let default = observed.routes.iter().find(|r| r.destination.prefix_len() == 0).map(|r| &r.device);
     let link = by_address.or(default).and_then(|name| observed.links.get(name));
     link.and_then(|link| Mtu::new(link.mtu.min(65535)).ok()).unwrap_or(Mtu::ETHERNET)
+}
+
+/// True if a link of that name is there and bears no mark of ours.
+fn is_foreign(observed: &ObservedNetwork, name: &IfName) -> bool {
+    observed.links.get(name).is_some_and(|link| link.kind != LinkKind::Bridge || !is_ours(&link.alias))
 }
 
 /// The bridge ports among our host ends, whatever their network.

@@ -192,3 +192,13 @@ fn the_gateway_is_the_first_usable_address() {
     assert_eq!(gateway("10.244.1.128/25"), "10.244.1.129/25");
     assert_eq!(gateway("fd00:10:244::/64"), "fd00:10:244::1/64");
 }
+
+#[test]
+fn a_bridge_that_somebody_else_made_is_left_alone_and_serves_no_pods() {
+    let theirs = link(LinkKind::Bridge, "docker of mine", &["192.168.77.1/24"]);
+    let network = observed(&[("cni0", theirs)]);
+    let wanted = decide(vec![node('a', 0)], Attach::Bridge, &network);
+    assert_eq!(steps(&wanted, &network), Vec::<String>::new());
+    assert!(matches!(wanted.problems[..], [Problem::ForeignBridge { .. }]), "{:?}", wanted.problems);
+    assert!(wanted.problems[0].blocks());
+}
