@@ -53,11 +53,13 @@ impl Setup {
         let facts = Facts { network: &observed.network, takes_ra: &takes_ra };
         let node = node::desired(cluster, &local, facts).map_err(|why| why.to_string())?;
         let executable = self.plugin.is_file();
-        let blocked = (!executable).then(|| format!("the plugin {} isn't there", self.plugin.display()));
+        let blocking = node.problems.iter().find(|problem| problem.blocks());
+        let missing = (!executable).then(|| format!("the plugin {} isn't there", self.plugin.display()));
+        let blocked = missing.or_else(|| blocking.map(ToString::to_string));
         let desired = Desired {
             tables: self.tables(&node),
             accept: if self.config.forward_accept { foreign::accepting(&node.pod_cidrs) } else { Vec::new() },
-            conflist: executable.then(|| self.conflist(&node)),
+            conflist: blocked.is_none().then(|| self.conflist(&node)),
             network: node.network.clone(),
             prune: Prune::Marked,
         };
