@@ -2,7 +2,7 @@
 //!
 //! - [`state`]: links, addresses, routes and sysctls as values
 //! - [`step`]: one change to the kernel; its `Display` is the `ip` or `sysctl` line an operator would type
-//! - [`plan`]: the difference between desired and observed, in an order in which every prefix is harmless
+//! - [`mod@plan`]: the difference between desired and observed, in an order in which every prefix is harmless
 //! - [`model`]: what a namespace shows after a step, without a kernel
 //! - [`firewall`]: the nftables tables of node, network and bridge ports
 //! - [`node`]: what the agent wants of its node, from a [`selvedge_model::Cluster`]
