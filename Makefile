@@ -11,7 +11,7 @@ TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 export SELVEDGE_BIN_DIR := $(TARGET_DIR)/$(TRIPLE)/release
 
 # With --target the flags reach only our programs, not build scripts and procedural macros, which cannot be static.
-RELEASE := RUSTFLAGS="-C target-feature=+crt-static" cargo build --release --target $(TRIPLE)
+RELEASE := RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target $(TRIPLE)
 PROGRAMS := --bin selvedge --bin selvedge-agent --bin selvedgectl
 
 ## lab: a three-node cluster on this machine, probed on every path (ARGS="--attach bridge" passes flags on)
@@ -27,13 +27,13 @@ build: compiler
 ## test: every test (TEST="-p selvedge-ipam" runs a part)
 .PHONY: test
 test: build oracles
-	cargo test --no-fail-fast $(or $(TEST),--workspace)
+	cargo test --locked --no-fail-fast $(or $(TEST),--workspace)
 
 ## check: format, lints, documentation, the layers, licences
 .PHONY: check
 check: compiler
 	cargo fmt --all --check
-	cargo clippy --workspace --all-targets -- -D warnings
+	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	cargo test --package selvedge-tests --test layers
 	if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; \

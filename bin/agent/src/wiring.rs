@@ -98,7 +98,6 @@ impl Setup {
             name: self.config.network.clone(),
             attach,
             subnets: node.pod_cidrs.clone(),
-            network: node.cluster.clone(),
             mtu: node.mtu,
             run_dir: self.run_dir.display().to_string(),
             agent: self.socket().display().to_string(),

@@ -17,8 +17,6 @@ pub struct AgentConflist {
     pub attach: Attach,
     /// The node's pools, its pod CIDRs.
     pub subnets: Vec<IpNet>,
-    /// The whole pod network.
-    pub network: Vec<IpNet>,
     /// The pods' MTU.
     pub mtu: Mtu,
     /// The directory of the state, absolute.
@@ -35,7 +33,7 @@ pub struct AgentConflist {
 /// for as long as asking for them is an error.
 const CAPABILITIES: [&str; 3] = ["dns", "ips", "mac"];
 
-/// The file: JSON for people to read, the same bytes for the same values, a line break at its end.
+/// The file: JSON for people to read, nothing in it that changes as nodes come and go, the same bytes for the same values, a line break at its end.
 pub fn render(conflist: &AgentConflist) -> String {
     let list = json!({
         "cniVersion": "1.0.0",
@@ -57,7 +55,6 @@ fn plugin(conflist: &AgentConflist) -> Value {
             set("bridge", bridge.as_str().into())
         }
     };
-    set("network", texts(&conflist.network));
     set("subnet", texts(&conflist.subnets));
     set("mtu", conflist.mtu.bytes().into());
     set("nodeAddresses", texts(&conflist.node_addresses));

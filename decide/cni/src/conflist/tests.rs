@@ -10,7 +10,6 @@ fn conflist() -> AgentConflist {
         name: "selvedge".parse().unwrap(),
         attach: Attach::Routed,
         subnets: vec!["10.244.1.0/24".parse().unwrap(), "fd00:10:244:1::/64".parse().unwrap()],
-        network: vec!["10.244.0.0/16".parse().unwrap(), "fd00:10:244::/48".parse().unwrap()],
         mtu: Mtu::new(1450).unwrap(),
         run_dir: "/run/selvedge".into(),
         agent: "/run/selvedge/agent.sock".into(),
@@ -42,10 +41,6 @@ fn the_file_is_as_agreed() {
     {
       "type": "selvedge",
       "attach": "routed",
-      "network": [
-        "10.244.0.0/16",
-        "fd00:10:244::/48"
-      ],
       "subnet": [
         "10.244.1.0/24",
         "fd00:10:244:1::/64"
@@ -75,7 +70,7 @@ fn what_is_written_reads_back() {
         let list = AgentConflist { attach, log_file: Some("/var/log/selvedge.log".into()), ..conflist() };
         for version in ["0.4.0", "1.0.0", "1.1.0"] {
             let conf = handed_over(&list, version);
-            assert_eq!((&conf.name, &conf.attach, &conf.network), (&list.name, &list.attach, &list.network));
+            assert_eq!((&conf.name, &conf.attach), (&list.name, &list.attach));
             assert_eq!((conf.mtu, &conf.node_addresses), (Some(list.mtu), &list.node_addresses));
             assert_eq!(conf.run_dir, Path::new(&list.run_dir));
             assert_eq!(conf.agent.as_deref(), Some(Path::new(&list.agent)));
