@@ -118,6 +118,10 @@ impl StateDir {
         self.0.join("control.sock")
     }
 
+    fn lock(&self) -> PathBuf {
+        self.0.join("lock")
+    }
+
     fn failed(&self, source: io::Error) -> SessionError {
         SessionError::State { path: self.0.clone(), source }
     }
@@ -136,7 +140,7 @@ impl StateDir {
     fn claim(&self) -> Result<File, SessionError> {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.0);
         self.check_owner()?;
-        let lock = made.and_then(|()| File::create(self.0.join("lock"))).map_err(|e| self.failed(e))?;
+        let lock = made.and_then(|()| File::create(self.lock())).map_err(|e| self.failed(e))?;
         match lock.try_lock() {
             Ok(()) => Ok(lock),
             Err(TryLockError::WouldBlock) => Err(SessionError::Standing),
@@ -159,11 +163,17 @@ impl StateDir {
         }
     }
 
+    /// Removes what a lab left. The directory may be one that holds other things: those stay, and it with them.
     fn remove(&self) -> Result<(), SessionError> {
-        match fs::remove_dir_all(&self.0) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(self.failed(error)),
-            _ => Ok(()),
+        for file in [self.socket(), self.log(), self.lock()] {
+            match fs::remove_file(file) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(self.failed(error)),
+                _ => {}
+            }
         }
+        // It stays where it isn't empty, and where it isn't the caller's to remove (a link, a mount point).
+        fs::remove_dir(&self.0).ok();
+        Ok(())
     }
 }
 

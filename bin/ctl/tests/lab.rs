@@ -329,3 +329,28 @@ fn flags_that_no_lab_can_have_are_refused_before_anything_is_made() {
         said(&command.args(["lab", "run", "--nodes", "50", "--pods", "100"]).output().unwrap());
     assert_eq!((code, text.contains("take fewer pods")), (Some(1), true), "{text}");
 }
+
+#[test]
+fn what_else_is_in_the_state_directory_survives_every_end_of_a_lab() {
+    let Some(bench) = Bench::new("foreign", "#!/bin/sh\nexit 3\n") else { return };
+    fs::create_dir_all(bench.state().join("thesis")).unwrap();
+    fs::write(bench.state().join("thesis/draft"), "years of work").unwrap();
+    let alone = |after: &str| {
+        let entries = fs::read_dir(bench.state()).unwrap().map(|entry| entry.unwrap().file_name());
+        assert_eq!(entries.collect::<Vec<_>>(), ["thesis"], "after {after}");
+        assert_eq!(fs::read_to_string(bench.state().join("thesis/draft")).unwrap(), "years of work");
+    };
+    let (code, text) = bench.lab("up --pods 0 --nodes 1");
+    assert_eq!(code, Some(1), "{text}");
+    alone("a failing up");
+    bench.install(AGENT);
+    assert_eq!(bench.lab("up --pods 0 --nodes 1").0, Some(0));
+    assert_eq!(bench.lab("down").0, Some(0));
+    alone("down");
+    assert_eq!(bench.lab("up --pods 0 --nodes 1").0, Some(0));
+    let (pid, _) = bench.processes().into_iter().find(|(_, command)| command.contains("--inside")).unwrap();
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    bench.wait_until_gone();
+    assert_eq!(bench.lab("status").0, Some(1));
+    alone("a killed lab");
+}
