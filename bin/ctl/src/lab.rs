@@ -133,10 +133,18 @@ fn dispatch(args: LabArgs) -> Result<ExitCode, Failure> {
     }
 }
 
-/// Prints a text on standard output, as far as somebody reads.
-fn print(text: &str) -> Result<(), Failure> {
+/// Standard output takes no more.
+#[derive(Debug, thiserror::Error)]
+#[error("write {what} to standard output")]
+struct PrintError {
+    what: &'static str,
+    source: io::Error,
+}
+
+/// Prints a text, which is `what`, on standard output, as far as somebody reads.
+fn print(what: &'static str, text: &str) -> Result<(), Failure> {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        other => Ok(other?),
+        other => Ok(other.map_err(|source| PrintError { what, source })?),
     }
 }

@@ -16,6 +16,6 @@ pub(super) fn run(state: &StateDir) -> Result<ExitCode, Failure> {
         )
         .into());
     }
-    print("lab: down\n")?;
+    print("that the lab is down", "lab: down\n")?;
     Ok(ExitCode::SUCCESS)
 }

@@ -23,7 +23,7 @@ pub(super) fn run(args: &Args, state: &StateDir) -> Result<ExitCode, Failure> {
     progress.show("probing every path");
     let matrix = session.matrix()?;
     drop(progress);
-    print(&render(&matrix, args.json)?)?;
+    print("the matrix", &render(&matrix, args.json)?)?;
     Ok(if matrix.failed().next().is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -29,12 +29,12 @@ pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let (mut session, status) = Session::run(recipe, |doing| progress.show(doing))?;
     if !args.json {
         progress.clear();
-        print(&format!("{}\n", status.headline()))?;
+        print("the matrix", &format!("{}\n", status.headline()))?;
     }
     progress.show("probing every path");
     let matrix = session.matrix()?;
     progress.clear();
-    print(&render(&matrix, args.json)?)?;
+    print("the matrix", &render(&matrix, args.json)?)?;
     progress.show("taking it down");
     let mut complaints = session.status()?.dead_agents();
     complaints.extend(session.down()?);

@@ -9,6 +9,6 @@ use super::{Failure, print};
 /// Prints who is in the lab; exit code 1 if one of its agents has died.
 pub(super) fn run(state: &StateDir) -> Result<ExitCode, Failure> {
     let status = Session::connect(state)?.status()?;
-    print(&status.to_string())?;
+    print("the lab's status", &status.to_string())?;
     Ok(if status.dead_agents().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

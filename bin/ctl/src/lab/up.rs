@@ -16,6 +16,6 @@ pub(super) fn run(build: &Build, state: &StateDir) -> Result<ExitCode, Failure> 
     drop(progress);
     let place = status.pods.first().map_or_else(|| "router".to_owned(), |pod| pod.pod.name.clone());
     let next = format!("try: selvedgectl lab matrix | lab status | lab exec {place} -- COMMAND | lab down\n");
-    print(&format!("{status}{next}"))?;
+    print("the lab's status", &format!("{status}{next}"))?;
     Ok(ExitCode::SUCCESS)
 }
