@@ -16,6 +16,9 @@ use selvedge_model::PodKey;
 use crate::session::{Session, SessionError};
 use crate::status::Status;
 
+/// The environment variable that tells `selvedgectl` on a node where its agent's run directory is.
+pub const RUN_DIR: &str = "SELVEDGE_RUN_DIR";
+
 /// Why nothing could be executed in the lab.
 #[derive(Debug, thiserror::Error)]
 pub enum EnterError {
@@ -49,7 +52,8 @@ pub enum EnterError {
 }
 
 /// Executes a command inside a pod (`namespace/name`, or a name in the namespace `default`), a node, `router`,
-/// `outside` or `segment`, waits for it and says how it ended. It ends with the lab at the latest.
+/// `outside` or `segment`, waits for it and says how it ended. It ends with the lab at the latest. It finds the lab's
+/// programs first in its search path and, on a node, the agent's run directory in [`RUN_DIR`].
 ///
 /// It moves the calling process, which must have one thread only, into the lab's user, PID and mount namespaces and
 /// the place's network namespace; nothing else should be done with the process afterwards.
@@ -64,6 +68,9 @@ pub fn execute(mut session: Session, place: &str, command: &mut Command) -> Resu
     let file = File::open(netns).map_err(failed)?;
     let moved = move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network));
     moved.map_err(|errno| failed(errno.into()))?;
+    if let Some(node) = status.nodes.iter().find(|node| node.name.as_str() == place) {
+        command.env(RUN_DIR, &node.run_dir);
+    }
     let executed = command.env("PATH", path_with(&status.bin_dir)).status();
     let name = || command.get_program().to_string_lossy().into_owned();
     executed.map_err(|source| EnterError::Execute { command: name(), source })

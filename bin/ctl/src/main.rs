@@ -7,13 +7,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use selvedge_lab::enter::RUN_DIR;
 
 /// Looks at Selvedge on this node, and runs whole clusters in the lab
 #[derive(Debug, Parser)]
 #[command(name = "selvedgectl", version)]
 struct Cli {
     /// The agent's run directory
-    #[arg(long, global = true, value_name = "DIR", default_value = "/run/selvedge")]
+    #[arg(long, global = true, value_name = "DIR", env = RUN_DIR, default_value = "/run/selvedge")]
     run_dir: PathBuf,
     #[command(subcommand)]
     verb: Verb,

@@ -169,6 +169,10 @@ fn stand_enter_and_go(bench: &Bench) {
     assert!(text.contains("node-b    172.30.0.12, fd00:30::12    agent running"), "{text}");
     assert_eq!(bench.lab("matrix"), (Some(0), "0 of 0 paths as expected.\n".to_owned()));
 
+    // The script that stands for the agent has no socket: what counts is where it is looked for.
+    let (code, text) = bench.exec("node-b", "selvedgectl status");
+    assert_eq!(code, Some(2));
+    assert!(text.contains("no agent answers at \"/run/selvedge-lab/node-b/run/agent.sock\""), "{text}");
     assert_eq!(bench.exec("node-b", "exit 7").0, Some(7));
     assert_eq!(bench.exec("node-b", "kill -9 $$").0, Some(137));
     let (_, links) = bench.exec("segment", "cut -d: -f1 /proc/net/dev");
@@ -353,4 +357,16 @@ fn what_else_is_in_the_state_directory_survives_every_end_of_a_lab() {
     bench.wait_until_gone();
     assert_eq!(bench.lab("status").0, Some(1));
     alone("a killed lab");
+}
+
+#[test]
+fn a_full_disk_is_told_with_what_was_to_be_written() {
+    let Some(bench) = Bench::new("full", AGENT) else { return };
+    let full = fs::File::options().write(true).open("/dev/full").unwrap();
+    let (code, text) = said(&bench.command("run --pods 0 --nodes 1").stdout(full).output().unwrap());
+    assert_eq!(code, Some(1));
+    assert!(
+        text.contains("selvedgectl: write the matrix to standard output: No space left on device"),
+        "{text}"
+    );
 }
