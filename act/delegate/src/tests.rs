@@ -57,6 +57,19 @@ fn a_grandchild_that_keeps_stdout_open_does_not_keep_us_waiting() {
 }
 
 #[test]
+fn a_plugin_that_closes_its_output_and_lives_on_is_waited_for() {
+    let script = Script::new("closed", "echo done; exec >&- 2>&-; sleep 0.2; exit 3");
+    let answer = script.run(b"{}", LONG).unwrap();
+    assert_eq!((answer.status.code(), answer.stdout.as_slice()), (Some(3), &b"done\n"[..]));
+}
+
+#[test]
+fn a_plugin_that_prints_for_ever_is_killed() {
+    let error = Script::new("chatter", "exec yes").run(b"{}", LONG).unwrap_err();
+    assert!(matches!(error, DelegateError::TooLong { .. }), "{error}");
+}
+
+#[test]
 fn a_plugin_that_never_reads_its_configuration_still_answers() {
     let script = Script::new("deaf", "exec 0<&-; echo '{}'");
     assert_eq!(script.run(&vec![b' '; 300_000], LONG).unwrap().stdout, b"{}\n");
