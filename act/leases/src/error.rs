@@ -23,7 +23,7 @@ pub enum LeaseError {
         source: io::Error,
     },
     /// Somebody else held the lock all the time.
-    #[error("lock {}: still held by another process after {} s", path.display(), patience.as_secs())]
+    #[error("lock {}: still held by another process after {:.1} s", path.display(), patience.as_secs_f32())]
     Busy {
         /// The lock file.
         path: PathBuf,

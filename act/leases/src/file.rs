@@ -9,11 +9,27 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock, fstatfs};
 use rustix::io::Errno;
 
+use crate::error::LeaseError;
+
 /// How tmpfs identifies itself (statfs(2)).
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 
 /// The longest pause between two looks at a lock that is held.
 const PAUSE: Duration = Duration::from_millis(5);
+
+/// Opens a lock file, made if it isn't there, and takes its lock; dropping the file gives it back.
+///
+/// # Errors
+/// [`LeaseError::Busy`] if somebody else held it all the time, [`LeaseError::File`].
+pub fn lock_file(path: &Path, patience: Duration) -> Result<File, LeaseError> {
+    let open = File::options().create(true).truncate(false).write(true).open(path);
+    let file = open.map_err(LeaseError::file("open", path))?;
+    match lock(&file, false, patience) {
+        Ok(true) => Ok(file),
+        Ok(false) => Err(LeaseError::Busy { path: path.to_owned(), patience }),
+        Err(error) => Err(LeaseError::file("lock", path)(error)),
+    }
+}
 
 /// Takes a lock; false if somebody else held it until the deadline.
 pub(crate) fn lock(file: &File, shared: bool, patience: Duration) -> io::Result<bool> {

@@ -17,7 +17,7 @@ use crate::error::LeaseError;
 use crate::file;
 use crate::locked::Locked;
 
-/// How long a lock is waited for.
+/// How long a lock is waited for, unless [`Store::with_patience`] says otherwise.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What an [`Oracle`] may fail with.
@@ -37,6 +37,7 @@ pub trait Oracle {
 pub struct Store {
     network: NetworkName,
     directory: PathBuf,
+    patience: Duration,
 }
 
 /// The time in milliseconds that leases are stamped with: it goes on while the machine sleeps and never jumps.
@@ -49,7 +50,14 @@ pub fn boottime_ms() -> u64 {
 impl Store {
     /// The store of a network; nothing is made yet.
     pub fn new(run_dir: &Path, network: &NetworkName) -> Self {
-        Self { network: network.clone(), directory: run_dir.join("ipam").join(network.as_str()) }
+        let directory = run_dir.join("ipam").join(network.as_str());
+        Self { network: network.clone(), directory, patience: PATIENCE }
+    }
+
+    /// The same store for a caller that can wait for each lock only so long.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// The networks that have a store below a run directory.
@@ -79,11 +87,11 @@ impl Store {
     /// Waits until nobody else is at work on an attachment.
     ///
     /// # Errors
-    /// [`LeaseError::Busy`] after [`PATIENCE`], [`LeaseError::File`].
+    /// [`LeaseError::Busy`] if somebody was all the time, [`LeaseError::File`].
     pub fn lock_attachment(&self, key: &AttachmentKey) -> Result<AttachmentGuard, LeaseError> {
         let path = self.attachment_path(key)?;
-        let guard = AttachmentGuard::take(path.clone(), PATIENCE)?;
-        guard.ok_or(LeaseError::Busy { path, patience: PATIENCE })
+        let guard = AttachmentGuard::take(path.clone(), self.patience)?;
+        guard.ok_or(LeaseError::Busy { path, patience: self.patience })
     }
 
     /// The same without waiting; `None` if somebody is at work on it.
@@ -157,9 +165,9 @@ impl Store {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             other => other.map_err(LeaseError::file("open", &path))?,
         };
-        match file::lock(&file, shared, PATIENCE) {
+        match file::lock(&file, shared, self.patience) {
             Ok(true) => Ok(file::is_at(&file, &path).then_some(file)),
-            Ok(false) => Err(LeaseError::Busy { path, patience: PATIENCE }),
+            Ok(false) => Err(LeaseError::Busy { path, patience: self.patience }),
             Err(error) => Err(LeaseError::file("lock", path)(error)),
         }
     }
