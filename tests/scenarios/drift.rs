@@ -9,8 +9,8 @@ use selvedge_datapath::firewall::{AGENT, GUARD, GUARDED4};
 use selvedge_datapath::state::{Address, Port, Route, RouteProtocol, Sysctl};
 use selvedge_datapath::step::{LinkChange, NetStep};
 use selvedge_lab::shape::Attach;
-use selvedge_model::Mtu;
 use selvedge_model::mark::ROUTE_PROTOCOL;
+use selvedge_model::{MacAddr, Mtu};
 use selvedge_nft::NftError;
 use selvedge_ruleset::{
     Base, ChainName, Change, Elements, Family, Hook, Listed, Policy, TableId, TableName, priority,
@@ -134,6 +134,37 @@ fn forwarding_is_switched_on_again_in_both_families() {
             site.must_be_repaired(("sysctl", &step), || site.change(&off));
         }
     }
+}
+
+#[test]
+fn an_interface_that_took_router_advertisements_goes_on_and_one_that_took_none_is_left_alone() {
+    let Some(site) = Site::new(Attach::Routed) else { return };
+    let accept_ra = |device: &str| Sysctl::Ipv6Conf(Some(name(device)), "accept_ra");
+    let set = |device, value| site.change(&[NetStep::SetSysctl { key: accept_ra(device), value }]);
+    let is = |device, value: &str| {
+        within(1.0, "accept_ra is as wanted", || {
+            let sysctls = site.node().picture().sysctls;
+            let found = sysctls.get(&accept_ra(device));
+            if found.is_some_and(|found| found == value) { Ok(()) } else { Err(format!("{found:?}")) }
+        });
+    };
+    set("eth0", "2");
+    is("eth0", "2");
+    let step = format!("sysctl -w {}=2", accept_ra("eth0"));
+    for _ in 0..2 {
+        site.must_be_repaired(("sysctl", &step), || set("eth0", "1"));
+    }
+    set("eth0", "0");
+    site.delete_route(PEER6);
+    within(1.0, "a pass was made", || {
+        let peer = PEER6.parse().unwrap();
+        let back = site.node().picture().routes.iter().any(|route| route.destination == peer);
+        if back { Ok(()) } else { Err(site.agent.log()) }
+    });
+    is("eth0", "0");
+    let (mac, mtu) = (MacAddr::of_device("late0"), Mtu::ETHERNET);
+    site.change(&[NetStep::CreateBridge { name: name("late0"), mac, mtu, alias: String::new() }]);
+    is("late0", "2");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use selvedge_datapath::converge::{Observed, Step};
 use selvedge_datapath::foreign::{ForwardChain, Place};
-use selvedge_datapath::state::{ObservedNetwork, Sysctl};
+use selvedge_datapath::state::Sysctl;
 use selvedge_datapath::step::NetStep;
 use selvedge_datapath::{attachment, firewall};
 use selvedge_model::{IfName, NetworkName};
@@ -66,6 +66,10 @@ pub struct Host {
     /// What [`Kernel::glance`] compares with: the unannounced part of the last observation. None once that has been
     /// changed by ourselves: what somebody else changes back at once must not pass for what was seen.
     last: Option<Unannounced>,
+    /// The interfaces of the last observation that hear routers.
+    hearing: Vec<IfName>,
+    /// Whether word was left that pods are served.
+    served: bool,
 }
 
 /// What the kernel changes without a notification.
@@ -88,6 +92,8 @@ impl Host {
             sysctls: Sysctls::current(),
             paths,
             last: None,
+            hearing: Vec::new(),
+            served: false,
         })
     }
 
@@ -102,8 +108,10 @@ impl Host {
     fn unannounced(&mut self) -> Result<Unannounced, HostError> {
         let of_bridge = attachment::bridge_sysctls(&self.paths.bridge).map(|(key, _)| key);
         let forwarding = [Sysctl::Ipv4Forward, Sysctl::Ipv6Forward];
+        let accept_ra = |device: &IfName| Sysctl::Ipv6Conf(Some(device.clone()), "accept_ra");
+        let keys = of_bridge.into_iter().chain(forwarding).chain(self.hearing.iter().map(accept_ra));
         Ok(Unannounced {
-            sysctls: self.read_sysctls(of_bridge.into_iter().chain(forwarding))?,
+            sysctls: self.read_sysctls(keys)?,
             legacy: if self.paths.forward_accept {
                 selvedge_xtables::forward_chains(&self.paths.network)?
             } else {
@@ -129,12 +137,6 @@ impl Host {
             }
         }
         Ok(values)
-    }
-
-    /// While forwarding is off, which interfaces take router advertisements must be known before it goes on.
-    fn read_accept_ra(&self, network: &ObservedNetwork) -> Result<BTreeMap<Sysctl, String>, HostError> {
-        let devices = network.links.keys().cloned();
-        self.read_sysctls(devices.map(|device| Sysctl::Ipv6Conf(Some(device), "accept_ra")))
     }
 
     fn apply_one(&mut self, step: &Step) -> Result<(), HostError> {
@@ -165,12 +167,11 @@ impl Kernel for Host {
         } else {
             Vec::new()
         };
-        let unannounced = self.unannounced()?;
         let network = self.route.observe()?;
-        let mut sysctls = unannounced.sysctls.clone();
-        if sysctls.get(&Sysctl::Ipv6Forward).is_some_and(|on| on == "0") {
-            sysctls.extend(self.read_accept_ra(&network)?);
-        }
+        let hearing = network.links.iter().filter(|(_, link)| link.hears_routers());
+        self.hearing = hearing.map(|(name, _)| name.clone()).collect();
+        let unannounced = self.unannounced()?;
+        let sysctls = unannounced.sysctls.clone();
         forward.extend(unannounced.legacy.iter().cloned());
         let conflist = unannounced.conflist.clone();
         self.last = Some(unannounced);
@@ -206,10 +207,17 @@ impl Kernel for Host {
         if now.legacy != last.legacy {
             return Some("legacy iptables rules changed".to_owned());
         }
-        (now.conflist != last.conflist).then(|| format!("{} changed", self.paths.conflist.display()))
+        if now.conflist != last.conflist {
+            return Some(format!("{} changed", self.paths.conflist.display()));
+        }
+        // It can be written once its directory is there.
+        let ready = &self.paths.ready;
+        let lost = self.served && !ready.exists() && ready.parent().is_some_and(Path::is_dir);
+        lost.then(|| format!("{} is gone", ready.display()))
     }
 
     fn serves(&mut self) {
+        self.served = true;
         if let Err(error) = File::options().create(true).append(true).open(&self.paths.ready) {
             warn!(path = %self.paths.ready.display(), %error, "can't leave word that pods are served");
         }

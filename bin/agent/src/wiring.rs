@@ -1,6 +1,6 @@
 //! From a cluster and the node as observed to everything that is wanted of the node.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 
@@ -58,7 +58,7 @@ impl Setup {
         let blocked = missing.or_else(|| blocking.map(ToString::to_string));
         let desired = Desired {
             tables: self.tables(&node),
-            accept: if self.config.forward_accept { foreign::accepting(&node.pod_cidrs) } else { Vec::new() },
+            accept: if self.config.forward_accept { foreign::accepting(&sources(&node)) } else { Vec::new() },
             conflist: blocked.is_none().then(|| self.conflist(&node)),
             network: node.network.clone(),
             prune: Prune::Marked,
@@ -72,11 +72,12 @@ impl Setup {
     }
 
     fn tables(&self, node: &DesiredNode) -> BTreeMap<TableId, Table> {
+        let subnets = sources(node);
         let nodes = node.nodes.iter().copied().map(IpNet::from);
         let exclude = self.config.masquerade.exclude.iter().copied();
         let direct: Vec<IpNet> = node.cluster.iter().copied().chain(nodes).chain(exclude).collect();
         let network = PodNetwork {
-            subnets: &node.pod_cidrs,
+            subnets: &subnets,
             direct: &direct,
             masquerade: self.config.masquerade.enabled,
             bridge: node.bridged.then_some(&self.config.bridge),
@@ -128,14 +129,23 @@ impl Setup {
     }
 }
 
+/// Where pods of this node send from: its pod CIDRs, and the addresses of pods that were attached under other ones.
+fn sources(node: &DesiredNode) -> Vec<IpNet> {
+    let addresses = node.attachments.iter().flat_map(|(_, owner)| &owner.addresses).map(IpNet::addr);
+    let outside = addresses.filter(|address| !node.pod_cidrs.iter().any(|cidr| cidr.contains(address)));
+    let outside: BTreeSet<IpNet> = outside.map(IpNet::from).collect();
+    node.pod_cidrs.iter().copied().chain(outside).collect()
+}
+
 fn texts<T: ToString>(items: &[T]) -> Vec<String> {
     items.iter().map(ToString::to_string).collect()
 }
 
-/// The interfaces, none of ours, that would stop taking router advertisements once forwarding goes on.
+/// The interfaces, none of ours, that take router advertisements although the node forwards, or would if it didn't:
+/// with forwarding on, 1 means to ignore them. 0 is somebody's decision and stays.
 fn takes_ra(observed: &Observed) -> Vec<IfName> {
     let device = |(key, value): (&Sysctl, &String)| match key {
-        Sysctl::Ipv6Conf(Some(device), "accept_ra") if value == "1" => Some(device.clone()),
+        Sysctl::Ipv6Conf(Some(device), "accept_ra") if value == "1" || value == "2" => Some(device.clone()),
         _ => None,
     };
     let hears = |device: &IfName| observed.network.links.get(device).is_some_and(ObservedLink::hears_routers);

@@ -295,7 +295,7 @@ pub fn bridge_sysctls(name: &IfName) -> [(Sysctl, &'static str); 3] {
 }
 
 /// Forwarding for the families of `nets`. Interfaces that take router advertisements go on taking them, which
-/// forwarding would otherwise end (`accept_ra` 2 where it was 1); their writes come before the one that switches
+/// forwarding would otherwise end (`accept_ra` 2, where 1 means to ignore them); their writes come before the one that switches
 /// forwarding on, as [`Sysctl`]'s order has it.
 pub fn forwarding<'a>(nets: impl IntoIterator<Item = &'a IpNet>, takes_ra: &[IfName]) -> DesiredNetwork {
     let mut desired = DesiredNetwork::default();
