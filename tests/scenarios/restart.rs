@@ -1,5 +1,8 @@
 //! Agents that are killed, end and start again, and what changed while none ran.
 
+use std::fs;
+
+use selvedge_datapath::firewall::AGENT;
 use selvedge_datapath::step::NetStep;
 use selvedge_lab::shape::Attach;
 use selvedge_leases::Store;
@@ -174,6 +177,34 @@ fn a_changed_pod_cidr_moves_the_bridges_address_and_new_pods_are_in_it() {
         knock(&node.namespace, *address).unwrap();
     }
     assert_eq!(pod.addresses[0].to_string(), "10.244.9.2");
+}
+
+#[test]
+fn what_was_in_the_run_directory_comes_back_under_a_running_agent() {
+    let Some(site) = Site::new(Attach::Routed) else { return };
+    let run_dir = site.node().run_dir();
+    fs::remove_dir_all(&run_dir).unwrap();
+    within(3.0, "the socket and the word that pods are served are back", || {
+        let answers = site.agent.ask(&json!({"get": "ready"})).is_some_and(|told| told["ready"] == true);
+        if answers && run_dir.join("ready").exists() { Ok(()) } else { Err(site.agent.log()) }
+    });
+}
+
+#[test]
+fn a_pod_of_a_pod_cidr_that_was_taken_away_is_masqueraded_as_before() {
+    let Some(site) = Site::new(Attach::Routed) else { return };
+    let node = site.node();
+    let postrouting = || format!("{:?}", node.picture().tables[&AGENT].chains);
+    site.cluster.declare(node, &["10.244.9.0/24".parse().unwrap(), "fd00:10:244:9::/64".parse().unwrap()]);
+    within(5.0, "the new pod CIDR is in force", || {
+        let cidrs = site.agent.status().wanted.pod_cidrs;
+        if cidrs[0] == "10.244.9.0/24" { Ok(()) } else { Err(format!("{cidrs:?}")) }
+    });
+    site.agent.ask(&json!({"do": "reconcile"})).unwrap();
+    let rules = postrouting();
+    for address in &site.pod.addresses {
+        assert!(rules.contains(&address.to_string()), "{address} is in {rules}");
+    }
 }
 
 #[test]

@@ -6,11 +6,13 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::process;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rustix::net::{self, AddressFamily, Shutdown, SocketAddrUnix, SocketFlags, SocketType};
+use selvedge_model::chain;
 
 use super::ServeError;
 use super::answer::Answers;
@@ -26,9 +28,61 @@ const CONNECTIONS: usize = 64;
 /// How many connections wait in the kernel; past that, clients wait to connect.
 const BACKLOG: i32 = 1024;
 
-/// The server at work. Dropped, it removes the socket if it is still its own, and ends.
+/// How often the socket's path is looked at.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// The server at work, which makes its socket anew when somebody removes it. Dropped, it removes the socket if it is
+/// still its own, and ends.
 #[derive(Debug)]
 pub(super) struct Socket {
+    stop: Option<Sender<()>>,
+    keeper: Option<JoinHandle<()>>,
+}
+
+impl Socket {
+    /// Makes the socket and starts to answer.
+    pub(super) fn start(run_dir: &Path, answers: Answers) -> Result<Self, ServeError> {
+        let answers = Arc::new(answers);
+        let listening = Listening::start(run_dir, &answers)?;
+        let (stop, stopped) = mpsc::channel();
+        let (name, run_dir) = ("socket-keeper", run_dir.to_owned());
+        let keeper = thread::Builder::new().name(name.to_owned());
+        let keeper = keeper.spawn(move || keep(listening, &run_dir, &answers, &stopped));
+        let keeper = keeper.map_err(|source| ServeError::Thread { name, source })?;
+        Ok(Self { stop: Some(stop), keeper: Some(keeper) })
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(Err(_panic)) = self.keeper.take().map(JoinHandle::join) {
+            tracing::error!("the thread that keeps the agent's socket panicked");
+        }
+    }
+}
+
+/// Listens until the other end of `stopped` is dropped, anew each time that nobody is at the path any more.
+fn keep(mut listening: Listening, run_dir: &Path, answers: &Arc<Answers>, stopped: &Receiver<()>) {
+    while stopped.recv_timeout(LOOK) == Err(RecvTimeoutError::Timeout) {
+        if listening.is_reachable() {
+            continue;
+        }
+        match Listening::start(run_dir, answers) {
+            Ok(anew) => {
+                tracing::warn!(path = ?anew.path, "the agent's socket was gone and is back");
+                listening = anew;
+            }
+            // A successor's: it answers from now on.
+            Err(ServeError::Occupied { .. }) => {}
+            Err(error) => tracing::warn!(error = chain(&error), "the agent's socket is gone"),
+        }
+    }
+}
+
+/// A socket at its path. Dropped, it removes it if it is still its own, and ends.
+#[derive(Debug)]
+struct Listening {
     path: PathBuf,
     /// Device and inode.
     identity: (u64, u64),
@@ -36,9 +90,8 @@ pub(super) struct Socket {
     acceptor: Option<JoinHandle<()>>,
 }
 
-impl Socket {
-    /// Makes the socket and starts to answer.
-    pub(super) fn start(run_dir: &Path, answers: Answers) -> Result<Self, ServeError> {
+impl Listening {
+    fn start(run_dir: &Path, answers: &Arc<Answers>) -> Result<Self, ServeError> {
         make_run_dir(run_dir)?;
         let path = run_dir.join(NAME);
         if alive(&path) {
@@ -50,15 +103,21 @@ impl Socket {
         let mut socket = Self { path, identity, listener: Arc::clone(&listener), acceptor: None };
         let name = "socket";
         let acceptor = thread::Builder::new().name(name.to_owned());
-        let acceptor = acceptor.spawn(move || accept_all(&listener, &Arc::new(answers)));
+        let answers = Arc::clone(answers);
+        let acceptor = acceptor.spawn(move || accept_all(&listener, &answers));
         socket.acceptor = Some(acceptor.map_err(|source| ServeError::Thread { name, source })?);
         Ok(socket)
     }
+
+    /// True if clients that connect at the path come here. The inode can't be another's as long as it is listened on.
+    fn is_reachable(&self) -> bool {
+        identity(&self.path).is_ok_and(|found| found == self.identity)
+    }
 }
 
-impl Drop for Socket {
+impl Drop for Listening {
     fn drop(&mut self) {
-        if identity(&self.path).is_ok_and(|found| found == self.identity)
+        if self.is_reachable()
             && let Err(error) = fs::remove_file(&self.path)
         {
             tracing::warn!(path = ?self.path, %error, "can't remove the agent's socket");

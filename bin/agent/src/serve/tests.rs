@@ -224,6 +224,18 @@ fn a_live_agents_socket_is_refused_and_stays() {
 }
 
 #[test]
+fn a_socket_that_somebody_removes_with_its_directory_comes_back() {
+    let stage = Stage::new();
+    let _serving = stage.start();
+    for _ in 0..2 {
+        fs::remove_dir_all(stage.run_dir()).unwrap();
+        until("the socket is back", || stage.socket().exists());
+        assert_eq!(stage.ask("{\"get\":\"ready\"}\n")["ready"], json!(false));
+        assert_eq!(names(&stage.run_dir()), ["agent.sock"]);
+    }
+}
+
+#[test]
 fn a_successors_socket_is_not_removed() {
     let stage = Stage::new();
     let first = stage.start();
