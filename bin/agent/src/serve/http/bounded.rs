@@ -11,10 +11,13 @@ use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep};
 
 /// How many connections are open at a time; the others wait until they are accepted.
 const CONNECTIONS: usize = 64;
+
+/// How long a client has for its first request. One that sends none must not keep the kubelet's checks waiting.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long a connection may stay open. Clients that keep one open for the next request make another.
 const LIFETIME: Duration = Duration::from_secs(10);
@@ -23,20 +26,36 @@ const LIFETIME: Duration = Duration::from_secs(10);
 pub(super) struct Bounded {
     listener: TcpListener,
     places: Arc<Semaphore>,
-    lifetime: Duration,
+    times: Times,
+}
+
+/// How long a connection may take.
+#[derive(Debug, Clone, Copy)]
+struct Times {
+    /// For its first request.
+    request: Duration,
+    /// In all.
+    whole: Duration,
 }
 
 /// A connection that holds one of the places and fails once its time is over.
 pub(super) struct Guest {
     stream: TcpStream,
+    /// The end of the time for the request, or since one is being answered, of the whole time.
     end: Pin<Box<Sleep>>,
+    /// The end of the whole time, as long as nothing has been answered.
+    unanswered: Option<Instant>,
     _place: OwnedSemaphorePermit,
 }
 
 impl Bounded {
     /// Bounds a listener.
     pub(super) fn new(listener: TcpListener) -> Self {
-        Self { listener, places: Arc::new(Semaphore::new(CONNECTIONS)), lifetime: LIFETIME }
+        Self {
+            listener,
+            places: Arc::new(Semaphore::new(CONNECTIONS)),
+            times: Times { request: PATIENCE, whole: LIFETIME },
+        }
     }
 }
 
@@ -47,7 +66,9 @@ impl Listener for Bounded {
     async fn accept(&mut self) -> (Guest, SocketAddr) {
         let place = Arc::clone(&self.places).acquire_owned().await.expect("nobody closes the semaphore");
         let (stream, peer) = Listener::accept(&mut self.listener).await;
-        (Guest { stream, end: Box::pin(sleep(self.lifetime)), _place: place }, peer)
+        let end = Box::pin(sleep(self.times.request));
+        let unanswered = Some(Instant::now() + self.times.whole);
+        (Guest { stream, end, unanswered, _place: place }, peer)
     }
 
     fn local_addr(&self) -> io::Result<SocketAddr> {
@@ -78,6 +99,9 @@ impl AsyncRead for Guest {
 
 impl AsyncWrite for Guest {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, from: &[u8]) -> Poll<io::Result<usize>> {
+        if let Some(end) = self.unanswered.take() {
+            self.end.as_mut().reset(end);
+        }
         ready!(self.in_time(cx))?;
         Pin::new(&mut self.stream).poll_write(cx, from)
     }
@@ -93,8 +117,6 @@ impl AsyncWrite for Guest {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::runtime;
 
@@ -102,20 +124,22 @@ mod tests {
 
     fn on_a_listener<F: Future>(
         places: usize,
-        lifetime: Duration,
+        (request, whole): (u64, u64),
         test: impl FnOnce(Bounded, SocketAddr) -> F,
     ) {
         let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_addr().unwrap();
-            test(Bounded { listener, places: Arc::new(Semaphore::new(places)), lifetime }, address).await;
+            let times =
+                Times { request: Duration::from_millis(request), whole: Duration::from_millis(whole) };
+            test(Bounded { listener, places: Arc::new(Semaphore::new(places)), times }, address).await;
         });
     }
 
     #[test]
     fn a_connection_ends_with_its_time_although_the_client_trickles() {
-        on_a_listener(1, Duration::from_millis(200), async |mut listener, address| {
+        on_a_listener(1, (200, 60_000), async |mut listener, address| {
             let mut client = TcpStream::connect(address).await.unwrap();
             let (mut guest, _) = listener.accept().await;
             let start = Instant::now();
@@ -134,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_silent_connection_is_woken_when_its_time_is_over() {
-        on_a_listener(1, Duration::from_millis(50), async |mut listener, address| {
+        on_a_listener(1, (50, 60_000), async |mut listener, address| {
             let _client = TcpStream::connect(address).await.unwrap();
             let (mut guest, _) = listener.accept().await;
             assert_eq!(guest.read(&mut [0]).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
@@ -142,8 +166,20 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_is_being_answered_has_its_whole_time() {
+        on_a_listener(1, (50, 300), async |mut listener, address| {
+            let _client = TcpStream::connect(address).await.unwrap();
+            let (mut guest, _) = listener.accept().await;
+            let start = Instant::now();
+            guest.write_all(b"x").await.unwrap();
+            assert_eq!(guest.read(&mut [0]).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+            assert!(start.elapsed() >= Duration::from_millis(250), "{:?}", start.elapsed());
+        });
+    }
+
+    #[test]
     fn a_connection_without_a_place_waits_for_one() {
-        on_a_listener(1, Duration::from_secs(60), async |mut listener, address| {
+        on_a_listener(1, (60_000, 60_000), async |mut listener, address| {
             let _clients =
                 (TcpStream::connect(address).await.unwrap(), TcpStream::connect(address).await.unwrap());
             let (guest, _) = listener.accept().await;
