@@ -304,6 +304,21 @@ fn ready_means_that_pods_are_served() {
 }
 
 #[test]
+fn clients_that_begin_a_request_and_stop_do_not_hold_up_a_health_check_for_long() {
+    let stage = Stage::new();
+    let serving = stage.start_http(Duration::from_secs(60));
+    let begin = |_| {
+        let mut stream = TcpStream::connect(address(&serving)).unwrap();
+        stream.write_all(b"GET /metrics HTTP/1.1\r\n").unwrap();
+        stream
+    };
+    let _begun: Vec<TcpStream> = (0..70).map(begin).collect();
+    let start = Instant::now();
+    assert_eq!(fetch(&serving, "/healthz").0, 200);
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+}
+
+#[test]
 fn a_loop_that_stands_still_is_unhealthy_until_it_turns() {
     let stage = Stage::new();
     let serving = stage.start_http(Duration::from_millis(300));
