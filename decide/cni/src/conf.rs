@@ -8,6 +8,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
+use selvedge_model::names::HOST_VETH_PREFIX;
 use selvedge_model::{IfName, Mtu, NameError, NetworkName};
 use serde_json::Value;
 
@@ -147,12 +148,16 @@ impl NetConf {
 impl Attach {
     /// Absent means a bridge, as in configurations written for the bridge plugin.
     fn stated_in(conf: &Object<'_>) -> Result<Self, CniError> {
+        let refused = |why: NameError| CniError::new(code::CONFIG, format!("bridge: {why}"));
         match conf.text("attach")? {
             Some("routed") => Ok(Self::Routed),
             None | Some("bridge") => {
-                let bridge = conf.text("bridge")?.unwrap_or(BRIDGE).parse();
-                let refused = |why: NameError| CniError::new(code::CONFIG, format!("bridge: {why}"));
-                Ok(Self::Bridge { bridge: bridge.map_err(refused)? })
+                let bridge: IfName = conf.text("bridge")?.unwrap_or(BRIDGE).parse().map_err(refused)?;
+                if bridge.as_str().starts_with(HOST_VETH_PREFIX) {
+                    let why = format_args!("begins with {HOST_VETH_PREFIX}, as the pods' host ends do");
+                    return Err(conf.need("bridge")?.wrong(why));
+                }
+                Ok(Self::Bridge { bridge })
             }
             Some(_) => Err(conf.need("attach")?.unsupported("is neither \"routed\" nor \"bridge\"")),
         }
@@ -206,7 +211,7 @@ fn ipam(source: &Source<'_>, runtime_ranges: &[RangeSet]) -> Result<Ipam, CniErr
 }
 
 fn networks(conf: &Object<'_>) -> Result<Vec<IpNet>, CniError> {
-    conf.one_or_more("network")?.iter().map(Field::network).collect()
+    conf.one_or_more("network")?.iter().map(pools::part_of_the_world).collect()
 }
 
 fn mtu(conf: &Object<'_>) -> Result<Option<Mtu>, CniError> {

@@ -103,6 +103,11 @@ name!(
     NodeName, check_node_name
 );
 
+impl NetworkName {
+    /// The longest network name, in bytes: it is the name of a directory, and part of longer names in the kernel.
+    pub const MAX: usize = 200;
+}
+
 impl IfName {
     /// The longest interface name, in bytes (IFNAMSIZ less the terminator).
     pub const MAX: usize = 15;
@@ -125,7 +130,11 @@ fn check_container_id(text: &str) -> Result<(), NameError> {
 }
 
 fn check_network_name(text: &str) -> Result<(), NameError> {
-    check_cni_name("network name", text)
+    let what = "network name";
+    if text.len() > NetworkName::MAX {
+        return Err(NameError::TooLong { what, value: text.to_owned(), max: NetworkName::MAX });
+    }
+    check_cni_name(what, text)
 }
 
 fn check_if_name(text: &str) -> Result<(), NameError> {

@@ -89,7 +89,7 @@ fn range_set(field: &Field<'_>) -> Result<RangeSet, CniError> {
 }
 
 fn range(object: &Object<'_>) -> Result<Range, CniError> {
-    let subnet = object.need("subnet")?.network()?;
+    let subnet = pod_subnet(&object.need("subnet")?)?;
     let inside = |key| -> Result<Option<IpAddr>, CniError> {
         let ip = object.ip(key)?;
         match ip {
@@ -112,11 +112,44 @@ fn range(object: &Object<'_>) -> Result<Range, CniError> {
     Ok(Range { subnet, start, end, gateway })
 }
 
+/// Address space that no pod can have an address of, and what it is.
+const NOT_FOR_PODS: [(&str, &str); 6] = [
+    ("127.0.0.0/8", "loopback"),
+    ("169.254.0.0/16", "link-local"),
+    ("224.0.0.0/4", "multicast"),
+    ("::1/128", "loopback"),
+    ("fe80::/10", "link-local"),
+    ("ff00::/8", "multicast"),
+];
+
+/// A subnet that pods can have addresses of.
+fn pod_subnet(field: &Field<'_>) -> Result<IpNet, CniError> {
+    let subnet = part_of_the_world(field)?;
+    let touches = |reserved: &str| {
+        reserved.parse::<IpNet>().is_ok_and(|reserved| reserved.contains(&subnet) || subnet.contains(&reserved))
+    };
+    match NOT_FOR_PODS.iter().find(|(reserved, _)| touches(reserved)) {
+        Some((reserved, what)) => {
+            Err(field.wrong(format_args!("meets {reserved}, which is {what} and not for pods")))
+        }
+        None => Ok(subnet),
+    }
+}
+
+/// A network that leaves something outside of it.
+pub(super) fn part_of_the_world(field: &Field<'_>) -> Result<IpNet, CniError> {
+    let net = field.network()?;
+    if net.prefix_len() == 0 {
+        return Err(field.wrong("has prefix length 0, which is every address there is"));
+    }
+    Ok(net)
+}
+
 /// `subnet`, one set a family, in the order in which the families appear.
 fn subnets(conf: &Object<'_>) -> Result<Vec<RangeSet>, CniError> {
     let mut sets: Vec<RangeSet> = Vec::new();
     for field in conf.one_or_more("subnet")? {
-        let range = Range { subnet: field.network()?, start: None, end: None, gateway: None };
+        let range = Range { subnet: pod_subnet(&field)?, start: None, end: None, gateway: None };
         let family =
             |set: &&mut RangeSet| set.iter().any(|there| is_v4(&there.subnet) == is_v4(&range.subnet));
         match sets.iter_mut().find(family) {
