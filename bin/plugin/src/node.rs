@@ -6,7 +6,6 @@ use std::fs::File;
 use std::path::Path;
 
 use ipnet::IpNet;
-use rustix::fs::{FlockOperation, flock};
 use selvedge_cni::{Attach, CniError, NetConf, code};
 use selvedge_datapath::attachment::{self, BridgeSubnet};
 use selvedge_datapath::firewall::{self, PLUGIN, PodNetwork};
@@ -14,13 +13,14 @@ use selvedge_datapath::foreign::{self, Accept, ForwardChain, Place};
 use selvedge_datapath::state::{LinkKind, ObservedLink, ObservedNetwork, Sysctl};
 use selvedge_datapath::step::{LinkChange, NetStep};
 use selvedge_datapath::{DesiredNetwork, PodAddress, Prune, Seen, plan};
+use selvedge_leases::{PATIENCE, lock_file};
 use selvedge_model::mark::{self, REAP_GROUP};
 use selvedge_model::{IfName, Mtu, NetworkName, Owner};
 use selvedge_netlink::{RouteSocket, Sysctls};
 use selvedge_nft::NftSocket;
 use selvedge_ruleset::{Listed, Object, Scope, Table, Transaction, diff};
 
-use crate::failure;
+use crate::{failure, journal};
 
 /// A network that no agent looks after, as one attachment shows it.
 #[derive(Debug)]
@@ -230,14 +230,5 @@ fn forward_chains(nft: &mut NftSocket, network: &NetworkName) -> Result<Vec<Forw
 
 /// One process at a time prepares or dismantles the node, or changes who is guarded.
 pub(crate) fn lock(run_dir: &Path) -> Result<File, CniError> {
-    let path = run_dir.join("node.lock");
-    let failed = |why: std::io::Error| CniError::new(code::IO, format!("lock {}: {why}", path.display()));
-    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
-    loop {
-        match flock(&file, FlockOperation::LockExclusive) {
-            Ok(()) => return Ok(file),
-            Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(failed(error.into())),
-        }
-    }
+    lock_file(&run_dir.join("node.lock"), PATIENCE).map_err(|e| journal::failure(&e))
 }

@@ -1,11 +1,16 @@
 //! STATUS: whether an ADD could be served now.
 
+use std::time::{Duration, Instant};
+
 use selvedge_cni::{CniError, Ipam, Status, code};
 use selvedge_ipam::{ChooseError, Request};
 use selvedge_model::AttachmentKey;
 
 use crate::agent::READY;
 use crate::{failure, ipam, journal};
+
+/// How long the leases' lock is waited for in all: a runtime asks often, and wants its answer within a second.
+const PATIENCE: Duration = Duration::from_millis(800);
 
 /// Fails with code 50 where an ADD would fail: no address is free, the delegate says so, or the agent has never been
 /// ready since the machine was booted. An agent that is away for a while is no reason: that would empty the node.
@@ -19,16 +24,20 @@ pub(crate) fn status(request: &Status) -> Result<(), CniError> {
         Ipam::Delegated(delegate) => ipam::tell(delegate, "STATUS"),
         Ipam::BuiltIn(pools) => {
             let pool = ipam::pool(pools).map_err(|why| failure::of(code::CONFIG, &why))?;
-            let store = journal::store(&conf.run_dir, &conf.name);
+            let asked = Instant::now();
+            let store = || {
+                let left = PATIENCE.saturating_sub(asked.elapsed());
+                journal::store(&conf.run_dir, &conf.name).with_patience(left)
+            };
             let free = |table: &selvedge_ipam::LeaseTable| {
                 table.choose(&pool, Request { key: &nobody(), addresses: &[] }, 0).map(drop)
             };
-            let table = store.read().map_err(|e| unavailable(&journal::failure(&e).to_string()))?;
+            let table = store().read().map_err(|e| unavailable(&journal::failure(&e).to_string()))?;
             if !matches!(free(&table), Err(ChooseError::Full { .. })) {
                 return Ok(());
             }
-            journal::free_dead(&store)?;
-            let table = store.read().map_err(|e| journal::failure(&e))?;
+            journal::free_dead(&store())?;
+            let table = store().read().map_err(|e| journal::failure(&e))?;
             free(&table).map_err(|full| unavailable(&full.to_string()))
         }
     }
