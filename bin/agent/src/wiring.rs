@@ -49,7 +49,7 @@ impl Setup {
             bridge: self.config.bridge.clone(),
             mtu: self.config.mtu,
         };
-        let takes_ra = takes_ra(observed);
+        let takes_ra = takes_ra(cluster, &self.node, observed);
         let facts = Facts { network: &observed.network, takes_ra: &takes_ra };
         let node = node::desired(cluster, &local, facts).map_err(|why| why.to_string())?;
         let executable = self.plugin.is_file();
@@ -141,13 +141,18 @@ fn texts<T: ToString>(items: &[T]) -> Vec<String> {
     items.iter().map(ToString::to_string).collect()
 }
 
-/// The interfaces, none of ours, that take router advertisements although the node forwards, or would if it didn't:
-/// with forwarding on, 1 means to ignore them. 0 is somebody's decision and stays.
-fn takes_ra(observed: &Observed) -> Vec<IfName> {
-    let device = |(key, value): (&Sysctl, &String)| match key {
-        Sysctl::Ipv6Conf(Some(device), "accept_ra") if value == "1" || value == "2" => Some(device.clone()),
-        _ => None,
+/// The interfaces whose `accept_ra` is wanted 2. With forwarding off, all that take router advertisements: switching it
+/// on would end that. With forwarding on, where 1 means to ignore them, those with an address of the node's own: what
+/// containers behind somebody's bridge advertise is nobody's wish. 0 is a decision and stays.
+fn takes_ra(cluster: &Cluster, node: &NodeName, observed: &Observed) -> Vec<IfName> {
+    let own = cluster.nodes().get(node).map_or(&[][..], |node| &node.addresses);
+    let forwards = observed.sysctls.get(&Sysctl::Ipv6Forward).is_some_and(|on| on == "1");
+    let is_uplink = |link: &ObservedLink| link.addresses.iter().any(|a| own.contains(&a.net.addr()));
+    let takes = |(key, value): (&Sysctl, &String)| {
+        let Sysctl::Ipv6Conf(Some(device), "accept_ra") = key else { return None };
+        let link = observed.network.links.get(device).filter(|link| link.hears_routers())?;
+        let wanted = if forwards { value != "0" && is_uplink(link) } else { value == "1" };
+        wanted.then(|| device.clone())
     };
-    let hears = |device: &IfName| observed.network.links.get(device).is_some_and(ObservedLink::hears_routers);
-    observed.sysctls.iter().filter_map(device).filter(hears).collect()
+    observed.sysctls.iter().filter_map(takes).collect()
 }

@@ -40,8 +40,7 @@ pub struct LocalNode {
 pub struct Facts<'a> {
     /// Links, addresses and routes of the node's namespace.
     pub network: &'a ObservedNetwork,
-    /// The interfaces that take router advertisements only as long as forwarding is off: `accept_ra` is 1 and
-    /// IPv6 forwarding isn't on yet.
+    /// The interfaces that are to go on taking router advertisements while the node forwards: `accept_ra` 2.
     pub takes_ra: &'a [IfName],
 }
 
