@@ -141,9 +141,10 @@ fn texts<T: ToString>(items: &[T]) -> Vec<String> {
     items.iter().map(ToString::to_string).collect()
 }
 
-/// The interfaces whose `accept_ra` is wanted 2. With forwarding off, all that take router advertisements: switching it
-/// on would end that. With forwarding on, where 1 means to ignore them, those with an address of the node's own: what
-/// containers behind somebody's bridge advertise is nobody's wish. 0 is a decision and stays.
+/// The interfaces whose `accept_ra` is wanted 2: those with an address of the node's own, since with forwarding on 1
+/// means to ignore router advertisements, and while it is off all that take them, since switching it on would end that.
+/// An interface that comes later is left alone: what containers behind somebody's bridge advertise is nobody's wish. 0
+/// is a decision and stays.
 fn takes_ra(cluster: &Cluster, node: &NodeName, observed: &Observed) -> Vec<IfName> {
     let own = cluster.nodes().get(node).map_or(&[][..], |node| &node.addresses);
     let forwards = observed.sysctls.get(&Sysctl::Ipv6Forward).is_some_and(|on| on == "1");
@@ -151,7 +152,7 @@ fn takes_ra(cluster: &Cluster, node: &NodeName, observed: &Observed) -> Vec<IfNa
     let takes = |(key, value): (&Sysctl, &String)| {
         let Sysctl::Ipv6Conf(Some(device), "accept_ra") = key else { return None };
         let link = observed.network.links.get(device).filter(|link| link.hears_routers())?;
-        let wanted = if forwards { value != "0" && is_uplink(link) } else { value == "1" };
+        let wanted = if is_uplink(link) { value != "0" } else { value == "1" && !forwards };
         wanted.then(|| device.clone())
     };
     observed.sysctls.iter().filter_map(takes).collect()
