@@ -115,6 +115,39 @@ fn io_6_a_delegated_plugin_dies_with_ours_and_keeps_no_pipe_open() {
 }
 
 #[test]
+fn io_6_what_a_delegated_plugin_leaves_running_keeps_nobody_waiting() {
+    let Some(stage) = Stage::new() else { return };
+    let lines = r#"case $CNI_COMMAND in ADD)
+        sleep 30 <&0 &
+        echo 'a word to the wise' >&2
+        echo '{"ips": [{"address": "10.9.0.2/24", "gateway": "10.9.0.1"}]}' ;;
+        esac"#;
+    let (ipam, pod) = (FakeIpam::new(&stage, lines), stage.pod());
+    let call = Call::new("ADD", delegating(&stage, FakeIpam::TYPE)).of("web-0", &pod);
+    let called = Instant::now();
+    let answer = call.with("CNI_PATH", &ipam.path()).run(stage.node());
+    assert!(called.elapsed() < Duration::from_secs(20), "somebody kept stdout or stderr open");
+    answer.result();
+    assert!(answer.stderr.starts_with("a word to the wise\n"), "{}", answer.stderr);
+}
+
+#[test]
+fn another_holder_of_the_nodes_lock_does_not_keep_an_add_waiting_for_ever() {
+    let Some(stage) = Stage::new() else { return };
+    let pod = stage.pod();
+    let path = stage.folder().join("node.lock");
+    let before = traces(&stage);
+    let lock = fs::File::create(&path).unwrap();
+    lock.lock().unwrap();
+    let answer = Call::new("ADD", tutorial(&stage)).of("web-0", &pod).run(stage.node());
+    let (code, message) = answer.refusal();
+    assert!(code == 11 && message.contains("node.lock"), "{code} {message}");
+    drop(lock);
+    fs::remove_file(path).unwrap();
+    must_be_back(&before, &stage);
+}
+
+#[test]
 fn io_7_stdin_may_end_without_a_line_break_or_with_one_of_dos() {
     let Some(stage) = Stage::new() else { return };
     let config = tutorial(&stage);

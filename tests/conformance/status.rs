@@ -1,6 +1,6 @@
 //! ST-1 to ST-6.
 
-use std::fs;
+use std::fs::{self, File};
 use std::time::{Duration, Instant};
 
 use selvedge_tests::{Call, FakeIpam, Stage};
@@ -79,6 +79,21 @@ fn st_5_a_delegate_that_hangs_is_given_up_within_a_second() {
     // Twice the bound: the machine may be busy.
     assert!(asked.elapsed() < Duration::from_secs(2), "it took {:?}", asked.elapsed());
     assert!(answer.refusal().1.contains(FakeIpam::TYPE));
+}
+
+#[test]
+fn st_5_a_held_journal_is_given_up_within_a_second() {
+    let Some(stage) = Stage::new() else { return };
+    let config = tutorial(&stage);
+    add(&stage, &config, "web-0", &stage.pod());
+    let lock = File::options().write(true).open(stage.folder().join("ipam/mynet/lock")).unwrap();
+    lock.lock().unwrap();
+    let asked = Instant::now();
+    let answer = Call::new("STATUS", config).run(stage.node());
+    // Twice the bound: the machine may be busy.
+    assert!(asked.elapsed() < Duration::from_secs(2), "it took {:?}", asked.elapsed());
+    let (code, message) = answer.refusal();
+    assert!(code == 50 && message.contains("ipam/mynet/lock"), "{code} {message}");
 }
 
 #[test]

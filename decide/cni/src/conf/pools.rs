@@ -126,7 +126,9 @@ const NOT_FOR_PODS: [(&str, &str); 6] = [
 fn pod_subnet(field: &Field<'_>) -> Result<IpNet, CniError> {
     let subnet = part_of_the_world(field)?;
     let touches = |reserved: &str| {
-        reserved.parse::<IpNet>().is_ok_and(|reserved| reserved.contains(&subnet) || subnet.contains(&reserved))
+        reserved
+            .parse::<IpNet>()
+            .is_ok_and(|reserved| reserved.contains(&subnet) || subnet.contains(&reserved))
     };
     match NOT_FOR_PODS.iter().find(|(reserved, _)| touches(reserved)) {
         Some((reserved, what)) => {
