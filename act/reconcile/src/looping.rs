@@ -198,8 +198,9 @@ where
         self.status().there = There::of(&observed);
         let mut decision = (self.decide)(cluster, &observed).map_err(|reason| State::Waiting { reason })?;
         decision.desired.prune = *prune;
-        let drift = self.settled.as_ref() == Some(&decision.desired);
         let steps = converge::plan(&decision.desired, &observed);
+        let as_settled = self.settled.as_ref() == Some(&decision.desired);
+        let drift = as_settled && !steps.iter().all(Step::tidies_up);
         let outcomes = self.apply(&steps, drift);
         let failed: Vec<String> = outcomes.iter().filter_map(failure).chain(decision.blocked).collect();
         let state = match (failed.is_empty(), decision.problems.is_empty()) {

@@ -263,8 +263,6 @@ fn networks_that_would_open_the_chain_or_belong_to_the_other_family_are_refused(
         let error = set_accept(Family::Ipv4, &name("mynet"), &rules).unwrap_err();
         assert!(matches!(error, XtablesError::Refused { .. }), "{error}");
     }
-    let long = name(&"n".repeat(247));
-    assert!(matches!(set_accept(Family::Ipv4, &long, &[]), Err(XtablesError::LongName { .. })));
 }
 
 #[test]

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use selvedge_ruleset::{Listed, Scope, Table, TableId, Transaction, diff};
+use selvedge_ruleset::{Change, Command, Listed, Scope, Table, TableId, Transaction, diff};
 
+use crate::firewall::GUARD;
 use crate::foreign::{self, Accept, ForwardChain, Place};
 use crate::plan::{self, DesiredNetwork, Prune, Seen};
 use crate::state::{ObservedNetwork, Sysctl};
@@ -54,6 +55,13 @@ pub enum Step {
 }
 
 impl Step {
+    /// True if the step only forgets bridge ports that are no more: the plugin leaves that to the agent, so it mends
+    /// nothing that anybody broke.
+    pub fn tidies_up(&self) -> bool {
+        let forgets = |command: &Command| matches!(command.change, Change::DeleteElements(_));
+        matches!(self, Self::Rules(id, transaction) if *id == GUARD && transaction.commands().iter().all(forgets))
+    }
+
     /// The kind of object, for counters and for people.
     pub fn object(&self) -> &'static str {
         match self {
