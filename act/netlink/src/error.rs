@@ -143,11 +143,6 @@ impl NetlinkError {
     pub fn is_no_such_device(&self) -> bool {
         matches!(self.errno(), Some(libc::ENODEV | libc::ENXIO))
     }
-
-    /// True if the caller lacks a capability (CAP_NET_ADMIN, as a rule), or the file system is read-only.
-    pub fn is_not_permitted(&self) -> bool {
-        matches!(self.errno(), Some(libc::EPERM | libc::EACCES | libc::EROFS))
-    }
 }
 
 /// The error numbers by which the kernel says that an object is not there.

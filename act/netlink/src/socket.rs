@@ -42,12 +42,6 @@ impl RouteSocket {
         Ok(Self { sysctls, ..namespace.run(Self::open)?? })
     }
 
-    /// The same socket, with sysctls taken from another place than `/proc/sys` in the calling thread's namespace.
-    #[must_use]
-    pub fn with_sysctls(self, sysctls: Sysctls) -> Self {
-        Self { sysctls, ..self }
-    }
-
     /// The socket's number, which notifications of its changes carry (see [`crate::Notification::sender`]).
     pub fn port(&self) -> u32 {
         self.socket.port()
