@@ -10,6 +10,9 @@ TARGET_DIR := $(abspath $(or $(CARGO_TARGET_DIR),target))
 # The tests, the lab and the benchmark run the programs that were built for release, found through this.
 export SELVEDGE_BIN_DIR := $(TARGET_DIR)/$(TRIPLE)/release
 
+# Programs that call the plugin as real runtimes do: unpacked or built here, and found by the tests through this.
+export SELVEDGE_CLIENTS_DIR := $(TARGET_DIR)/clients
+
 # With --target the flags reach only our programs, not build scripts and procedural macros, which cannot be static.
 RELEASE := RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target $(TRIPLE)
 PROGRAMS := --bin selvedge --bin selvedge-agent --bin selvedgectl
@@ -26,7 +29,7 @@ build: compiler
 
 ## test: every test (TEST="-p selvedge-ipam" runs a part)
 .PHONY: test
-test: build oracles
+test: build oracles clients
 	cargo test --locked --no-fail-fast $(or $(TEST),--workspace)
 
 ## check: format, lints, documentation, the layers, licences
@@ -67,6 +70,11 @@ compiler:
 .PHONY: oracles
 oracles:
 	@.ci/need nft:nftables iptables:iptables ip:iproute2 /usr/lib/cni/host-local:containernetworking-plugins
+
+# The runtimes and tools that drive the plugin. Where one can't be had, its tests say so.
+.PHONY: clients
+clients:
+	@for prepare in tests/clients/get/*.sh; do "$$prepare" "$$SELVEDGE_CLIENTS_DIR"; done
 
 # The CNI plugins that the benchmark compares with, unpacked in the build directory and not installed.
 REFERENCE := $(TARGET_DIR)/bench/reference

@@ -43,7 +43,7 @@ impl Report {
     /// Measures everything that the flags name. This takes minutes, and says where it is.
     pub(crate) fn measure(flags: &Flags) -> Result<Self, BenchError> {
         let effort = flags.effort.clone();
-        let version = flags.reference.join("version");
+        let version = flags.reference.join("containernetworking-plugins.version");
         let version =
             fs::read_to_string(&version).map_err(|source| BenchError::file("read", &version, source))?;
         let mut sides = sides(flags)?;
