@@ -22,7 +22,7 @@ pub use cluster::{Attached, Cluster, Node};
 pub use ipam::FakeIpam;
 pub use picture::Picture;
 pub use plugin::{Answer, Call, Running};
-pub use programs::{bin_dir, program};
+pub use programs::{bin_dir, client, program};
 pub use skip::skipped;
 pub use stage::{Pod, Stage};
 pub use traces::Traces;

@@ -1,4 +1,4 @@
-//! Where the programs under test are.
+//! Where the programs under test are, and those that call them.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -25,13 +25,26 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
-/// The first folder in cargo's target directory, which a test program lies three levels below, with a release plugin.
+/// A file or folder of the programs that `make clients` has unpacked or built: below the folder that `make` names in
+/// `SELVEDGE_CLIENTS_DIR`, and for a bare `cargo test` below the one in cargo's target directory. `None` if it is not
+/// there.
+pub fn client(path: &str) -> Option<PathBuf> {
+    let named = env::var_os("SELVEDGE_CLIENTS_DIR").map(PathBuf::from);
+    let found = named.or_else(|| Some(target_dir()?.join("clients")))?.join(path);
+    found.exists().then_some(found)
+}
+
+/// Cargo's target directory, which a test program lies three levels below.
+fn target_dir() -> Option<PathBuf> {
+    Some(env::current_exe().ok()?.ancestors().nth(3)?.to_owned())
+}
+
+/// The first folder in cargo's target directory with a release plugin.
 fn built() -> Option<PathBuf> {
-    let test = env::current_exe().ok()?;
-    let target = test.ancestors().nth(3)?;
+    let target = target_dir()?;
     let mut triples: Vec<_> = target.read_dir().ok()?.filter_map(|entry| Some(entry.ok()?.path())).collect();
     triples.sort();
-    triples.push(target.to_owned());
+    triples.push(target);
     triples.iter().map(|folder| folder.join("release")).find(|folder| has_plugin(folder))
 }
 
