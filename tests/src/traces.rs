@@ -1,5 +1,7 @@
 //! What a pod network leaves on a node, to be compared before and after.
 
+mod passing;
+
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
@@ -18,7 +20,8 @@ use selvedge_netns::Namespace;
 /// How long the traces of a pod may outlive it: the links that DEL sets aside are deleted after it has answered.
 const REAPED_WITHIN: Duration = Duration::from_secs(1);
 
-/// The links, addresses, routes, firewall rules of every kind, leases and locks of a node, one line each.
+/// The links, addresses, routes, neighbours, firewall rules of every kind, queueing disciplines, filters, tracked
+/// connections, leases and locks of a node, one line each.
 ///
 /// What the kernel adds by itself and in its own time is left out: link-local addresses and their routes. So is what
 /// stays on purpose: forwarding, and the addresses that rest.
@@ -45,6 +48,9 @@ impl Traces {
         let mut lines = BTreeSet::new();
         lines.extend(of_network(&observed));
         lines.extend(of_rules(node));
+        lines.extend(passing::neighbours(node, &observed));
+        lines.extend(passing::queueing(node));
+        lines.extend(passing::connections(node));
         lines.extend(of_leases(run_dir));
         Self { lines }
     }

@@ -1,0 +1,108 @@
+//! What packets leave behind: neighbours that were learned, queues they wait in, connections that are tracked.
+
+use std::fs;
+
+use selvedge_datapath::state::{LinkKind, ObservedNetwork};
+use selvedge_model::mark;
+use selvedge_netns::Namespace;
+
+use super::listing;
+
+/// Each neighbour with a hardware address, whatever the kernel thinks of it at the moment: those that somebody set, and
+/// those that were learned on a link of the pod network. What a machine learns of its segment is its own affair.
+pub(super) fn neighbours(node: &Namespace, observed: &ObservedNetwork) -> Vec<String> {
+    let of_pods = |device: &str| {
+        let link = observed.links.iter().find(|(name, _)| name.as_str() == device).map(|(_, link)| link);
+        link.is_some_and(|link| link.kind == LinkKind::Bridge || mark::is_ours(&link.alias))
+    };
+    let shown = listing(node, "ip", &["neighbour", "show"]);
+    let known = shown.lines().filter_map(|line| {
+        let (neighbour, state) = line.split_once(" lladdr ")?;
+        let (_, device) = neighbour.split_once(" dev ")?;
+        (state.contains("PERMANENT") || of_pods(device)).then(|| format!("neighbour {neighbour}"))
+    });
+    let proxies = listing(node, "ip", &["neighbour", "show", "proxy"]);
+    known.chain(proxies.lines().map(|line| format!("neighbour {}", line.trim()))).collect()
+}
+
+/// Each queueing discipline that somebody chose, and each filter. The kernel gives every link one, named `0:`.
+pub(super) fn queueing(node: &Namespace) -> Vec<String> {
+    let disciplines = listing(node, "tc", &["qdisc", "show"]);
+    let chosen: Vec<&str> = disciplines.lines().filter(|line| !line.contains(" 0: ")).collect();
+    let mut lines: Vec<String> = chosen.iter().map(|line| format!("tc {line}")).collect();
+    for device in chosen.iter().filter_map(|line| line.split_whitespace().skip_while(|w| *w != "dev").nth(1))
+    {
+        for parent in ["root", "ingress"] {
+            let filters = listing(node, "tc", &["filter", "show", "dev", device, parent]);
+            lines.extend(filters.lines().map(|line| format!("tc {device} {parent} {}", line.trim())));
+        }
+    }
+    lines
+}
+
+/// Each tracked connection: its protocol, its ends as they were sent and as the answer comes.
+pub(super) fn connections(node: &Namespace) -> Vec<String> {
+    let shown = node.run(|| fs::read_to_string("/proc/thread-self/net/nf_conntrack"));
+    let shown = shown.unwrap_or_else(|error| panic!("{error}")).unwrap_or_default();
+    let of = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let ends = words
+            .iter()
+            .filter(|word| ["src=", "dst=", "sport=", "dport="].iter().any(|k| word.starts_with(k)));
+        let protocol = words.get(2).copied().unwrap_or_default();
+        format!("connection {protocol} {}", ends.copied().collect::<Vec<_>>().join(" "))
+    };
+    shown.lines().map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+    use std::process::Command;
+
+    use crate::{Stage, Traces};
+
+    /// Does as a person on the node would.
+    fn typed(stage: &Stage, command: &str) {
+        let mut words = command.split_whitespace();
+        let done = stage.node().run(|| Command::new(words.next().unwrap()).args(words).status()).unwrap();
+        assert!(done.unwrap().success(), "{command}");
+    }
+
+    fn seen(stage: &Stage, word: &str) -> usize {
+        Traces::on(stage.node(), stage.folder()).with(word).len()
+    }
+
+    #[test]
+    fn a_neighbour_that_somebody_set_is_seen() {
+        let Some(stage) = Stage::new() else { return };
+        typed(&stage, "ip link set lo up");
+        typed(&stage, "ip link add eth0 type veth peer eth1");
+        typed(&stage, "ip neighbour add 10.0.0.7 lladdr 02:00:00:00:00:07 dev eth0 nud permanent");
+        assert_eq!(seen(&stage, "neighbour 10.0.0.7 dev eth0"), 1);
+    }
+
+    #[test]
+    fn a_limit_on_a_link_is_seen_and_what_the_kernel_gives_every_link_is_not() {
+        let Some(stage) = Stage::new() else { return };
+        typed(&stage, "ip link set lo up");
+        assert_eq!(seen(&stage, "tc "), 0);
+        typed(&stage, "tc qdisc add dev lo root tbf rate 10mbit burst 10kb latency 10ms");
+        assert_eq!(seen(&stage, "tc qdisc tbf"), 1);
+        typed(&stage, "tc qdisc add dev lo ingress");
+        typed(&stage, "tc filter add dev lo ingress u32 match u32 0 0 action mirred egress redirect dev lo");
+        assert!(seen(&stage, "tc lo ingress filter") > 0);
+    }
+
+    #[test]
+    fn a_tracked_connection_is_seen() {
+        let Some(stage) = Stage::new() else { return };
+        typed(&stage, "ip link set lo up");
+        typed(&stage, "nft add table inet t");
+        typed(&stage, "nft add chain inet t c { type filter hook output priority 0 ; }");
+        typed(&stage, "nft add rule inet t c ct state new accept");
+        let send = || UdpSocket::bind("127.0.0.1:0")?.send_to(b"?", "127.0.0.1:9");
+        stage.node().run(send).unwrap().unwrap();
+        assert_eq!(seen(&stage, "connection udp src=127.0.0.1 dst=127.0.0.1"), 1);
+    }
+}
