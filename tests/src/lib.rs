@@ -8,6 +8,7 @@
 mod agent;
 mod cluster;
 mod ipam;
+mod machine;
 mod picture;
 mod plugin;
 mod programs;
@@ -20,6 +21,7 @@ mod wait;
 pub use agent::Agent;
 pub use cluster::{Attached, Cluster, Node};
 pub use ipam::FakeIpam;
+pub use machine::Machine;
 pub use picture::Picture;
 pub use plugin::{Answer, Call, Running};
 pub use programs::{bin_dir, client, program};

@@ -77,7 +77,8 @@ impl Pod {
     }
 }
 
-fn namespace() -> Option<Namespace> {
+/// A new network namespace; `None` if this user may not make one, which has been said.
+pub(crate) fn namespace() -> Option<Namespace> {
     match Namespace::create() {
         Ok(namespace) => Some(namespace),
         Err(NetnsError::Create { source }) if source.kind() == ErrorKind::PermissionDenied => {
