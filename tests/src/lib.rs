@@ -21,7 +21,7 @@ mod wait;
 pub use agent::Agent;
 pub use cluster::{Attached, Cluster, Node};
 pub use ipam::FakeIpam;
-pub use machine::Machine;
+pub use machine::{Machine, Ran};
 pub use picture::Picture;
 pub use plugin::{Answer, Call, Running};
 pub use programs::{bin_dir, client, program};

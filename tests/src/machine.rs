@@ -12,9 +12,13 @@ use selvedge_netns::Namespace;
 
 use crate::stage;
 
+mod ran;
+
+pub use ran::Ran;
+
 /// Namespaces for mounts, processes and the network, held by a first process.
 ///
-/// `/run`, `/opt` and `/var/lib` are empty, `/etc` is a copy; what is written there goes with the machine. Control
+/// `/run`, `/dev/shm`, `/opt` and `/var/lib` are empty, `/etc` is a copy; what is written there goes with the machine. Control
 /// groups of runtimes are below one of its own. When this is dropped, or the test process ends in whatever way, all its
 /// processes are killed and its control groups removed.
 #[derive(Debug)]

@@ -5,6 +5,7 @@ shift
 read -r pid rest </proc/self/stat
 mount -t proc proc /proc
 mount -t tmpfs tmpfs /run
+mount -t tmpfs tmpfs /dev/shm
 mount -t tmpfs tmpfs /opt
 mount -t tmpfs tmpfs /var/lib
 mkdir -p /run/lock /run/machine/etc /run/machine/work /run/machine/groups
@@ -30,6 +31,6 @@ done
 ip link set lo up
 echo "$pid"
 exec >/dev/null
-# What it ignores, the kernel buries: nobody else waits for orphans here.
-trap '' CHLD
-exec sleep infinity
+# While it waits for one, the shell buries every child: nobody else waits for orphans here.
+sleep infinity &
+wait
