@@ -3,8 +3,8 @@
 use std::fs::{self, File};
 use std::time::{Duration, Instant};
 
-use selvedge_tests::{Call, FakeIpam, Stage};
-use serde_json::json;
+use selvedge_tests::{Answer, Call, FakeIpam, Stage};
+use serde_json::{Value, json};
 
 use crate::config::{MODES, add, delegating, traces, tutorial, with};
 use crate::process::wait_for;
@@ -81,19 +81,35 @@ fn st_5_a_delegate_that_hangs_is_given_up_within_a_second() {
     assert!(answer.refusal().1.contains(FakeIpam::TYPE));
 }
 
+/// Regression: it waited for whoever held the lock, and a runtime sets up no pod before it has its answer.
 #[test]
-fn st_5_a_held_journal_is_given_up_within_a_second() {
+fn st_5_a_held_journal_keeps_nobody_waiting() {
     let Some(stage) = Stage::new() else { return };
-    let config = tutorial(&stage);
-    add(&stage, &config, "web-0", &stage.pod());
-    let lock = File::options().write(true).open(stage.folder().join("ipam/mynet/lock")).unwrap();
+    // Six addresses: the gateway's and five for pods.
+    let config = with(tutorial(&stage), json!({"subnet": "10.244.1.0/29"}));
+    let pods: Vec<_> = (0..5).map(|_| stage.pod()).collect();
+    add(&stage, &config, "web-0", &pods[0]);
+    asked_while_locked(&stage, &config, |answer| answer.done());
+    for (number, pod) in pods.iter().enumerate().skip(1) {
+        add(&stage, &config, &format!("web-{number}"), pod);
+    }
+    asked_while_locked(&stage, &config, |answer| assert_eq!(answer.refusal().0, 50));
+}
+
+/// Asks while somebody holds the journal's lock; more than half of the answers must be there in 50 ms. Not all: the
+/// machine may be busy.
+fn asked_while_locked(stage: &Stage, config: &Value, judge: impl Fn(&Answer)) {
+    let path = stage.folder().join("ipam/mynet/lock");
+    let lock = File::options().write(true).open(path).unwrap();
     lock.lock().unwrap();
-    let asked = Instant::now();
-    let answer = Call::new("STATUS", config).run(stage.node());
-    // Twice the bound: the machine may be busy.
-    assert!(asked.elapsed() < Duration::from_secs(2), "it took {:?}", asked.elapsed());
-    let (code, message) = answer.refusal();
-    assert!(code == 50 && message.contains("ipam/mynet/lock"), "{code} {message}");
+    let mut took: Vec<Duration> = Vec::new();
+    for _ in 0..9 {
+        let asked = Instant::now();
+        judge(&Call::new("STATUS", config.clone()).run(stage.node()));
+        took.push(asked.elapsed());
+    }
+    took.sort();
+    assert!(took[4] < Duration::from_millis(50), "{took:?}");
 }
 
 #[test]

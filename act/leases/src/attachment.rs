@@ -22,7 +22,7 @@ impl AttachmentGuard {
             let open = File::options().create(true).truncate(false).write(true).open(&path);
             let file = open.map_err(LeaseError::file("open", &path))?;
             let left = until.saturating_duration_since(Instant::now());
-            if !file::lock(&file, false, left).map_err(LeaseError::file("lock", &path))? {
+            if !file::lock(&file, left).map_err(LeaseError::file("lock", &path))? {
                 return Ok(None);
             }
             let guard = Self { path: path.clone(), file };

@@ -24,7 +24,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 pub fn lock_file(path: &Path, patience: Duration) -> Result<File, LeaseError> {
     let open = File::options().create(true).truncate(false).write(true).open(path);
     let file = open.map_err(LeaseError::file("open", path))?;
-    match lock(&file, false, patience) {
+    match lock(&file, patience) {
         Ok(true) => Ok(file),
         Ok(false) => Err(LeaseError::Busy { path: path.to_owned(), patience }),
         Err(error) => Err(LeaseError::file("lock", path)(error)),
@@ -32,13 +32,11 @@ pub fn lock_file(path: &Path, patience: Duration) -> Result<File, LeaseError> {
 }
 
 /// Takes a lock; false if somebody else held it until the deadline.
-pub(crate) fn lock(file: &File, shared: bool, patience: Duration) -> io::Result<bool> {
-    let operation =
-        if shared { FlockOperation::NonBlockingLockShared } else { FlockOperation::NonBlockingLockExclusive };
+pub(crate) fn lock(file: &File, patience: Duration) -> io::Result<bool> {
     let until = Instant::now() + patience;
     let mut pause = Duration::from_micros(100);
     loop {
-        match flock(file, operation) {
+        match flock(file, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => return Ok(true),
             Err(Errno::INTR) => continue,
             Err(Errno::WOULDBLOCK) => {}

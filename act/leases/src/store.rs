@@ -134,7 +134,7 @@ impl Store {
         loop {
             make(&self.directory)?;
             // Somebody may have removed the whole store while we waited for a lock in it.
-            if let Some(lock) = self.open_lock(false)? {
+            if let Some(lock) = self.open_lock()? {
                 return Locked::open(self.network.clone(), self.directory.clone(), lock, oracle);
             }
         }
@@ -143,13 +143,11 @@ impl Store {
     /// The leases as they are, without changing or rebuilding anything: an empty table if there is no journal, and what
     /// stands before the damage if it is damaged.
     ///
+    /// No lock is waited for: a journal is replaced as a whole, and a line that is just being appended is none yet.
+    ///
     /// # Errors
-    /// [`LeaseError::Busy`], [`LeaseError::File`].
+    /// [`LeaseError::File`].
     pub fn read(&self) -> Result<LeaseTable, LeaseError> {
-        if !self.directory.exists() {
-            return Ok(LeaseTable::default());
-        }
-        let _lock = self.open_lock(true)?;
         let path = self.directory.join("journal");
         match fs::read(&path) {
             Ok(bytes) => Ok(journal::replay(&bytes).map(|replay| replay.table).unwrap_or_default()),
@@ -159,13 +157,13 @@ impl Store {
     }
 
     /// Opens and takes the lock; `None` if it has been removed in the meantime.
-    fn open_lock(&self, shared: bool) -> Result<Option<File>, LeaseError> {
+    fn open_lock(&self) -> Result<Option<File>, LeaseError> {
         let path = self.directory.join("lock");
         let file = match File::options().create(true).truncate(false).read(true).write(true).open(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             other => other.map_err(LeaseError::file("open", &path))?,
         };
-        match file::lock(&file, shared, self.patience) {
+        match file::lock(&file, self.patience) {
             Ok(true) => Ok(file::is_at(&file, &path).then_some(file)),
             Ok(false) => Err(LeaseError::Busy { path, patience: self.patience }),
             Err(error) => Err(LeaseError::file("lock", path)(error)),

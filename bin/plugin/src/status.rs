@@ -1,6 +1,6 @@
 //! STATUS: whether an ADD could be served now.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use selvedge_cni::{CniError, Ipam, Status, code};
 use selvedge_ipam::{ChooseError, Request};
@@ -9,8 +9,8 @@ use selvedge_model::AttachmentKey;
 use crate::agent::READY;
 use crate::{failure, ipam, journal};
 
-/// How long the leases' lock is waited for in all: a runtime asks often, and wants its answer within a second.
-const PATIENCE: Duration = Duration::from_millis(800);
+/// How long the leases' lock is waited for to reclaim an address: containerd sets up no pod before we have answered.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// Fails with code 50 where an ADD would fail: no address is free, the delegate says so, or the agent has never been
 /// ready since the machine was booted. An agent that is away for a while is no reason: that would empty the node.
@@ -24,21 +24,17 @@ pub(crate) fn status(request: &Status) -> Result<(), CniError> {
         Ipam::Delegated(delegate) => ipam::tell(delegate, "STATUS"),
         Ipam::BuiltIn(pools) => {
             let pool = ipam::pool(pools).map_err(|why| failure::of(code::CONFIG, &why))?;
-            let asked = Instant::now();
-            let store = || {
-                let left = PATIENCE.saturating_sub(asked.elapsed());
-                journal::store(&conf.run_dir, &conf.name).with_patience(left)
+            let store = journal::store(&conf.run_dir, &conf.name).with_patience(PATIENCE);
+            let free = || {
+                let table = store.read().map_err(|e| unavailable(&journal::failure(&e).to_string()))?;
+                Ok(table.choose(&pool, Request { key: &nobody(), addresses: &[] }, 0).map(drop))
             };
-            let free = |table: &selvedge_ipam::LeaseTable| {
-                table.choose(&pool, Request { key: &nobody(), addresses: &[] }, 0).map(drop)
-            };
-            let table = store().read().map_err(|e| unavailable(&journal::failure(&e).to_string()))?;
-            if !matches!(free(&table), Err(ChooseError::Full { .. })) {
+            if !matches!(free()?, Err(ChooseError::Full { .. })) {
                 return Ok(());
             }
-            journal::free_dead(&store())?;
-            let table = store().read().map_err(|e| journal::failure(&e))?;
-            free(&table).map_err(|full| unavailable(&full.to_string()))
+            // Whatever keeps us from it: the pool is full as it stands.
+            journal::free_dead(&store).ok();
+            free()?.map_err(|full| unavailable(&full.to_string()))
         }
     }
 }
