@@ -49,6 +49,19 @@ bench: build oracles reference
 	"$$SELVEDGE_BIN_DIR/selvedge-bench" --programs "$$SELVEDGE_BIN_DIR" --reference "$(REFERENCE)" \
 		--table docs/benchmarks.md $(ARGS)
 
+## fuzz: searches for bytes that a reader can't take, a minute for each reader (FOR=10 seconds)
+.PHONY: fuzz
+fuzz: compiler
+	@.ci/need c++:g++
+	command -v cargo-fuzz >/dev/null || cargo install --locked cargo-fuzz
+	for reader in fuzz/corpus/*; do \
+		found="$(TARGET_DIR)/fuzz/$${reader##*/}"; mkdir -p "$$found"; \
+		$(SEARCH) cargo fuzz run --features search --sanitizer none "$${reader##*/}" "$$found" "$$reader" \
+			-- -max_total_time=$(or $(FOR),60) -verbosity=0 -print_final_stats=1; \
+	done
+# Needs no nightly compiler: the readers are safe code, which an address sanitizer could tell nothing of.
+SEARCH := CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_OPT_LEVEL=2 CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16
+
 ## clean: removes everything that was built
 .PHONY: clean
 clean:

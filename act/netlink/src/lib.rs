@@ -4,6 +4,7 @@
 //!   [`NetStep`](selvedge_datapath::step::NetStep) names, `detach` and `reap_group` take veths away
 //! - [`Monitor`]: the kernel's notifications
 //! - [`Sysctls`]: the files below `/proc/sys`
+//! - [`recorded`]: what was received once, read again
 //!
 //! What should be there is decided elsewhere. Calls block until the kernel has answered, which for rtnetlink it does
 //! within the system call that asks.
@@ -20,6 +21,7 @@ mod monitor;
 mod observe;
 mod reap;
 mod record;
+mod recorded;
 mod request;
 mod socket;
 mod sysctl;
@@ -28,5 +30,6 @@ mod tests;
 
 pub use error::{NetlinkError, Refusal};
 pub use monitor::{Event, Monitor, Notification};
+pub use recorded::recorded;
 pub use socket::RouteSocket;
 pub use sysctl::Sysctls;

@@ -129,7 +129,7 @@ impl AsFd for Monitor {
 }
 
 /// Reads a notification; `None` for those of other tables and kinds.
-fn notification(message: Message<'_>) -> Option<Notification> {
+pub(crate) fn notification(message: Message<'_>) -> Option<Notification> {
     let payload = message.payload;
     let event = match message.kind {
         libc::RTM_NEWLINK | libc::RTM_DELLINK => {

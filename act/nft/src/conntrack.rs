@@ -10,6 +10,8 @@ use crate::error::NftError;
 use crate::socket::{self, Received, ask, header, request};
 
 const SUBSYSTEM: u16 = 1 << 8;
+/// An entry, as it is listed.
+pub(crate) const NEW: u16 = SUBSYSTEM;
 const GET: u16 = SUBSYSTEM | 1;
 const DELETE: u16 = SUBSYSTEM | 2;
 const GET_STATISTICS: u16 = SUBSYSTEM | 5;
@@ -31,12 +33,6 @@ struct End {
     flag: u32,
     v4: u16,
     v6: u16,
-}
-
-impl End {
-    fn attribute(&self, address: IpAddr) -> u16 {
-        if address.is_ipv4() { self.v4 } else { self.v6 }
-    }
 }
 
 /// Deletes tracked connections of the network namespace in which it was opened.
@@ -134,18 +130,20 @@ fn message(kind: u16, flags: u16, address: IpAddr, write: impl FnOnce(&mut Write
     Request::new(kind, flags, &header(family, 1, 0), write)
 }
 
-fn octets(address: IpAddr) -> Vec<u8> {
-    match address {
-        IpAddr::V4(v4) => v4.octets().to_vec(),
-        IpAddr::V6(v6) => v6.octets().to_vec(),
-    }
+fn has_address(entry: Reader<'_>, address: IpAddr) -> bool {
+    addresses(entry).any(|end| end == address)
 }
 
-fn has_address(entry: Reader<'_>, address: IpAddr) -> bool {
-    let octets = octets(address);
+/// The addresses of an entry, of both its ends in both directions.
+pub(crate) fn addresses(entry: Reader<'_>) -> impl Iterator<Item = IpAddr> {
     let tuples = [TUPLE_ORIGINAL, TUPLE_REPLY].into_iter();
-    let mut ips = tuples.filter_map(|tuple| entry.nest(tuple)?.nest(TUPLE_IP));
-    ips.any(|ip| ENDS.iter().any(|end| ip.get(end.attribute(address)) == Some(octets.as_slice())))
+    let ips = tuples.filter_map(move |tuple| entry.nest(tuple)?.nest(TUPLE_IP));
+    let v4 = |value: &[u8]| <[u8; 4]>::try_from(value).ok().map(IpAddr::from);
+    let v6 = |value: &[u8]| <[u8; 16]>::try_from(value).ok().map(IpAddr::from);
+    let ends = move |ip: Reader<'_>| {
+        ENDS.map(|end| ip.get(end.v4).and_then(v4).or_else(|| ip.get(end.v6).and_then(v6)))
+    };
+    ips.flat_map(ends).flatten()
 }
 
 #[cfg(test)]

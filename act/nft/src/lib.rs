@@ -3,6 +3,7 @@
 //! - [`NftSocket`]: lists tables as values of `selvedge-ruleset`, and applies its transactions
 //! - [`Monitor`]: who changed which table
 //! - [`Conntrack`]: deletes tracked connections
+//! - [`recorded`]: what was received once, read again
 //!
 //! What should be there is left to the callers; no `nft` binary is needed. Invariants: a listing is of one moment; a
 //! transaction is made whole or not at all; what this crate writes it reads back as the same value, and what it
@@ -19,12 +20,14 @@ mod list;
 mod message;
 mod monitor;
 mod place;
+mod recorded;
 mod socket;
 mod transaction;
 
 pub use conntrack::Conntrack;
 pub use error::NftError;
 pub use monitor::{Author, Event, Monitor};
+pub use recorded::recorded;
 pub use transaction::{Features, NftSocket};
 
 #[cfg(test)]

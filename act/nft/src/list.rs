@@ -48,7 +48,7 @@ pub(crate) fn table(socket: &mut Socket, id: &TableId) -> Result<Option<ListedTa
     Ok(answer.first().map(|answer| read_table(answer.attributes(), portid)))
 }
 
-fn read_table(table: Reader<'_>, portid: u32) -> ListedTable {
+pub(crate) fn read_table(table: Reader<'_>, portid: u32) -> ListedTable {
     let flags = table.u32_be(attr::TABLE_FLAGS).unwrap_or(0);
     let ownership = match table.u32_be(attr::TABLE_OWNER) {
         Some(owner) if flags & TABLE_OWNER != 0 && owner == portid => Ownership::Mine,
@@ -91,7 +91,7 @@ pub(crate) fn chains(socket: &mut Socket, family_of: Family) -> Result<Vec<ReadC
     Ok(chains.iter().filter_map(read).collect())
 }
 
-fn read_base(chain: Reader<'_>) -> Seen<Option<Base>> {
+pub(crate) fn read_base(chain: Reader<'_>) -> Seen<Option<Base>> {
     let Some(hook) = chain.nest(attr::CHAIN_HOOK) else {
         return Seen::Known(None);
     };
@@ -132,7 +132,7 @@ pub(crate) fn rules(
     Ok(rules.iter().filter_map(|rule| read_rule(id.family, rule.attributes())).collect())
 }
 
-fn read_rule(family: Family, attributes: Reader<'_>) -> Option<ReadRule> {
+pub(crate) fn read_rule(family: Family, attributes: Reader<'_>) -> Option<ReadRule> {
     let list = attributes.nest(attr::RULE_EXPRESSIONS).unwrap_or(Reader(&[]));
     let mut rule = decompile(family, &Expression::read_list(list));
     if let Some(comment) = attributes.get(attr::RULE_USERDATA).and_then(read_comment) {

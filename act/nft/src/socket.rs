@@ -27,7 +27,7 @@ pub(crate) struct Received {
 }
 
 impl Received {
-    fn of(message: &Message<'_>) -> Option<Self> {
+    pub(crate) fn of(message: &Message<'_>) -> Option<Self> {
         let (header, attributes) = message.payload.split_first_chunk::<HEADER>()?;
         Some(Self { kind: message.kind, family: header[0], attributes: attributes.to_vec() })
     }

@@ -1,0 +1,22 @@
+//! Datagrams that were recorded, read as if the kernel had just sent them.
+
+use selvedge_wire::messages;
+
+use crate::monitor::notification;
+use crate::record;
+
+/// What each message of a recorded datagram of rtnetlink says to this crate: the kernel's verdict, a notification, or
+/// `None` for what is passed over. For whoever looks into a recording; never fails, whatever the bytes are.
+pub fn recorded(datagram: &[u8]) -> Vec<Option<String>> {
+    let read = messages(datagram).map(|message| match message.verdict() {
+        Some(verdict) => Some(format!("{verdict:?}")),
+        None => {
+            let heard = notification(message)?;
+            let link = record::link(message.payload);
+            let address = record::address(message.payload);
+            let routes = record::route(message.payload);
+            Some(format!("{heard:?} {link:?} {address:?} {routes:?}"))
+        }
+    });
+    read.collect()
+}
