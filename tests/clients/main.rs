@@ -1,7 +1,9 @@
 //! The plugin as programs call it that nobody here wrote: what they hand over, what they make of the answer, and that
 //! nothing is left when they are done. `make clients` unpacks or builds them; where one is not there, its tests say so.
 //!
-//! - `reference`: the reference plugins, before and behind ours in a chain, and as its IPAM
+//! - `cnitool`: every verb in every version of the protocol, decoded by the types of the Go library; chains with the
+//!   reference plugins, and those as our IPAM
 #![cfg(test)]
 
-mod reference;
+mod cnitool;
+mod ip;

@@ -1,0 +1,13 @@
+//! cnitool, on a node of its own.
+//!
+//! - `verbs`: add, check, del in every version; `sweep`: gc and status
+//! - `chain`: the reference plugins before and behind ours
+//! - `tool`: cnitool itself and its folders; `site`: a node with a host outside, and packets
+
+mod chain;
+mod site;
+mod sweep;
+mod tool;
+mod verbs;
+
+pub(crate) use tool::{Cnitool, Container, Suite};
