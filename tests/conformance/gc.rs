@@ -124,7 +124,7 @@ fn gc_3_the_delegate_is_told_and_its_failure_keeps_nothing_else() {
     let swept = valid(&config, &[]);
     let answer = call("GC", &swept).run(stage.node());
     assert_eq!(answer.refusal(), (122, "cannot sweep"));
-    assert_eq!(ipam.calls(), ["ADD", "GC"]);
+    assert_eq!(ipam.calls(), ["ADD", "DEL", "GC"]);
     assert_eq!(serde_json::from_str::<Value>(&ipam.stdin()).unwrap(), swept);
     must_be_back(&before, &stage);
 }

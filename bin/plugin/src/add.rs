@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use selvedge_cni::{Add, AddResult, Attach, CniError, Interface, Ip, NetConf, Route, code};
+use selvedge_cni::{Add, AddResult, Attach, CniError, Interface, Ip, Ipam, NetConf, Route, code};
 use selvedge_datapath::attachment::{Attachment, Mode};
 use selvedge_datapath::step::NetStep;
 use selvedge_datapath::{PodAddress, Prune, Seen, plan};
@@ -123,10 +123,12 @@ fn render(request: &Add, attachment: &Attachment, given: Given) -> Result<Value,
     let name = attachment.key.ifname.to_string();
     interfaces.push(Interface { name, mac: Some(attachment.mac), sandbox, mtu });
     let container = interfaces.len() - 1;
+    // What another plugin gave it reads again in its CHECK, as it said it.
+    let theirs = |a: &PodAddress| a.gateway.filter(|_| matches!(conf.ipam, Ipam::Delegated(_)));
     let ip = |(a, net): (&PodAddress, IpNet)| Ip {
         interface: Some(container),
         address: net,
-        gateway: attachment.gateway(a),
+        gateway: theirs(a).or_else(|| attachment.gateway(a)),
     };
     let ours = AddResult {
         ips: attachment.addresses.iter().zip(attachment.pod_nets()).map(ip).collect(),

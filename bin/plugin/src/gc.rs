@@ -52,7 +52,8 @@ fn collect(request: &Gc, store: &Store, key: &AttachmentKey, entry: &mut Entry) 
     if !listed && lives(store, key)? {
         return Ok(false);
     }
-    let network = Network { delegate: None, ..Network::from(&request.conf) };
+    // A delegate that knows no GC would keep the addresses for ever.
+    let network = Network::from(&request.conf);
     Removal { network, store, key, netns: None, used: true }.carry_out(entry)?;
     Ok(true)
 }

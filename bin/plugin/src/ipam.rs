@@ -91,7 +91,7 @@ fn delegated(
     entry: &mut Entry,
 ) -> Result<Given, CniError> {
     journal::refuse_leased(store, asking.key, entry)?;
-    let (exit, stdout) = execute(delegate, "ADD")?;
+    let (exit, stdout) = execute(delegate, "ADD", &[])?;
     let given = delegate.added(exit, &stdout).and_then(|result| {
         let given = Given::from(result);
         let nets = given.addresses.iter().map(|a| a.net).collect();
@@ -115,18 +115,27 @@ impl From<AddResult> for Given {
     }
 }
 
-/// Has a delegated plugin do DEL, CHECK, GC or STATUS.
+/// Has a delegated plugin do CHECK, GC or STATUS, or DEL for the attachment that we were called for.
 pub(crate) fn tell(delegate: &Delegate, verb: &str) -> Result<(), CniError> {
-    let (exit, stdout) = execute(delegate, verb)?;
+    let (exit, stdout) = execute(delegate, verb, &[])?;
     delegate.done(exit, &stdout)
 }
 
-fn execute(delegate: &Delegate, verb: &str) -> Result<(Exit, Vec<u8>), CniError> {
+/// Has a delegated plugin take back what it gave an attachment, whatever we were called for.
+pub(crate) fn take_back(delegate: &Delegate, key: &AttachmentKey) -> Result<(), CniError> {
+    let whose = [("CNI_CONTAINERID", key.container.to_string()), ("CNI_IFNAME", key.ifname.to_string())];
+    let (exit, stdout) = execute(delegate, "DEL", &whose)?;
+    delegate.done(exit, &stdout)
+}
+
+fn execute(delegate: &Delegate, verb: &str, whose: &[(&str, String)]) -> Result<(Exit, Vec<u8>), CniError> {
     let program: PathBuf =
         delegate.candidates().into_iter().find(|path| path.is_file()).ok_or_else(|| delegate.nowhere())?;
+    let mut env = whose.to_vec();
+    env.push(("CNI_COMMAND", verb.to_owned()));
     let call = Call {
         program: &program,
-        env: &[("CNI_COMMAND", verb.to_owned())],
+        env: &env,
         stdin: delegate.stdin(),
         deadline: if verb == "STATUS" { STATUS_PATIENCE } else { DELEGATE_PATIENCE },
     };

@@ -174,7 +174,7 @@ impl Removal<'_> {
         entry.field("addresses", Nets(&addresses));
         waits |= end.as_ref().is_some_and(|end| end.owner.is_bridged());
         failures.extend(forget_connections(&addresses).err());
-        failures.extend(self.network.delegate.and_then(|delegate| ipam::tell(delegate, "DEL").err()));
+        failures.extend(self.network.delegate.and_then(|delegate| ipam::take_back(delegate, self.key).err()));
         if cut_off {
             match self.release(&mut route, entry) {
                 Ok(dismantled) => waits |= dismantled,
