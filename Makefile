@@ -32,6 +32,11 @@ build: compiler
 test: build oracles clients
 	cargo test --locked --no-fail-fast $(or $(TEST),--workspace)
 
+## conformance: asks ours and the reference plugins what the protocol demands, and writes docs/conformance.md
+.PHONY: conformance
+conformance: build oracles
+	SELVEDGE_WRITE=1 cargo test --locked --package selvedge-tests --test conformance statements::
+
 ## check: format, lints, documentation, the layers, licences
 .PHONY: check
 check: compiler
@@ -70,7 +75,7 @@ clean:
 ## help: this list
 .PHONY: help
 help:
-	@sed -n 's/^## //p' Makefile | awk -F ': ' '{ printf "  make %-8s %s\n", $$1, substr($$0, length($$1) + 3) }'
+	@sed -n 's/^## //p' Makefile | awk -F ': ' '{ printf "  make %-11s %s\n", $$1, substr($$0, length($$1) + 3) }'
 
 # --- what the targets above need ---
 

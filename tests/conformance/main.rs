@@ -1,8 +1,9 @@
-//! The protocol as the executed plugin keeps it, on real kernel objects: a test for each statement that needs the
-//! program, named by the statement's id. What needs no program is tested in `decide/cni`.
+//! The protocol as the executed plugin keeps it, on real kernel objects: tests named by the id of a
+//! statement of the protocol. What needs no program is tested in `decide/cni`.
 //!
-//! - the protocol: `process`, `environment`, `add`, `del`, `check`, `gc`, `status`, `versions`, `delegation`,
-//!   `capabilities`
+//! - `statements`: each statement once, asked of ours and of the reference plugins
+//! - the protocol in more detail: `process`, `environment`, `add`, `del`, `check`, `gc`, `status`, `versions`,
+//!   `delegation`, `capabilities`
 //! - `tutorial`, `spoofing`: packets
 //! - `defects`: what the scripts of the tutorials got wrong, each under its own name
 //! - `crash`: kills, reboots, a journal that is gone
@@ -23,6 +24,7 @@ mod machine;
 mod process;
 mod site;
 mod spoofing;
+mod statements;
 mod status;
 mod tutorial;
 mod versions;

@@ -2,7 +2,7 @@
 
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use selvedge_netns::Namespace;
 use serde_json::Value;
@@ -54,6 +54,12 @@ impl Call {
     /// The same call with a variable set.
     pub fn with(mut self, name: &str, value: &str) -> Self {
         self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The same call without a variable.
+    pub fn without(mut self, name: &str) -> Self {
+        self.environment.retain(|(set, _)| set != name);
         self
     }
 
@@ -122,13 +128,22 @@ impl Running {
         killed.unwrap_or_else(|error| panic!("kill {:?}: {error}", self.program));
     }
 
+    /// Waits for the program's end, however that comes, and until everybody has closed its stdout and stderr.
+    ///
+    /// # Panics
+    /// If it cannot be waited for.
+    pub fn output(self) -> Output {
+        let program = self.program;
+        self.child.wait_with_output().unwrap_or_else(|error| panic!("wait for {program:?}: {error}"))
+    }
+
     /// Waits for the program's end.
     ///
     /// # Panics
     /// If it is killed by a signal, or wrote something to stdout that is not one JSON document.
     pub fn answer(self) -> Answer {
-        let program = self.program;
-        let output = self.child.wait_with_output().unwrap_or_else(|e| panic!("wait for {program:?}: {e}"));
+        let program = self.program.clone();
+        let output = self.output();
         let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
         let code = output.status.code().unwrap_or_else(|| panic!("{program:?}: {}\n{stderr}", output.status));
         let stdout = String::from_utf8_lossy(&output.stdout);
