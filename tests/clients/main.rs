@@ -3,7 +3,9 @@
 //!
 //! - `cnitool`: every verb in every version of the protocol, decoded by the types of the Go library; chains with the
 //!   reference plugins, and those as our IPAM
+//! - `containerd`: containerd, by its own CNI client and as the kubelet speaks to it
 #![cfg(test)]
 
 mod cnitool;
+mod containerd;
 mod ip;

@@ -1,0 +1,86 @@
+//! What containerd makes of plugins that hang, fail, or lose it in the middle.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use selvedge_tests::{Machine, within};
+use serde_json::{Value, json};
+
+use super::cri::Config;
+use super::daemon::{Daemon, releases, routed};
+use super::recorder;
+
+/// A network whose addresses come from the plugin `fake-ipam`.
+pub(crate) fn delegating() -> Value {
+    routed(&json!({"subnet": null, "ipam": {"type": "fake-ipam"}}))
+}
+
+/// Makes `fake-ipam` of lines of shell.
+pub(crate) fn fake_ipam(machine: &Machine, lines: &str) {
+    let path = "/opt/cni/bin/fake-ipam";
+    machine.write(path, format!("#!/bin/sh\ncat >/dev/null\necho $CNI_COMMAND >>/run/fake-ipam\n{lines}\n"));
+    fs::set_permissions(machine.path(path), fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// The verbs that `fake-ipam` was called with, but for STATUS.
+fn asked(machine: &Machine) -> Vec<String> {
+    let calls = fs::read_to_string(machine.path("/run/fake-ipam")).unwrap_or_default();
+    calls.lines().filter(|verb| *verb != "STATUS").map(str::to_owned).collect()
+}
+
+#[test]
+fn a_client_that_gives_up_on_a_hanging_delegate_leaves_no_process_and_no_trace() {
+    for release in releases() {
+        let Some(daemon) = Daemon::start(release, &delegating()) else { return };
+        fake_ipam(&daemon.machine, "[ $CNI_COMMAND != ADD ] || exec tail -f /dev/null");
+        let cri = daemon.cri();
+        let began = Instant::now();
+        let given_up = cri.run_within(Config::of("web-0"), Duration::from_secs(1));
+        let given_up = given_up.unwrap_err();
+        let took = began.elapsed();
+        assert!(took < Duration::from_secs(5), "{took:?}: {given_up}");
+        within(5.0, "the call of the plugin is undone", || {
+            let asked = asked(&daemon.machine);
+            let left = ["tail", "fake-ipam", "selvedge"].map(|name| daemon.machine.processes(name));
+            let good = asked == ["ADD", "DEL"] && left.iter().all(Vec::is_empty);
+            if good { Ok(()) } else { Err(format!("{asked:?} {left:?}")) }
+        });
+        let del = recorder::calls(&daemon.machine, "DEL").pop().unwrap();
+        assert!(del.stdin["prevResult"].is_null(), "{}", del.stdin);
+        for id in cri.list() {
+            cri.stop(&id).unwrap();
+            cri.remove(&id).unwrap();
+        }
+        daemon.nothing_is_left();
+    }
+}
+
+/// Were the delegate's words passed on, containerd would take the pod for detached.
+#[test]
+fn a_del_that_fails_is_heard_of_and_tried_again() {
+    for release in releases() {
+        let Some(daemon) = Daemon::start(release, &delegating()) else { return };
+        fake_ipam(
+            &daemon.machine,
+            r#"case $CNI_COMMAND in
+            ADD) echo '{"cniVersion": "1.0.0", "ips": [{"address": "10.244.1.9/24", "gateway": "10.244.1.1"}]}' ;;
+            DEL) [ -e /run/failed ] && exit 0
+                touch /run/failed
+                echo '{"cniVersion": "1.0.0", "code": 5, "msg": "lease 9 not found: No such file or directory"}'
+                exit 1 ;;
+            esac"#,
+        );
+        let cri = daemon.cri();
+        let id = cri.run(Config::of("web-0")).unwrap();
+        assert_eq!(cri.addresses(&id), ["10.244.1.9"]);
+        let error = cri.stop(&id).expect_err("a DEL that failed was taken for one that succeeded");
+        let message = error.message().to_lowercase();
+        assert!(message.contains("lease 9"), "{message}");
+        assert!(!message.contains("not found") && !message.contains("no such file"), "{message}");
+        cri.stop(&id).unwrap();
+        assert_eq!(asked(&daemon.machine), ["ADD", "DEL", "DEL"]);
+        cri.remove(&id).unwrap();
+        daemon.nothing_is_left();
+    }
+}

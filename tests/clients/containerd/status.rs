@@ -1,0 +1,167 @@
+//! What containerd says of the network: the kubelet asks every five seconds, and takes the node out of service if it
+//! is not ready. From 2.1 on containerd asks the plugin each time.
+
+use std::fs::{self, File};
+use std::process::{Child, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use selvedge_tests::{bin_dir, within};
+use serde_json::json;
+
+use super::cri::{Config, Cri};
+use super::daemon::{CONFLIST, Daemon, releases, routed};
+use super::report;
+
+/// A runtime waits for STATUS before it sets up a pod.
+const PROMPT: Duration = Duration::from_millis(50);
+
+#[test]
+fn status_is_prompt_while_fifty_pods_come_and_go_and_while_the_leases_are_locked() {
+    for release in releases().into_iter().filter(super::daemon::Release::is_2) {
+        let Some(daemon) = Daemon::start(release, &routed(&json!({"type": "selvedge"}))) else { return };
+        let cri = daemon.cri();
+        let pods = || (0..50).map(|number| Config::of(&format!("pod-{number}"))).collect();
+        let mut alone = Vec::new();
+        thread::scope(|scope| {
+            let asking = daemon.cri();
+            let load = scope.spawn(|| {
+                let ids: Vec<_> = cri.run_all(pods()).into_iter().map(|(id, _)| id.unwrap()).collect();
+                cri.end_all(&ids);
+            });
+            while !load.is_finished() {
+                let (network, _) = asking.network();
+                assert!(network.good, "{network:?}");
+                alone.extend(took(&first_of_all(&daemon)));
+                thread::sleep(Duration::from_millis(10));
+            }
+            load.join().unwrap();
+        });
+        let asked = took(&daemon.log());
+        let version = &daemon.release.version;
+        report(&format!("containerd {version}: its STATUS among 50 pods: {}", spread(&asked)));
+        report(&format!("containerd {version}: STATUS that waits for no processor: {}", spread(&alone)));
+        assert!(alone.len() > 20 && *alone.iter().max().unwrap() < PROMPT, "{alone:?}");
+        daemon.nothing_is_left();
+        ready_while_locked(&daemon, &cri);
+    }
+}
+
+/// Asks the plugin itself, before all other processes: what it then waits for is not a processor. What it logs.
+fn first_of_all(daemon: &Daemon) -> String {
+    let mut config = routed(&json!({"type": "selvedge"}))["plugins"][0].take();
+    config["name"] = "selvedge".into();
+    config["cniVersion"] = "1.1.0".into();
+    daemon.machine.write("/run/status.json", config.to_string());
+    let line =
+        "CNI_COMMAND=STATUS CNI_PATH=/opt/cni/bin exec chrt --fifo 1 /opt/cni/bin/selvedge </run/status.json";
+    let ran = daemon.machine.run("sh", &["-c", line]);
+    ran.must_succeed();
+    ran.stderr
+}
+
+fn ready_while_locked(daemon: &Daemon, cri: &Cri) {
+    let lock = File::options().write(true).open(daemon.run_dir().join("ipam/selvedge/lock")).unwrap();
+    lock.lock().unwrap();
+    let answers = (0..19).map(|_| cri.network());
+    let took = answers.inspect(|(network, _)| assert!(network.good, "{network:?}")).map(|(_, took)| took);
+    let took: Vec<_> = took.collect();
+    report(&format!(
+        "containerd {}: Status with the leases locked: {}",
+        daemon.release.version,
+        spread(&took)
+    ));
+    let mut took = took;
+    took.sort();
+    // Not the slowest: that one may have waited for a processor.
+    assert!(took[took.len() / 2] < PROMPT, "{took:?}");
+}
+
+/// How long the plugin took for each STATUS in its log.
+fn took(log: &str) -> Vec<Duration> {
+    let lines =
+        log.lines().filter_map(|line| line.split_once("verb=STATUS took=")?.1.split_once("ms result=ok"));
+    lines.map(|(ms, _)| Duration::from_secs_f64(ms.parse::<f64>().unwrap() / 1000.0)).collect()
+}
+
+fn spread(took: &[Duration]) -> String {
+    let mut sorted = took.to_vec();
+    sorted.sort();
+    let [median, slow, slowest] =
+        [sorted.len() / 2, sorted.len() * 99 / 100, sorted.len() - 1].map(|at| sorted[at]);
+    format!("p50 {median:.1?}, p99 {slow:.1?}, the slowest of {} {slowest:.1?}", sorted.len())
+}
+
+/// The agent of a node with one link to others, killed with its machine.
+fn agent(daemon: &Daemon) -> Child {
+    let node = json!({
+        "apiVersion": "v1", "kind": "Node", "metadata": {"name": "node-a"},
+        "spec": {"podCIDRs": ["10.244.1.0/24"]},
+        "status": {"addresses": [{"type": "InternalIP", "address": "172.30.0.11"}]}
+    });
+    daemon.machine.write("/run/manifests/node.json", node.to_string());
+    let mut command = daemon.machine.command("/opt/cni/bin/selvedge-agent");
+    command.args(["--node", "node-a", "--manifests", "/run/manifests"]);
+    let log = File::options().create(true).append(true).open(daemon.machine.path("/run/agent.log")).unwrap();
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap()
+}
+
+fn kill(daemon: &Daemon, mut agent: Child) {
+    // Names of processes are cut off after 15 bytes.
+    let ids = daemon.machine.processes("selvedge-agent");
+    ids.into_iter().for_each(|id| daemon.machine.kill(id));
+    agent.wait().unwrap();
+}
+
+fn until_ready(daemon: &Daemon, cri: &Cri) {
+    within(20.0, "the network is ready", || {
+        let (network, _) = cri.network();
+        let log = || fs::read_to_string(daemon.machine.path("/run/agent.log")).unwrap_or_default();
+        let ready = network.good && daemon.machine.path("/run/selvedge/ready").exists();
+        if ready { Ok(()) } else { Err(format!("{network:?}\n{}", log())) }
+    });
+}
+
+/// Decision of the design: a node whose agent is away for a while keeps its pods.
+#[test]
+fn a_node_is_not_ready_until_its_agent_was_and_stays_ready_without_it() {
+    for release in releases() {
+        let Some(mut daemon) = Daemon::start(release, &json!({})) else { return };
+        daemon.machine.install(&bin_dir().join("selvedge-agent"), "/opt/cni/bin");
+        let uplink = "ip link add up0 type veth peer name up1 && ip address add 172.30.0.11/24 dev up0 \
+                      && ip link set up0 up && ip link set up1 up";
+        daemon.machine.run("sh", &["-c", uplink]).must_succeed();
+        fs::remove_file(daemon.machine.path(CONFLIST)).unwrap();
+        let cri = daemon.cri();
+        within(5.0, "containerd has noticed that there is no network", || {
+            let (network, _) = cri.network();
+            if network.good { Err(format!("{network:?}")) } else { Ok(()) }
+        });
+        let running = agent(&daemon);
+        until_ready(&daemon, &cri);
+        daemon.remember();
+        kill(&daemon, running);
+
+        // As after a reboot: the conflist is there, and what is in /run is not.
+        fs::remove_dir_all(daemon.run_dir()).unwrap();
+        let (network, _) = cri.network();
+        assert_eq!(network.good, !daemon.release.is_2(), "{network:?}");
+        if daemon.release.is_2() {
+            let reason = "selvedge-agent has not been ready on this node since it was booted";
+            assert!(network.message.contains(reason), "{network:?}");
+        }
+        let running = agent(&daemon);
+        until_ready(&daemon, &cri);
+        kill(&daemon, running);
+
+        let (network, _) = cri.network();
+        assert!(network.good, "{network:?}");
+        let id = cri.run(Config::of("web-0")).unwrap();
+        assert_eq!(cri.addresses(&id), ["10.244.1.2"]);
+        cri.end_all(&[id]);
+        let running = agent(&daemon);
+        until_ready(&daemon, &cri);
+        daemon.nothing_is_left();
+        kill(&daemon, running);
+    }
+}
