@@ -16,8 +16,7 @@ use crate::ip;
 fn with_delegate(suite: Suite, attach: &str, lines: &str) -> Option<Cnitool> {
     let tool = Cnitool::of(suite)?;
     let mut ours = tool.ours(attach);
-    ours.as_object_mut().unwrap().remove("subnet");
-    ours["ipam"] = json!({"type": "doubtful"});
+    (ours["subnet"], ours["ipam"]) = (json!(null), json!({"type": "doubtful"}));
     tool.configure(suite.newest(), &[ours]);
     tool.plugin("doubtful", &format!("#!/bin/sh\n[ \"$CNI_COMMAND\" = ADD ] || exit 0\n{lines}\n"));
     Some(tool)

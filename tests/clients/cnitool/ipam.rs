@@ -26,8 +26,7 @@ fn with(ipam: fn(&Cnitool) -> Value, scenario: fn(&mut Served)) {
         let Some((tool, _outside)) = site::node(suite) else { return };
         println!("attach {attach}");
         let mut ours = tool.ours(attach);
-        ours.as_object_mut().unwrap().remove("subnet");
-        (ours["ipam"], ours["runDir"]) = (ipam(&tool), json!(tool.run_dir()));
+        (ours["subnet"], ours["ipam"], ours["runDir"]) = (json!(null), ipam(&tool), json!(tool.run_dir()));
         tool.configure(suite.newest(), std::slice::from_ref(&ours));
         let [web, client] = ["web", "client"].map(|name| tool.container(name));
         let before = tool.footprint();
