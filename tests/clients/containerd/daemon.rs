@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use selvedge_tests::{Machine, Ran, Traces, client, program, skipped};
+use selvedge_tests::{Machine, Ran, Traces, client, program, skipped, within};
 use serde_json::{Value, json};
 
 use super::cri::Cri;
@@ -133,7 +133,10 @@ impl Daemon {
     /// Fails if pods have left anything.
     pub(crate) fn nothing_is_left(&self) {
         self.before.traces.must_be_back_on(self.machine.node(), &self.run_dir());
-        assert_eq!(Remains::files(&self.machine), self.before.files);
+        within(5.0, "containerd has removed its files", || {
+            let files = Remains::files(&self.machine);
+            if files == self.before.files { Ok(()) } else { Err(format!("{files:?}")) }
+        });
     }
 
     /// Takes what is on the machine now for what must be there in the end.

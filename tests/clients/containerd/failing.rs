@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use selvedge_tests::{Machine, within};
 use serde_json::{Value, json};
 
 use super::cri::Config;
-use super::daemon::{Daemon, releases, routed};
+use super::daemon::{CONFLIST, Daemon, Release, releases, routed};
 use super::recorder;
 
 /// A network whose addresses come from the plugin `fake-ipam`.
@@ -81,6 +82,41 @@ fn a_del_that_fails_is_heard_of_and_tried_again() {
         cri.stop(&id).unwrap();
         assert_eq!(asked(&daemon.machine), ["ADD", "DEL", "DEL"]);
         cri.remove(&id).unwrap();
+        daemon.nothing_is_left();
+    }
+}
+
+/// containerd has its network locked while it waits for STATUS, and every pod waits behind a conflist to be loaded.
+#[test]
+fn a_delegate_that_hangs_at_status_is_heard_of_and_stops_no_pod() {
+    for release in releases().into_iter().filter(Release::is_2) {
+        let Some(daemon) = Daemon::start(release, &routed(&json!({}))) else { return };
+        fake_ipam(
+            &daemon.machine,
+            r#"case $CNI_COMMAND in
+            STATUS) exec tail -f /dev/null ;;
+            ADD) echo '{"cniVersion": "1.0.0", "ips": [{"address": "10.244.1.9/24"}]}' ;;
+            esac"#,
+        );
+        daemon.machine.write(CONFLIST, delegating().to_string());
+        let (cri, asking) = (daemon.cri(), daemon.cri());
+        let heard = within(5.0, "the delegate is asked", || {
+            let (network, took) = cri.network();
+            if network.good { Err(format!("{network:?}")) } else { Ok((network, took)) }
+        });
+        assert!(heard.0.message.contains("fake-ipam"), "{heard:?}");
+        let began = Instant::now();
+        let id = thread::scope(|scope| {
+            let status = scope.spawn(|| asking.network());
+            thread::sleep(Duration::from_millis(100));
+            daemon.machine.write(CONFLIST, delegating().to_string());
+            let id = cri.run(Config::of("web-0")).unwrap();
+            status.join().unwrap();
+            id
+        });
+        // The second that STATUS has, and time for a pod on a busy machine.
+        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        cri.end_all(&[id]);
         daemon.nothing_is_left();
     }
 }
