@@ -1,11 +1,11 @@
-//! ADD-1 to ADD-9.
+//! ADD, beyond the statements ADD-1 to ADD-9: each way to attach pods, what the kernel shows, what stays.
 
 use std::fs;
 use std::net::UdpSocket;
 
 use selvedge_netns::Namespace;
 use selvedge_tests::{Call, Pod, Stage, Traces};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::config::{MODES, add, address, del, host_end, must_be_back, routed, traces, tutorial, with};
 use crate::hand::{change, look, name, new_link};
@@ -74,19 +74,6 @@ fn add_1_an_ipv6_address_is_good_at_once() {
 }
 
 #[test]
-fn add_2_an_existing_interface_is_refused_and_nothing_changes() {
-    let Some(stage) = Stage::new() else { return };
-    let pod = stage.pod();
-    change(pod.namespace(), &[new_link("eth0")]);
-    let (node, inside) = (traces(&stage), Traces::in_pod(pod.namespace()));
-    let answer = Call::new("ADD", tutorial(&stage)).of("web-0", &pod).run(stage.node());
-    let (code, message) = answer.refusal();
-    assert!(code >= 100 && message.contains("eth0"), "{message}");
-    assert_eq!(traces(&stage), node);
-    assert_eq!(Traces::in_pod(pod.namespace()), inside);
-}
-
-#[test]
 fn add_3_the_result_names_the_interfaces_and_ties_each_address_to_the_containers() {
     let Some(stage) = Stage::new() else { return };
     let pod = stage.pod();
@@ -121,27 +108,6 @@ fn add_4_every_interface_with_a_sandbox_has_the_mac_that_the_kernel_shows() {
         assert_eq!(inside.len(), 1);
         assert_eq!(inside[0]["mac"], mac);
     }
-}
-
-#[test]
-fn add_5_what_earlier_plugins_made_is_passed_on_with_fields_that_we_do_not_know() {
-    let Some(stage) = Stage::new() else { return };
-    let before = json!({
-        "cniVersion": "1.1.0",
-        "interfaces": [{"name": "net1", "sandbox": "/run/netns/x", "mac": "02:00:00:00:00:01", "pciID": "0000:00:1f.6"}],
-        "ips": [{"interface": 0, "address": "192.0.2.7/24", "gateway": "192.0.2.1", "x-lease": 60}],
-        "routes": [{"dst": "198.51.100.0/24", "gw": "192.0.2.1", "mtu": 1400, "table": 7}],
-        "dns": {"domain": "example"}, "x-unknown": {"kept": true},
-    });
-    let config = with(tutorial(&stage), json!({"prevResult": before}));
-    let result = add(&stage, &config, "web-0", &stage.pod());
-    for list in ["interfaces", "ips", "routes"] {
-        assert_eq!(result[list][0], before[list][0], "{list}");
-    }
-    assert_eq!(result["x-unknown"], before["x-unknown"]);
-    let ours = &result["ips"][1];
-    let index = usize::try_from(ours["interface"].as_u64().unwrap()).unwrap();
-    assert_eq!(result["interfaces"][index]["name"], "eth0");
 }
 
 #[test]
@@ -227,19 +193,6 @@ fn add_8_the_same_container_may_have_a_second_interface() {
     assert!(look(pod.namespace()).links.contains_key(&name("eth0")), "the first interface is gone");
     del(&stage, &config, "web-0", &pod).done();
     must_be_back(&before, &stage);
-}
-
-#[test]
-fn add_9_the_runtimes_dns_goes_before_the_configurations() {
-    let Some(stage) = Stage::new() else { return };
-    let dns = |container: &str, more: Value| {
-        add(&stage, &with(tutorial(&stage), more), container, &stage.pod())["dns"].clone()
-    };
-    let stated = json!({"nameservers": ["10.96.0.10"], "search": ["svc"]});
-    assert_eq!(dns("web-0", json!({"dns": stated})), stated);
-    let runtime = json!({"dns": {"servers": ["10.96.0.11"], "searches": ["pod"], "options": ["ndots:5"]}});
-    let expected = json!({"nameservers": ["10.96.0.11"], "search": ["pod"], "options": ["ndots:5"]});
-    assert_eq!(dns("web-1", json!({"dns": stated, "runtimeConfig": runtime})), expected);
 }
 
 /// A pod that refuses IPv6 addresses, which shows once the pair is made.

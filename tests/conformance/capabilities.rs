@@ -1,10 +1,9 @@
-//! The capabilities of section 1.12: what a runtime fills in for one container.
+//! What a runtime fills in for one container, beyond the statements on capabilities.
 
 use selvedge_tests::{Call, Stage};
 use serde_json::{Value, json};
 
 use crate::config::{add, address, must_be_back, traces, tutorial, with};
-use crate::hand::{look, name};
 
 fn with_runtime(stage: &Stage, runtime: &Value) -> Value {
     with(tutorial(stage), json!({"runtimeConfig": runtime}))
@@ -94,16 +93,6 @@ fn cap_an_address_may_be_asked_for_again_right_after_its_del() {
 }
 
 #[test]
-fn cap_the_mac_that_is_asked_for_is_the_interfaces() {
-    let Some(stage) = Stage::new() else { return };
-    let pod = stage.pod();
-    let result = add(&stage, &with_runtime(&stage, &json!({"mac": "02:00:00:00:00:42"})), "web-0", &pod);
-    assert_eq!(result["interfaces"][2]["mac"], "02:00:00:00:00:42");
-    let seen = look(pod.namespace()).links[&name("eth0")].mac.unwrap();
-    assert_eq!(seen.to_string(), "02:00:00:00:00:42");
-}
-
-#[test]
 fn cap_ranges_of_the_runtime_come_before_the_configurations() {
     let Some(stage) = Stage::new() else { return };
     let pod = stage.pod();
@@ -111,15 +100,4 @@ fn cap_ranges_of_the_runtime_come_before_the_configurations() {
     let result = add(&stage, &with_runtime(&stage, &ranges), "web-0", &pod);
     let addresses: Vec<_> = result["ips"].as_array().unwrap().iter().map(|ip| &ip["address"]).collect();
     assert_eq!(addresses, ["10.99.0.50/24", "10.244.1.2/24"]);
-}
-
-#[test]
-fn cap_aliases_annotations_and_the_cgroup_are_taken_in_every_spelling() {
-    let Some(stage) = Stage::new() else { return };
-    for (container, aliases) in [("list", json!(["web"])), ("map", json!({"mynet": ["web"], "other": []}))] {
-        let annotations = json!({"example.org/a": "b"});
-        let runtime = json!({"aliases": aliases, "io.kubernetes.cri.pod-annotations": annotations,
-            "cgroupPath": "/kubepods/x"});
-        add(&stage, &with_runtime(&stage, &runtime), container, &stage.pod());
-    }
 }

@@ -1,4 +1,4 @@
-//! CHK-1 to CHK-7.
+//! CHECK, beyond the statements CHK-1 to CHK-7: each way to attach pods, each kind of damage.
 
 use std::fs;
 
@@ -6,29 +6,10 @@ use selvedge_datapath::step::{LinkChange, NetStep};
 use selvedge_tests::{Call, FakeIpam, Pod, Stage};
 use serde_json::{Value, json};
 
-use crate::config::{
-    MODES, add, after, check, delegating, host_end, must_be_back, routed, traces, tutorial, with,
-};
-use crate::hand::{
-    add_address, change, delete_address, delete_link, delete_route, must_run, name, route, set,
-};
+use crate::config::{MODES, add, after, check, delegating, host_end, routed, tutorial, with};
+use crate::hand::{add_address, change, delete_address, delete_link, delete_route, must_run, route, set};
 
 const DRIFTED: u64 = 104;
-
-#[test]
-fn chk_1_without_an_earlier_result_or_in_a_version_without_check_it_is_refused() {
-    let Some(stage) = Stage::new() else { return };
-    let pod = stage.pod();
-    let config = tutorial(&stage);
-    let result = add(&stage, &config, "web-0", &pod);
-    let answer = check(&stage, &config, "web-0", &pod);
-    let (code, message) = answer.refusal();
-    assert!(code == 7 && message.contains("prevResult"), "{message}");
-    let old = with(after(&config, &result), json!({"cniVersion": "0.3.1"}));
-    let answer = check(&stage, &old, "web-0", &pod);
-    let (code, message) = answer.refusal();
-    assert!(code == 1 && message.contains("config version does not allow CHECK"), "{message}");
-}
 
 /// A way to break an attachment, given its host end; undone by the steps that it returns.
 type Breakage = (&'static str, fn(&Stage, &Pod, &str));
@@ -205,23 +186,3 @@ const IPAM_THAT_LOSES: &str = r#"
             exit 1
          fi ;;
     esac"#;
-
-#[test]
-fn chk_7_changes_nothing_whether_it_succeeds_or_fails() {
-    let Some(stage) = Stage::new() else { return };
-    let pod = stage.pod();
-    let config = tutorial(&stage);
-    let result = add(&stage, &config, "web-0", &pod);
-    let config = after(&config, &result);
-    let before = traces(&stage);
-    check(&stage, &config, "web-0", &pod).done();
-    must_be_back(&before, &stage);
-    change(
-        stage.node(),
-        &[delete_address("cni0", "10.244.1.1/24"), set(&host_end(&result), LinkChange::Down)],
-    );
-    let broken = traces(&stage);
-    assert_ne!(check(&stage, &config, "web-0", &pod).code, 0);
-    must_be_back(&broken, &stage);
-    assert!(crate::hand::look(stage.node()).links.contains_key(&name("cni0")));
-}

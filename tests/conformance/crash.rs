@@ -12,10 +12,10 @@ use serde_json::json;
 use crate::config::{
     MODES, add, address, after, check, del, delegating, must_be_back, traces, tutorial, with,
 };
-use crate::del::SLOW_IPAM;
 use crate::hand::look;
 use crate::machine::Machine;
 use crate::process::wait_for;
+use crate::statements::del::SLOW_IPAM;
 
 /// How many calls are killed, each a little later than the one before.
 const KILLS: u32 = 30;

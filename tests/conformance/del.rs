@@ -1,16 +1,13 @@
-//! DEL-1 to DEL-7.
+//! DEL, beyond the statements DEL-1 to DEL-7: each way to attach pods, each kind of loss.
 
 use std::fs;
 
 use selvedge_netns::Namespace;
-use selvedge_tests::{Call, FakeIpam, Stage};
+use selvedge_tests::{Call, Stage};
 use serde_json::json;
 
-use crate::config::{
-    MODES, add, address, after, del, delegating, host_end, must_be_back, traces, tutorial, with,
-};
+use crate::config::{MODES, add, after, del, host_end, must_be_back, traces, tutorial, with};
 use crate::hand::{change, delete_link, look, must_run, name};
-use crate::process::wait_for;
 
 #[test]
 fn del_1_succeeds_and_removes_everything_whatever_the_namespaces_path_means() {
@@ -124,36 +121,6 @@ fn del_4_needs_no_earlier_result_and_takes_one() {
 }
 
 #[test]
-fn del_5_goes_on_after_a_failure_and_reports_it_in_words_that_no_runtime_takes_for_success() {
-    let Some(stage) = Stage::new() else { return };
-    let ipam = FakeIpam::new(&stage, IPAM_THAT_KEEPS);
-    let config = delegating(&stage, FakeIpam::TYPE);
-    let pod = stage.pod();
-    let call = |verb| Call::new(verb, config.clone()).of("web-0", &pod).with("CNI_PATH", &ipam.path());
-    let before = traces(&stage);
-    call("ADD").run(stage.node()).result();
-    fs::write(stage.folder().join("broken"), "").unwrap();
-    let answer = call("DEL").run(stage.node());
-    let (code, message) = answer.refusal();
-    assert_eq!(code, 120);
-    assert!(!message.contains("not found") && !message.to_lowercase().contains("no such file"), "{message}");
-    assert!(!look(pod.namespace()).links.contains_key(&name("eth0")), "the interface is still there");
-    fs::remove_file(stage.folder().join("broken")).unwrap();
-    call("DEL").run(stage.node()).done();
-    must_be_back(&before, &stage);
-}
-
-/// Its DEL fails as long as there is a file `broken` beside its folder.
-const IPAM_THAT_KEEPS: &str = r#"
-    case $CNI_COMMAND in
-    ADD) echo '{"cniVersion": "1.1.0", "ips": [{"address": "10.9.0.2/24", "gateway": "10.9.0.1"}]}' ;;
-    DEL) if [ -e "$(dirname "$0")/../broken" ]; then
-            echo '{"cniVersion": "1.1.0", "code": 120, "msg": "lease Not Found: no such file or directory"}'
-            exit 1
-         fi ;;
-    esac"#;
-
-#[test]
 fn del_6_works_with_a_configuration_that_was_changed_after_add() {
     let changes = [
         json!({"subnet": "10.99.0.0/24", "network": "10.99.0.0/16"}),
@@ -171,31 +138,3 @@ fn del_6_works_with_a_configuration_that_was_changed_after_add() {
         must_be_back(&before, &stage);
     }
 }
-
-#[test]
-fn del_7_waits_for_the_add_of_a_runtime_that_gave_up_and_then_leaves_nothing() {
-    let Some(stage) = Stage::new() else { return };
-    let ipam = FakeIpam::new(&stage, SLOW_IPAM);
-    let config = delegating(&stage, FakeIpam::TYPE);
-    let pod = stage.pod();
-    let call = |verb| Call::new(verb, config.clone()).of("web-0", &pod).with("CNI_PATH", &ipam.path());
-    let before = traces(&stage);
-    let orphan = call("ADD").start(stage.node());
-    wait_for(|| ipam.calls() == ["ADD"]);
-    let del = call("DEL").start(stage.node());
-    let other = Call::new("ADD", with(tutorial(&stage), json!({"name": "other"}))).of("web-1", &pod);
-    other.with("CNI_IFNAME", "net1").run(stage.node()).result();
-    let other = Call::new("DEL", with(tutorial(&stage), json!({"name": "other"}))).of("web-1", &pod);
-    other.with("CNI_IFNAME", "net1").run(stage.node()).done();
-    fs::write(stage.folder().join("go"), "").unwrap();
-    assert_eq!(address(orphan.answer().result()), "10.9.0.2");
-    del.answer().done();
-    must_be_back(&before, &stage);
-}
-
-/// Its ADD takes as long as there is no file `go` beside its folder.
-pub(crate) const SLOW_IPAM: &str = r#"
-    case $CNI_COMMAND in
-    ADD) while [ ! -e "$(dirname "$0")/../go" ]; do sleep 0.01; done
-         echo '{"cniVersion": "1.1.0", "ips": [{"address": "10.9.0.2/24", "gateway": "10.9.0.1"}]}' ;;
-    esac"#;

@@ -1,12 +1,10 @@
-//! GC-1 to GC-5.
-
-use std::fs;
+//! GC, beyond the statements GC-1 to GC-5.
 
 use selvedge_tests::{Call, FakeIpam, Pod, Stage};
 use serde_json::{Value, json};
 
 use crate::config::{MODES, add, after, check, delegating, must_be_back, traces, tutorial, with};
-use crate::hand::{look, must_run, name};
+use crate::hand::{look, name};
 
 /// The configuration as a runtime sends it with GC.
 fn valid(config: &Value, containers: &[&str]) -> Value {
@@ -48,32 +46,6 @@ fn gc_1_what_is_not_listed_goes_and_what_is_listed_stays_as_it_was() {
             );
         }
     }
-}
-
-#[test]
-fn gc_1_the_older_key_counts_like_the_newer() {
-    let Some(stage) = Stage::new() else { return };
-    let config = tutorial(&stage);
-    let _pods = three(&stage, &config);
-    let older = json!({"cni.dev/attachments": [{"containerID": "web-1", "ifname": "eth0"}]});
-    gc(&stage, with(config, older));
-    let left = traces(&stage);
-    assert_eq!(left.with("lease").len(), 1, "{left:?}");
-    assert_eq!(left.with("lease mynet web-1/eth0").len(), 1, "{left:?}");
-}
-
-#[test]
-fn gc_1_a_listed_container_with_another_interface_is_not_that_attachment() {
-    let Some(stage) = Stage::new() else { return };
-    let config = tutorial(&stage);
-    let before = traces(&stage);
-    let pod = stage.pod();
-    add(&stage, &config, "web-0", &pod);
-    gc(
-        &stage,
-        with(config, json!({"cni.dev/valid-attachments": [{"containerID": "web-0", "ifname": "net1"}]})),
-    );
-    must_be_back(&before, &stage);
 }
 
 #[test]
@@ -127,38 +99,6 @@ fn gc_3_the_delegate_is_told_and_its_failure_keeps_nothing_else() {
     assert_eq!(ipam.calls(), ["ADD", "DEL", "GC"]);
     assert_eq!(serde_json::from_str::<Value>(&ipam.stdin()).unwrap(), swept);
     must_be_back(&before, &stage);
-}
-
-#[test]
-fn gc_4_other_networks_and_foreign_rules_are_not_touched() {
-    let Some(stage) = Stage::new() else { return };
-    let foreign =
-        "table inet filter { chain forward { type filter hook forward priority 0; policy drop; }\n }\n";
-    let rules = stage.folder().join("rules.nft");
-    fs::write(&rules, foreign).unwrap();
-    if must_run(stage.node(), "nft", &["-f", rules.to_str().unwrap()]).is_none() {
-        return;
-    }
-    let (pod, config) = (stage.pod(), tutorial(&stage));
-    let other = with(config.clone(), json!({"name": "other", "bridge": "br7", "subnet": "10.245.0.0/24"}));
-    let result = add(&stage, &other, "web-0", &pod);
-    let before = traces(&stage);
-    let _pods = three(&stage, &config);
-    gc(&stage, valid(&config, &[]));
-    must_be_back(&before, &stage);
-    check(&stage, &after(&other, &result), "web-0", &pod).done();
-}
-
-#[test]
-fn gc_5_may_be_repeated_and_says_nothing() {
-    let Some(stage) = Stage::new() else { return };
-    let config = tutorial(&stage);
-    let before = traces(&stage);
-    let _pods = three(&stage, &config);
-    for _ in 0..3 {
-        gc(&stage, valid(&config, &[]));
-        must_be_back(&before, &stage);
-    }
 }
 
 #[test]

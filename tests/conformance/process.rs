@@ -1,39 +1,13 @@
-//! Process and I/O: IO-1 to IO-11.
+//! Process and I/O, beyond the statements IO-1 to IO-11.
 
 use std::fs;
-use std::io::Write;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use selvedge_tests::{Call, FakeIpam, Stage, program};
-use serde_json::{Value, json};
+use serde_json::json;
 
-use crate::config::{add, after, check, del, delegating, must_be_back, traces, tutorial, with};
-
-#[test]
-fn io_1_success_exits_with_0_and_an_error_object_with_another_code() {
-    let Some(stage) = Stage::new() else { return };
-    let pod = stage.pod();
-    let config = tutorial(&stage);
-    let call = Call::new("ADD", config.clone()).of("web-0", &pod);
-    let first = call.run(stage.node());
-    assert_eq!(first.code, 0);
-    assert!(first.result().get("code").is_none());
-    let second = call.run(stage.node());
-    assert_eq!(second.code, 1);
-    second.refusal();
-}
-
-#[test]
-fn io_2_an_add_that_fails_late_prints_the_error_and_no_result() {
-    let Some(stage) = Stage::new() else { return };
-    // What the bridge is shows only once the address is reserved.
-    let config = with(tutorial(&stage), json!({"bridge": "lo"}));
-    let answer = Call::new("ADD", config).of("web-0", &stage.pod()).run(stage.node());
-    let (code, message) = answer.refusal();
-    assert!(code == 7 && message.contains("lo"), "{message}");
-    assert!(answer.stdout.unwrap().get("ips").is_none());
-}
+use crate::config::{add, delegating, must_be_back, traces, tutorial, with};
 
 #[test]
 fn io_3_stderr_has_one_line_of_log_and_the_error_is_on_stdout() {
@@ -55,18 +29,6 @@ fn io_3_stderr_has_one_line_of_log_and_the_error_is_on_stdout() {
 }
 
 #[test]
-fn io_4_check_del_gc_and_status_print_nothing_when_they_succeed() {
-    let Some(stage) = Stage::new() else { return };
-    let pod = stage.pod();
-    let config = tutorial(&stage);
-    let result = add(&stage, &config, "web-0", &pod);
-    Call::new("STATUS", config.clone()).run(stage.node()).done();
-    check(&stage, &after(&config, &result), "web-0", &pod).done();
-    Call::new("GC", config.clone()).run(stage.node()).done();
-    del(&stage, &after(&config, &result), "web-0", &pod).done();
-}
-
-#[test]
 fn io_5_an_answer_that_nobody_can_read_is_a_failure() {
     let Some(stage) = Stage::new() else { return };
     let (reader, writer) = std::io::pipe().unwrap();
@@ -78,40 +40,6 @@ fn io_5_an_answer_that_nobody_can_read_is_a_failure() {
     };
     let status = stage.node().run(run).unwrap().unwrap();
     assert_eq!(status.code(), Some(1));
-}
-
-#[test]
-fn io_5_an_add_whose_result_nobody_can_read_leaves_nothing() {
-    let Some(stage) = Stage::new() else { return };
-    let pod = stage.pod();
-    let config = tutorial(&stage).to_string();
-    let before = traces(&stage);
-    let (reader, writer) = std::io::pipe().unwrap();
-    drop(reader);
-    let run = || {
-        let mut add = Command::new(program("selvedge"));
-        add.env_clear().env("CNI_COMMAND", "ADD").env("CNI_CONTAINERID", "web-0").env("CNI_IFNAME", "eth0");
-        add.env("CNI_NETNS", pod.path()).stdin(Stdio::piped()).stdout(writer).stderr(Stdio::null());
-        let mut child = add.spawn()?;
-        child.stdin.take().unwrap().write_all(config.as_bytes())?;
-        child.wait()
-    };
-    let status = stage.node().run(run).unwrap().unwrap();
-    assert_eq!(status.code(), Some(1));
-    must_be_back(&before, &stage);
-}
-
-#[test]
-fn io_6_a_delegated_plugin_dies_with_ours_and_keeps_no_pipe_open() {
-    let Some(stage) = Stage::new() else { return };
-    let pod = stage.pod();
-    let ipam = FakeIpam::new(&stage, "exec sleep 60");
-    let call = Call::new("ADD", delegating(&stage, FakeIpam::TYPE)).of("web-0", &pod);
-    let running = call.with("CNI_PATH", &ipam.path()).start(stage.node());
-    wait_for(|| !ipam.environment().is_empty());
-    let killed = Instant::now();
-    running.kill();
-    assert!(killed.elapsed() < Duration::from_secs(20), "somebody kept stdout or stderr open");
 }
 
 #[test]
@@ -145,62 +73,6 @@ fn another_holder_of_the_nodes_lock_does_not_keep_an_add_waiting_for_ever() {
     drop(lock);
     fs::remove_file(path).unwrap();
     must_be_back(&before, &stage);
-}
-
-#[test]
-fn io_7_stdin_may_end_without_a_line_break_or_with_one_of_dos() {
-    let Some(stage) = Stage::new() else { return };
-    let config = tutorial(&stage);
-    for text in [config.to_string(), format!("{config}\r\n"), format!("{config:#}\n").replace('\n', "\r\n")] {
-        Call::new("STATUS", Value::Null).saying(text).run(stage.node()).done();
-    }
-}
-
-#[test]
-fn io_7_more_than_four_mebibytes_of_stdin_are_refused() {
-    let Some(stage) = Stage::new() else { return };
-    let config = with(tutorial(&stage), json!({"padding": "x".repeat(4 << 20)}));
-    let answer = Call::new("ADD", config).of("web-0", &stage.pod()).run(stage.node());
-    assert_eq!(answer.refusal().0, 5);
-}
-
-#[test]
-fn io_7_version_answers_while_stdin_is_still_open() {
-    let mut version = Command::new(program("selvedge"));
-    version.env_clear().env("CNI_COMMAND", "VERSION").stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = version.stderr(Stdio::null()).spawn().unwrap();
-    // `wait_with_output` would close it.
-    let stdin = child.stdin.take().unwrap();
-    let output = child.wait_with_output().unwrap();
-    drop(stdin);
-    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(answer["cniVersion"], "1.1.0");
-}
-
-#[test]
-fn io_8_the_environment_of_the_runtime_does_not_matter() {
-    let Some(stage) = Stage::new() else { return };
-    let pod = stage.pod();
-    let call = Call::new("ADD", tutorial(&stage)).of("web-0", &pod);
-    let noise =
-        [("PATH", "/nowhere"), ("XDG_RUNTIME_DIR", ""), ("LANG", "tlh"), ("TRACEPARENT", "00-ab-cd-01")];
-    let call = noise.into_iter().fold(call, |call, (name, value)| call.with(name, value));
-    call.run(stage.node()).result();
-}
-
-#[test]
-fn io_9_a_person_without_cni_command_is_told_what_this_is() {
-    let output = Command::new(program("selvedge")).env_clear().stdin(Stdio::null()).output().unwrap();
-    assert!(output.status.success() && output.stdout.is_empty());
-    let said = String::from_utf8(output.stderr).unwrap();
-    assert!(said.contains("CNI plugin") && said.contains("0.1.0") && said.contains("1.1.0"), "{said}");
-}
-
-#[test]
-fn io_9_an_unknown_command_is_refused_by_name() {
-    let Some(stage) = Stage::new() else { return };
-    let answer = Call::new("FROB", tutorial(&stage)).run(stage.node());
-    assert_eq!(answer.refusal(), (4, "unknown CNI_COMMAND: FROB"));
 }
 
 #[test]

@@ -12,7 +12,7 @@ mod add;
 mod capabilities;
 mod check;
 mod configuration;
-mod del;
+pub(crate) mod del;
 mod delegation;
 mod document;
 mod environment;

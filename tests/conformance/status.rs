@@ -1,13 +1,12 @@
-//! ST-1 to ST-6.
+//! STATUS, beyond the statements ST-1 to ST-6.
 
 use std::fs::{self, File};
 use std::time::{Duration, Instant};
 
-use selvedge_tests::{Answer, Call, FakeIpam, Stage};
+use selvedge_tests::{Answer, Call, Stage};
 use serde_json::{Value, json};
 
-use crate::config::{MODES, add, delegating, traces, tutorial, with};
-use crate::process::wait_for;
+use crate::config::{MODES, add, traces, tutorial, with};
 
 #[test]
 fn st_1_succeeds_on_a_fresh_node_and_makes_nothing_there() {
@@ -29,56 +28,6 @@ fn st_1_with_an_agent_that_was_never_ready_it_is_50_and_with_one_that_was_it_is_
     assert!(code == 50 && message.contains("selvedge-agent"), "{message}");
     fs::write(stage.folder().join("ready"), "").unwrap();
     Call::new("STATUS", config).run(stage.node()).done();
-}
-
-#[test]
-fn st_2_the_delegates_error_is_ours() {
-    let Some(stage) = Stage::new() else { return };
-    let refuses = r#"echo '{"cniVersion": "1.1.0", "code": 51, "msg": "out of order"}'; exit 1"#;
-    let ipam = FakeIpam::new(&stage, refuses);
-    let call = Call::new("STATUS", delegating(&stage, FakeIpam::TYPE)).with("CNI_PATH", &ipam.path());
-    assert_eq!(call.run(stage.node()).refusal(), (51, "out of order"));
-    assert_eq!(ipam.calls(), ["STATUS"]);
-}
-
-#[test]
-fn st_2_a_delegate_that_is_nowhere_is_an_error_that_names_it() {
-    let Some(stage) = Stage::new() else { return };
-    let call = Call::new("STATUS", delegating(&stage, "no-such-plugin")).with("CNI_PATH", "/nowhere");
-    let answer = call.run(stage.node());
-    let (code, message) = answer.refusal();
-    assert!(code >= 50 && message.contains("no-such-plugin") && message.contains("/nowhere"), "{message}");
-}
-
-#[test]
-fn st_3_an_exhausted_pool_is_50_until_an_address_is_free() {
-    let Some(stage) = Stage::new() else { return };
-    // Six addresses: the gateway's and five for pods.
-    let config = with(tutorial(&stage), json!({"subnet": "10.244.1.0/29"}));
-    let pods: Vec<_> = (0..5).map(|_| stage.pod()).collect();
-    for (number, pod) in pods.iter().enumerate() {
-        Call::new("STATUS", config.clone()).run(stage.node()).done();
-        add(&stage, &config, &format!("web-{number}"), pod);
-    }
-    let answer = Call::new("STATUS", config.clone()).run(stage.node());
-    let (code, message) = answer.refusal();
-    assert!(code == 50 && message.contains("10.244.1.0/29"), "{message}");
-    let answer = Call::new("ADD", config.clone()).of("web-5", &stage.pod()).run(stage.node());
-    assert!(answer.refusal().0 >= 100);
-    Call::new("DEL", config.clone()).of("web-0", &pods[0]).run(stage.node()).done();
-    Call::new("STATUS", config).run(stage.node()).done();
-}
-
-#[test]
-fn st_5_a_delegate_that_hangs_is_given_up_within_a_second() {
-    let Some(stage) = Stage::new() else { return };
-    let ipam = FakeIpam::new(&stage, "exec sleep 60");
-    let call = Call::new("STATUS", delegating(&stage, FakeIpam::TYPE)).with("CNI_PATH", &ipam.path());
-    let asked = Instant::now();
-    let answer = call.run(stage.node());
-    // Twice the bound: the machine may be busy.
-    assert!(asked.elapsed() < Duration::from_secs(2), "it took {:?}", asked.elapsed());
-    assert!(answer.refusal().1.contains(FakeIpam::TYPE));
 }
 
 /// Regression: it waited for whoever held the lock, and a runtime sets up no pod before it has its answer.
@@ -110,18 +59,6 @@ fn asked_while_locked(stage: &Stage, config: &Value, judge: impl Fn(&Answer)) {
     }
     took.sort();
     assert!(took[4] < Duration::from_millis(50), "{took:?}");
-}
-
-#[test]
-fn st_6_leases_whose_pods_are_gone_are_reclaimed_before_the_pool_is_called_full() {
-    let Some(stage) = Stage::new() else { return };
-    let config = with(tutorial(&stage), json!({"subnet": "10.244.1.0/29"}));
-    for number in 0..5 {
-        add(&stage, &config, &format!("web-{number}"), &stage.pod());
-    }
-    wait_for(|| traces(&stage).with("link slv").is_empty());
-    Call::new("STATUS", config.clone()).run(stage.node()).done();
-    add(&stage, &config, "web-5", &stage.pod());
 }
 
 #[test]

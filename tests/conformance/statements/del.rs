@@ -161,7 +161,7 @@ fn del_6_works_with_a_configuration_that_was_changed_after_add(on: &Subject) -> 
 }
 
 /// Its ADD takes as long as there is no file `go` beside its folder.
-pub(super) const SLOW_IPAM: &str = r#"
+pub(crate) const SLOW_IPAM: &str = r#"
     case $CNI_COMMAND in
     ADD) while [ ! -e "$(dirname "$0")/../go" ]; do sleep 0.01; done
          echo '{"cniVersion": "1.0.0", "ips": [{"address": "10.244.1.250/24", "gateway": "10.244.1.1"}]}' ;;

@@ -5,6 +5,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::statements::reply::{ResultText, Unmet};
+use crate::statements::state::names_in;
 use crate::statements::subject::Subject;
 use crate::statements::{Verdict, statements};
 
@@ -56,6 +57,7 @@ fn env_2_cni_path_is_demanded_only_to_find_another_plugin(on: &Subject) -> Verdi
 
 fn env_3_a_container_id_is_checked_by_its_letters_and_may_be_of_any_length(on: &Subject) -> Verdict {
     let before = on.settled()?;
+    let files = names_in(on.stage().folder());
     for id in ["../../escaped", "a/b", "-a", "a b", "a\nb", "ä"] {
         for verb in ["ADD", "DEL"] {
             let refusal = on.ask(verb, &on.config()).of(id, &on.pod()).run().refused_with(&[4])?;
@@ -63,6 +65,7 @@ fn env_3_a_container_id_is_checked_by_its_letters_and_may_be_of_any_length(on: &
         }
     }
     on.must_be_as(&before, "after refusals");
+    on.must(names_in(on.stage().folder()) == files, "a file is named after such an id");
     let (pod, other) = (on.pod(), on.pod());
     let (one, longer) = ("a".repeat(3000), "a".repeat(3001));
     let first = on.add(&on.config(), &one, &pod)?;

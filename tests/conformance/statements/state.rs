@@ -74,10 +74,11 @@ fn kinds<'a>(lines: impl Iterator<Item = &'a String>) -> BTreeSet<&'a str> {
 }
 
 /// The names in a folder; none where there is no such folder.
-fn names_in(folder: &Path) -> Vec<String> {
-    let names = || -> io::Result<Vec<String>> {
+pub(crate) fn names_in(folder: &Path) -> BTreeSet<String> {
+    let names = || -> io::Result<BTreeSet<String>> {
         let entries = fs::read_dir(folder)?.collect::<io::Result<Vec<_>>>()?;
-        Ok(entries.iter().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+        let name = |entry: &fs::DirEntry| entry.file_name().to_string_lossy().into_owned();
+        Ok(entries.iter().map(name).collect())
     };
     names().unwrap_or_default()
 }
