@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::cri::Config;
 use super::daemon::{Daemon, releases, routed};
+use super::{report, spread};
 
 const PODS: usize = 50;
 
@@ -27,9 +28,11 @@ fn fifty_sandboxes_at_once_get_addresses_of_their_own_and_leave_nothing() {
         let began = Instant::now();
         cri.end_all(&ids);
         let (version, gone) = (&daemon.release.version, began.elapsed());
-        super::report(&format!(
+        report(&format!(
             "containerd {version}: {PODS} sandboxes in {all:.1?}, the slowest in {slowest:.1?}; gone in {gone:.1?}"
         ));
+        report(&format!("containerd {version}: of it our ADD: {}", spread(&daemon.took("ADD"))));
+        report(&format!("containerd {version}: of it our DEL: {}", spread(&daemon.took("DEL"))));
         daemon.nothing_is_left();
     }
 }

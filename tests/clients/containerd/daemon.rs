@@ -5,11 +5,13 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use selvedge_tests::{Machine, Ran, Traces, client, program, skipped, within};
 use serde_json::{Value, json};
 
 use super::cri::Cri;
+use super::took;
 
 /// The image that is everything here: sandbox and container.
 pub(crate) const IMAGE: &str = "selvedge.test/pause:1";
@@ -123,6 +125,11 @@ impl Daemon {
     /// What it wrote.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.machine.path("/run/containerd.log")).unwrap_or_default()
+    }
+
+    /// How long the plugin took for each call of a verb, by its own log, which containerd has of those that succeed.
+    pub(crate) fn took(&self, verb: &str) -> Vec<Duration> {
+        took(&self.log(), verb)
     }
 
     /// The plugin's state.

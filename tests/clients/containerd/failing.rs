@@ -120,3 +120,28 @@ fn a_delegate_that_hangs_at_status_is_heard_of_and_stops_no_pod() {
         daemon.nothing_is_left();
     }
 }
+
+#[test]
+fn pods_without_an_address_fail_again_and_again_and_cost_none() {
+    for release in releases() {
+        let Some(daemon) = Daemon::start(release, &routed(&json!({"subnet": "10.244.1.0/29"}))) else {
+            return;
+        };
+        let cri = daemon.cri();
+        let pods: Vec<_> =
+            (0..8).map_while(|number| cri.run(Config::of(&format!("pod-{number}"))).ok()).collect();
+        assert!((4..8).contains(&pods.len()), "{} pods in a /29", pods.len());
+        for number in 0..5 {
+            let error = cri.run(Config::of(&format!("late-{number}"))).unwrap_err();
+            assert!(error.message().contains("10.244.1.0/29"), "{error}");
+        }
+        let (network, _) = cri.network();
+        assert_eq!(network.good, !daemon.release.is_2(), "{network:?}");
+        assert!(network.good || network.message.contains("10.244.1.0/29"), "{network:?}");
+        cri.end_all(&pods[..1]);
+        assert!(cri.network().0.good, "an address is free again");
+        cri.run(Config::of("pod-again")).unwrap();
+        cri.end_all(&cri.list());
+        daemon.nothing_is_left();
+    }
+}

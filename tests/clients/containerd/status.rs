@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::cri::{Config, Cri};
 use super::daemon::{CONFLIST, Daemon, releases, routed};
-use super::report;
+use super::{report, spread, took};
 
 /// A runtime waits for STATUS before it sets up a pod.
 const PROMPT: Duration = Duration::from_millis(50);
@@ -32,12 +32,12 @@ fn status_is_prompt_while_fifty_pods_come_and_go_and_while_the_leases_are_locked
             while !load.is_finished() {
                 let (network, _) = asking.network();
                 assert!(network.good, "{network:?}");
-                alone.extend(took(&first_of_all(&daemon)));
+                alone.extend(took(&first_of_all(&daemon), "STATUS"));
                 thread::sleep(Duration::from_millis(10));
             }
             load.join().unwrap();
         });
-        let asked = took(&daemon.log());
+        let asked = daemon.took("STATUS");
         let version = &daemon.release.version;
         report(&format!("containerd {version}: its STATUS among 50 pods: {}", spread(&asked)));
         report(&format!("containerd {version}: STATUS that waits for no processor: {}", spread(&alone)));
@@ -75,21 +75,6 @@ fn ready_while_locked(daemon: &Daemon, cri: &Cri) {
     took.sort();
     // Not the slowest: that one may have waited for a processor.
     assert!(took[took.len() / 2] < PROMPT, "{took:?}");
-}
-
-/// How long the plugin took for each STATUS in its log.
-fn took(log: &str) -> Vec<Duration> {
-    let lines =
-        log.lines().filter_map(|line| line.split_once("verb=STATUS took=")?.1.split_once("ms result=ok"));
-    lines.map(|(ms, _)| Duration::from_secs_f64(ms.parse::<f64>().unwrap() / 1000.0)).collect()
-}
-
-fn spread(took: &[Duration]) -> String {
-    let mut sorted = took.to_vec();
-    sorted.sort();
-    let [median, slow, slowest] =
-        [sorted.len() / 2, sorted.len() * 99 / 100, sorted.len() - 1].map(|at| sorted[at]);
-    format!("p50 {median:.1?}, p99 {slow:.1?}, the slowest of {} {slowest:.1?}", sorted.len())
 }
 
 /// The agent of a node with one link to others, killed with its machine.
