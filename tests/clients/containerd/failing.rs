@@ -34,7 +34,7 @@ fn asked(machine: &Machine) -> Vec<String> {
 fn a_client_that_gives_up_on_a_hanging_delegate_leaves_no_process_and_no_trace() {
     for release in releases() {
         let Some(daemon) = Daemon::start(release, &delegating()) else { return };
-        fake_ipam(&daemon.machine, "[ $CNI_COMMAND != ADD ] || exec tail -f /dev/null");
+        fake_ipam(&daemon.machine, "while [ $CNI_COMMAND = ADD ]; do sleep 0.1; done");
         let cri = daemon.cri();
         let began = Instant::now();
         let given_up = cri.run_within(Config::of("web-0"), Duration::from_secs(1));
@@ -43,7 +43,7 @@ fn a_client_that_gives_up_on_a_hanging_delegate_leaves_no_process_and_no_trace()
         assert!(took < Duration::from_secs(5), "{took:?}: {given_up}");
         within(5.0, "the call of the plugin is undone", || {
             let asked = asked(&daemon.machine);
-            let left = ["tail", "fake-ipam", "selvedge"].map(|name| daemon.machine.processes(name));
+            let left = ["fake-ipam", "selvedge"].map(|name| daemon.machine.processes(name));
             let good = asked == ["ADD", "DEL"] && left.iter().all(Vec::is_empty);
             if good { Ok(()) } else { Err(format!("{asked:?} {left:?}")) }
         });
@@ -94,7 +94,7 @@ fn a_delegate_that_hangs_at_status_is_heard_of_and_stops_no_pod() {
         fake_ipam(
             &daemon.machine,
             r#"case $CNI_COMMAND in
-            STATUS) exec tail -f /dev/null ;;
+            STATUS) while :; do sleep 0.1; done ;;
             ADD) echo '{"cniVersion": "1.0.0", "ips": [{"address": "10.244.1.9/24"}]}' ;;
             esac"#,
         );
