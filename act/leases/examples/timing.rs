@@ -5,7 +5,8 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use selvedge_ipam::{Pool, Range, RangeSpec, Request, journal};
+use selvedge_ipam::journal::Replay;
+use selvedge_ipam::{Occupancy, Pool, Range, RangeSpec, Request, journal};
 use selvedge_leases::{Oracle, OracleError, Store};
 use selvedge_model::{AttachmentKey, IfName, Owner, host_veth_name};
 
@@ -64,6 +65,14 @@ fn measure(dir: &Path, name: &str, subnets: &[&str], leases: u64) -> Result<(), 
         drop(std::hint::black_box(journal::replay(&bytes)?));
         Ok(())
     })?;
+    let taken = time(&mut || {
+        drop(std::hint::black_box(Replay::<Occupancy>::of(&bytes)?));
+        Ok(())
+    })?;
+    let find = time(&mut || {
+        store.lease(&key(leases / 2)?)?;
+        Ok(())
+    })?;
     let mut n = leases;
     let reserve = time(&mut || {
         n += 1;
@@ -84,7 +93,7 @@ fn measure(dir: &Path, name: &str, subnets: &[&str], leases: u64) -> Result<(), 
     }
     let drain = start.elapsed();
     println!(
-        "{name}: {leases} leases, {} bytes: replay {replay:.0?}, lock + reserve {reserve:.0?}, drain {drain:.0?} in all, worst release {worst:.0?}",
+        "{name}: {leases} leases, {} bytes: replay {replay:.0?}, of what is taken {taken:.0?}, find {find:.0?}, lock + reserve {reserve:.0?}, drain {drain:.0?} in all, worst release {worst:.0?}",
         bytes.len()
     );
     Ok(())

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use selvedge_ipam::{ChooseError, TableError};
+use selvedge_ipam::ChooseError;
 
 use crate::store::OracleError;
 
@@ -33,15 +33,18 @@ pub enum LeaseError {
     /// The journal must be rebuilt, and the kernel can't be asked.
     #[error("rebuild the lease journal from the kernel's links")]
     Oracle(#[source] OracleError),
-    /// No addresses could be chosen.
+    /// No addresses could be chosen, or the attachment has some already.
     #[error(transparent)]
     Choose(#[from] ChooseError),
-    /// The change contradicts what is there.
-    #[error(transparent)]
-    Table(#[from] TableError),
 }
 
 impl LeaseError {
+    /// True if the disk is full.
+    pub(crate) fn is_for_want_of_room(&self) -> bool {
+        let full = |kind| matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        matches!(self, Self::File { source, .. } if full(source.kind()))
+    }
+
     /// Puts an operation and a path on an error of the system's.
     pub(crate) fn file(operation: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();

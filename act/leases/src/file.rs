@@ -6,13 +6,19 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock, fstatfs};
+use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, fstatfs};
 use rustix::io::Errno;
 
 use crate::error::LeaseError;
 
 /// How tmpfs identifies itself (statfs(2)).
 const TMPFS_MAGIC: u64 = 0x0102_1994;
+
+/// The unit in which a file's blocks are counted (stat(2)).
+const BLOCK: u64 = 512;
+
+/// How much room is asked for beyond what is needed.
+const AHEAD: u64 = 32 << 10;
 
 /// The longest pause between two looks at a lock that is held.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -64,12 +70,14 @@ pub(crate) fn is_durable(file: &File) -> bool {
     !fstatfs(file).is_ok_and(|fs| u64::try_from(fs.f_type).is_ok_and(|magic| magic == TMPFS_MAGIC))
 }
 
-/// Appends a line with one write. If it doesn't fit as a whole, the file gets its old length back.
+/// Appends a line with one write, and sees to it that so much more can be written whatever happens to the disk. If the
+/// line doesn't fit as a whole, the file gets its old length back.
 ///
 /// A half line that couldn't be cut off is cut off by the next call: nothing is ever appended to one.
-pub(crate) fn append(file: &mut File, length: u64, line: &str) -> io::Result<()> {
-    if file.metadata()?.len() != length {
-        file.set_len(length)?;
+pub(crate) fn append(file: &mut File, length: u64, (line, room): (&str, u64)) -> io::Result<()> {
+    cut(file, length)?;
+    if room > 0 {
+        keep_room(file, length + line.len() as u64 + room)?;
     }
     let written = loop {
         match file.write(line.as_bytes()) {
@@ -89,5 +97,36 @@ pub(crate) fn append(file: &mut File, length: u64, line: &str) -> io::Result<()>
         Err(error) => Err(error),
     };
     // If even this fails, the half line's checksum tells.
-    result.inspect_err(|_| file.set_len(length).unwrap_or_default())
+    result.inspect_err(|_| cut(file, length).unwrap_or_default())
+}
+
+/// Gives a file its length back. One that has it isn't touched: that would give away the room behind its end.
+fn cut(file: &File, length: u64) -> io::Result<()> {
+    if file.metadata()?.len() == length { Ok(()) } else { file.set_len(length) }
+}
+
+/// Has the disk keep room for a file that will be so long, with some more where there is more: a call for each line
+/// would be many.
+pub(crate) fn keep_room(file: &File, length: u64) -> io::Result<()> {
+    let kept = file.metadata()?.blocks() * BLOCK;
+    if kept >= length {
+        return Ok(());
+    }
+    // A range that can't be had as a whole is given back as a whole, so it must have nothing of what is kept.
+    match allocate(file, kept, length + AHEAD - kept) {
+        Err(Errno::NOSPC | Errno::DQUOT) => allocate(file, kept, length - kept)?,
+        other => other?,
+    }
+    Ok(())
+}
+
+fn allocate(file: &File, from: u64, length: u64) -> rustix::io::Result<()> {
+    loop {
+        match fallocate(file, FallocateFlags::KEEP_SIZE, from, length) {
+            Err(Errno::INTR) => {}
+            // Where a file system can't promise it, nobody can.
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => return Ok(()),
+            other => return other,
+        }
+    }
 }

@@ -44,7 +44,7 @@ impl Store {
             // another lease now, and its veth.
             let Some(_guard) = self.try_lock_attachment(key)? else { continue };
             let mut locked = self.lock(&mut HostEnds)?;
-            let Some(lease) = locked.table().lease(key).cloned() else { continue };
+            let Some(lease) = locked.lease(key)? else { continue };
             if living().map_err(asked)?.contains(&lease.veth) {
                 continue;
             }

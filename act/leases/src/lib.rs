@@ -8,6 +8,10 @@
 //! for its cursors and resting addresses. A journal that is missing or damaged is rebuilt from the kernel, through
 //! [`Oracle`], before the first address is given out: an address whose pod lives never gets a second owner.
 //!
+//! Many processes read the journal at once, each before it has the lock; with the lock only what was added meanwhile is
+//! read. Behind the journal's end the disk keeps room for a line that frees each lease, so that a disk that is full
+//! keeps no lease from being freed.
+//!
 //! What the lines mean is `selvedge-ipam`'s; this crate does not choose addresses.
 
 mod attachment;
@@ -15,6 +19,7 @@ mod error;
 mod file;
 mod kernel;
 mod locked;
+mod reading;
 mod store;
 
 pub use attachment::AttachmentGuard;

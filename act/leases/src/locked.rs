@@ -1,19 +1,22 @@
 //! The leases while nobody else can change them.
 
 use std::fs::{self, File};
-use std::io::{ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Write};
 use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
-use selvedge_ipam::journal::{self, Header, Operation, Replay, Tail, Writer};
-use selvedge_ipam::{ChooseError, Lease, LeaseTable, Leased, Pool, Request};
-use selvedge_model::{AttachmentKey, IfName, NetworkName, Owner};
+use selvedge_ipam::journal::{self, Header, Operation, Replay, Tail};
+use selvedge_ipam::{
+    ChooseError, Conflict, Lease, LeaseTable, Leased, Occupancy, Pool, Refusal, Request, TableError,
+};
+use selvedge_model::{AttachmentKey, IfName, Owner};
 
 use crate::error::LeaseError;
 use crate::file;
-use crate::store::{Oracle, boottime_ms, here};
+use crate::reading::{Purpose, Reading};
+use crate::store::{Oracle, boottime_ms};
 
 /// Why a journal was made anew.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,59 +39,42 @@ pub enum Recovery {
 /// The leases of a network, with their lock held until this is dropped.
 #[derive(Debug)]
 pub struct Locked {
-    header: Header,
     directory: PathBuf,
-    table: LeaseTable,
-    writer: Writer,
-    journal: File,
-    length: u64,
-    records: usize,
+    reading: Reading,
     recovery: Option<Recovery>,
     _lock: File,
 }
 
 impl Locked {
+    /// `ahead` is what was read of the journal before the lock was had, if it could be.
     pub(crate) fn open(
-        network: NetworkName,
-        directory: PathBuf,
-        lock: File,
+        header: Header,
+        (directory, lock): (PathBuf, File),
+        ahead: Option<Reading>,
         oracle: &mut dyn Oracle,
     ) -> Result<Self, LeaseError> {
-        let (boot_id, netns) = here()?;
-        let path = directory.join("journal");
+        let path = directory.join(JOURNAL);
+        let read = || LeaseError::file("read", &path);
         // A compaction that was killed left this; the journal beside it is whole.
-        fs::remove_file(directory.join("journal.new")).ok();
-        let bytes = match read(&path) {
-            Ok(bytes) => bytes,
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) => return Err(LeaseError::file("read", path)(error)),
+        fs::remove_file(directory.join(NEW_JOURNAL)).ok();
+        let caught_up = ahead.map(|ahead| ahead.catch_up(&path)).transpose().map_err(read())?.flatten();
+        let reading = match caught_up.filter(Reading::is_clean) {
+            // What was read without the lock may have been half written then.
+            None => Reading::begin(&path, Purpose::Appending).map_err(read())?,
+            caught_up => caught_up,
         };
-        let header = Header { network, boot_id, netns, epoch: 1 };
-        let old = match bytes.as_deref().map(journal::replay) {
-            Some(Ok(replay)) if replay.tail == Tail::Clean && same_place(&replay.header, &header) => {
-                return Self::go_on(replay, directory, lock);
-            }
-            Some(Ok(replay)) => Old::Readable(Box::new(replay)),
-            Some(Err(why)) => Old::Unreadable(why.to_string()),
-            None => Old::Missing,
+        if let Some(reading) =
+            reading.filter(|reading| reading.is_clean() && same_place(&reading.replay.header, &header))
+        {
+            return Ok(Self { directory, reading, recovery: None, _lock: lock });
+        }
+        let old = match fs::read(&path).map(|bytes| journal::replay(&bytes)) {
+            Ok(Ok(replay)) => Old::Readable(Box::new(replay)),
+            Ok(Err(why)) => Old::Unreadable(why.to_string()),
+            Err(error) if error.kind() == ErrorKind::NotFound => Old::Missing,
+            Err(error) => return Err(read()(error)),
         };
         Self::rebuild(header, old, (directory, lock), oracle)
-    }
-
-    fn go_on(replay: Replay, directory: PathBuf, lock: File) -> Result<Self, LeaseError> {
-        let path = directory.join("journal");
-        let journal = File::options().append(true).open(&path).map_err(LeaseError::file("open", &path))?;
-        Ok(Self {
-            header: replay.header,
-            directory,
-            table: replay.table,
-            writer: replay.writer,
-            journal,
-            length: u64::try_from(replay.valid_len).unwrap_or(u64::MAX),
-            records: replay.records,
-            recovery: None,
-            _lock: lock,
-        })
     }
 
     /// Makes a new journal out of what can be trusted: leases of this boot that were read whole, and whatever host
@@ -107,25 +93,31 @@ impl Locked {
             }
         }
         table.forget_rested(boottime_ms());
-        let (writer, text) = journal::write(&header, &table);
-        let journal = replace(&directory, &text)?;
-        let (length, records) = (size(&text), text.lines().count() - 1);
-        Ok(Self {
-            header,
-            directory,
-            table,
-            writer,
-            journal,
-            length,
-            records,
-            recovery: Some(recovery),
-            _lock: lock,
-        })
+        let reading = replace(&directory, &header, &table)?;
+        Ok(Self { directory, reading, recovery: Some(recovery), _lock: lock })
     }
 
-    /// The leases.
-    pub fn table(&self) -> &LeaseTable {
-        &self.table
+    /// Everything that is known of the leases.
+    ///
+    /// # Errors
+    /// [`LeaseError::File`].
+    pub fn table(&self) -> Result<LeaseTable, LeaseError> {
+        self.reading.leases().map_err(LeaseError::file("read", self.directory.join(JOURNAL)))
+    }
+
+    /// True if nobody has a lease.
+    pub fn is_empty(&self) -> bool {
+        self.taken().is_empty()
+    }
+
+    /// The lease of one attachment.
+    ///
+    /// # Errors
+    /// [`LeaseError::File`].
+    pub fn lease(&self, key: &AttachmentKey) -> Result<Option<Lease>, LeaseError> {
+        let Some(line) = self.taken().line(key) else { return Ok(None) };
+        let (owner, lease) = self.lease_at(line)?;
+        Ok((owner == key.recorded()).then_some(lease))
     }
 
     /// Why the journal was made anew just now, if it was.
@@ -143,7 +135,14 @@ impl Locked {
         request: Request<'_>,
         veth: &IfName,
     ) -> Result<Vec<Leased>, LeaseError> {
-        let chosen = self.table.choose(pool, request, boottime_ms())?;
+        if let Some(line) = self.taken().line(request.key) {
+            return Err(self.explain(Conflict::Leased(line), request.key));
+        }
+        let chosen = self.taken().choose(pool, request.addresses, boottime_ms());
+        let chosen = chosen.map_err(|refusal| match refusal {
+            Refusal::Choose(error) => error.into(),
+            Refusal::Conflict(conflict) => self.explain(conflict, request.key),
+        })?;
         self.record(request.key, chosen.iter().map(|leased| leased.net).collect(), veth)?;
         Ok(chosen)
     }
@@ -160,10 +159,12 @@ impl Locked {
     ) -> Result<(), LeaseError> {
         let lease = Lease { addresses, veth: veth.clone(), since_ms: boottime_ms() };
         let operation = Operation::Allocate(key.recorded(), lease);
-        self.commit(operation).map_err(|error| match error {
-            LeaseError::Table(error) => LeaseError::Choose(ChooseError::Table(error)),
+        match self.commit(key, &operation) {
+            Err(error) if error.is_for_want_of_room() && self.compact().is_ok() => {
+                self.commit(key, &operation)
+            }
             other => other,
-        })
+        }
     }
 
     /// Frees a lease; its addresses rest. `None` if there was none.
@@ -183,42 +184,83 @@ impl Locked {
     }
 
     fn take_out(&mut self, key: &AttachmentKey, operation: Operation) -> Result<Option<Lease>, LeaseError> {
-        let Some(lease) = self.table.lease(key).cloned() else { return Ok(None) };
-        self.commit(operation)?;
-        // A journal that stays long is slow to read and otherwise as good: the lease is freed either way.
-        self.compact_if_long().ok();
+        let Some(lease) = self.lease(key)? else { return Ok(None) };
+        self.commit(key, &operation)?;
+        if self.is_long() {
+            // A journal that stays long is slow to read and otherwise as good: the lease is freed either way.
+            self.compact().ok();
+        }
         Ok(Some(lease))
     }
 
     /// Writes the line, and only then takes the change for done.
-    fn commit(&mut self, operation: Operation) -> Result<(), LeaseError> {
-        self.table.allows(&operation)?;
-        let mut writer = self.writer.clone();
-        let line = writer.line(&operation);
-        let path = self.directory.join("journal");
-        file::append(&mut self.journal, self.length, &line).map_err(LeaseError::file("append to", path))?;
-        self.table.apply(operation)?;
-        self.writer = writer;
-        self.length += size(&line);
-        self.records += 1;
+    fn commit(&mut self, key: &AttachmentKey, operation: &Operation) -> Result<(), LeaseError> {
+        self.taken().allows_operation(operation).map_err(|conflict| self.explain(conflict, key))?;
+        // A disk that is full keeps no lease from being freed.
+        let room = match operation {
+            Operation::Allocate(..) => room(self.taken().len() + 1),
+            Operation::Free(..) | Operation::Undo(_) | Operation::Cursor(_) | Operation::Rest(..) => 0,
+        };
+        let Reading { file, replay } = &mut self.reading;
+        let line = replay.writer.clone().line(operation);
+        let appended = file::append(file, replay.valid_len as u64, (&line, room));
+        appended.map_err(LeaseError::file("append to", self.directory.join(JOURNAL)))?;
+        replay.go_on(line.as_bytes());
         Ok(())
     }
 
-    /// Replaces a journal that consists mostly of the past. Resting addresses count as present: during a drain the
-    /// leases go down while these go up, and every release would write them all again.
-    fn compact_if_long(&mut self) -> Result<(), LeaseError> {
-        let present = self.table.leases().len() + self.table.quarantine().len();
-        if self.records <= 2 * present + 256 {
-            return Ok(());
-        }
-        self.table.forget_rested(boottime_ms());
-        let header = Header { epoch: self.header.epoch + 1, ..self.header.clone() };
-        let (writer, text) = journal::write(&header, &self.table);
-        self.journal = replace(&self.directory, &text)?;
-        self.header = header;
-        (self.writer, self.length, self.records) = (writer, size(&text), text.lines().count() - 1);
+    /// True if the journal consists mostly of the past. Resting addresses count as present: during a drain the leases
+    /// go down while these go up, and every release would write them all again.
+    fn is_long(&self) -> bool {
+        let past = self.reading.replay.records.saturating_sub(256);
+        let leases = self.taken().len();
+        past > 2 * leases && past > 2 * (leases + self.taken().resting().count())
+    }
+
+    /// Replaces the journal by one that says what is.
+    fn compact(&mut self) -> Result<(), LeaseError> {
+        let mut table = self.table()?;
+        table.forget_rested(boottime_ms());
+        let header = &self.reading.replay.header;
+        let header = Header { epoch: header.epoch + 1, ..header.clone() };
+        self.reading = replace(&self.directory, &header, &table)?;
         Ok(())
     }
+
+    fn taken(&self) -> &Occupancy {
+        &self.reading.replay.table
+    }
+
+    fn lease_at(&self, line: u32) -> Result<(AttachmentKey, Lease), LeaseError> {
+        self.reading.lease(line).map_err(LeaseError::file("read", self.directory.join(JOURNAL)))
+    }
+
+    /// Says what stands against a change for an attachment.
+    fn explain(&self, conflict: Conflict, key: &AttachmentKey) -> LeaseError {
+        let present = match conflict {
+            Conflict::Leased(line) | Conflict::Owned(_, line) => self.lease_at(line).map(Some),
+            Conflict::NoLease => Ok(None),
+        };
+        match present {
+            Ok(present) => {
+                let present = present.as_ref().map(|(key, lease)| (key, lease));
+                ChooseError::Table(TableError::of(conflict, key, present)).into()
+            }
+            Err(error) => error,
+        }
+    }
+}
+
+/// The journal's file in its directory, and the one that is about to take its place.
+pub(crate) const JOURNAL: &str = "journal";
+const NEW_JOURNAL: &str = "journal.new";
+
+/// What a line that frees a lease takes at most, in bytes.
+const FREE_LINE: u64 = 128;
+
+/// What must be kept free behind a journal, so that so many leases can be freed though the disk is full.
+fn room(leases: usize) -> u64 {
+    leases as u64 * FREE_LINE
 }
 
 /// What was found in the journal's place.
@@ -262,7 +304,7 @@ fn same_place(one: &Header, other: &Header) -> bool {
 fn without_leases(old: &LeaseTable) -> LeaseTable {
     let mut table = LeaseTable::default();
     for (subnet, last) in old.cursors() {
-        table.set_cursor(IpNet::new(*last, subnet.prefix_len()).unwrap_or(*subnet));
+        table.set_cursor(IpNet::new(last, subnet.prefix_len()).unwrap_or(subnet));
     }
     table
 }
@@ -287,27 +329,23 @@ fn adopt(table: &mut LeaseTable, veth: IfName, owner: Owner) {
     drop(table.insert(key, lease));
 }
 
-/// Reads a file; `None` if it isn't there.
-fn read(path: &Path) -> std::io::Result<Option<Vec<u8>>> {
-    let mut bytes = Vec::new();
-    File::open(path)?.read_to_end(&mut bytes)?;
-    Ok(Some(bytes))
-}
-
 /// Moves a damaged journal out of the way, for somebody to look at.
 fn keep_bad(directory: &Path) -> Result<PathBuf, LeaseError> {
     let kept = directory.join(format!("journal.bad.{}", boottime_ms()));
-    let path = directory.join("journal");
+    let path = directory.join(JOURNAL);
     fs::rename(&path, &kept).map_err(LeaseError::file("move aside", path))?;
     Ok(kept)
 }
 
 /// Puts a new journal in the place of the old one, and returns the very file that now has the journal's name: after
 /// the rename nothing can fail any more, so nobody goes on writing to the old one.
-fn replace(directory: &Path, text: &str) -> Result<File, LeaseError> {
-    let (new, path) = (directory.join("journal.new"), directory.join("journal"));
+fn replace(directory: &Path, header: &Header, table: &LeaseTable) -> Result<Reading, LeaseError> {
+    let (_, text) = journal::write(header, table);
+    let (new, path) = (directory.join(NEW_JOURNAL), directory.join(JOURNAL));
     let write = || {
-        let mut file = File::options().create_new(true).append(true).mode(0o600).open(&new)?;
+        let replay = Replay::of(text.as_bytes()).map_err(io::Error::other)?;
+        let mut file = File::options().create_new(true).read(true).append(true).mode(0o600).open(&new)?;
+        file::keep_room(&file, text.len() as u64 + room(table.leases().len()))?;
         file.write_all(text.as_bytes())?;
         let durable = file::is_durable(&file);
         if durable {
@@ -318,13 +356,9 @@ fn replace(directory: &Path, text: &str) -> Result<File, LeaseError> {
             // A rename that a power loss undoes is harmless: the boot after it voids either journal.
             File::open(directory).and_then(|directory| directory.sync_all()).ok();
         }
-        Ok(file)
+        Ok(Reading { file, replay })
     };
     write()
         .inspect_err(|_| fs::remove_file(&new).unwrap_or_default())
         .map_err(LeaseError::file("write", &path))
-}
-
-fn size(text: &str) -> u64 {
-    u64::try_from(text.len()).unwrap_or(u64::MAX)
 }

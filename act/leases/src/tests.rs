@@ -1,14 +1,16 @@
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::Write;
 use std::net::IpAddr;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 
 use ipnet::IpNet;
-use selvedge_ipam::{Pool, Range, RangeSpec, Request};
+use selvedge_ipam::{Lease, Operation, Pool, Range, RangeSpec, Request};
 use selvedge_model::{AttachmentKey, IfName, NetworkName, Owner};
 
 use super::*;
+use crate::reading::{Purpose, Reading};
 
 /// A run directory that goes with the test.
 struct RunDir(PathBuf);
@@ -87,7 +89,7 @@ fn leases_are_there_for_the_next_process() {
     let table = dir.store().read().unwrap();
     assert_eq!(table.lease(&key(1)).unwrap().addresses[0].addr(), address);
     let locked = dir.store().lock(&mut kernel).unwrap();
-    assert_eq!((locked.recovery(), locked.table()), (None, &table));
+    assert_eq!((locked.recovery(), &locked.table().unwrap()), (None, &table));
 }
 
 #[test]
@@ -152,7 +154,7 @@ fn a_journal_damaged_anywhere_is_kept_aside_and_rebuilt_from_the_kernel() {
         let locked = dir.store().lock(&mut kernel).unwrap();
         assert!(locked.recovery().is_some(), "byte {at} went unnoticed");
         for (n, address) in addresses.iter().enumerate() {
-            assert_eq!(locked.table().lease(&key(n)).unwrap().addresses[0].addr(), *address, "byte {at}");
+            assert_eq!(locked.lease(&key(n)).unwrap().unwrap().addresses[0].addr(), *address, "byte {at}");
         }
     }
     let kept = fs::read_dir(dir.0.join("ipam/mynet")).unwrap().flatten();
@@ -169,7 +171,7 @@ fn a_half_written_line_is_cut_off() {
     fs::write(dir.journal(), bytes).unwrap();
     let locked = dir.store().lock(&mut kernel).unwrap();
     assert_eq!(locked.recovery(), Some(&Recovery::Torn));
-    assert_eq!(locked.table().leases().len(), 1);
+    assert_eq!(locked.table().unwrap().leases().len(), 1);
 }
 
 #[test]
@@ -182,7 +184,7 @@ fn a_reboot_voids_every_lease_and_keeps_the_cursor() {
     fs::write(dir.journal(), selvedge_ipam::journal::write(&header, &replay.table).1).unwrap();
     let mut locked = dir.store().lock(&mut Kernel::default()).unwrap();
     assert_eq!(locked.recovery(), Some(&Recovery::OtherBoot));
-    assert!(locked.table().leases().is_empty());
+    assert!(locked.table().unwrap().leases().is_empty());
     let leased =
         locked.reserve(&pool("10.1.0.0/20"), Request { key: &key(2), addresses: &[] }, &veth(2)).unwrap();
     assert_eq!(leased[0].net.to_string(), "10.1.0.3/20");
@@ -286,7 +288,7 @@ fn a_release_that_is_written_down_succeeds_though_the_journal_cannot_be_shortene
         locked.reserve(&pool("10.1.0.0/29"), Request { key: &key(1), addresses: &[] }, &veth(1)).unwrap();
         assert!(locked.release(&key(1)).unwrap().is_some());
     }
-    let table = locked.table().clone();
+    let table = locked.table().unwrap();
     drop(locked);
     assert_eq!(dir.store().read().unwrap(), table);
 }
@@ -354,28 +356,106 @@ fn a_full_disk_fails_the_reservation_and_loses_nothing() {
     }
 }
 
-/// Leases until the disk is full, then frees one and goes on.
+/// Leases until the disk is full, then frees everything on the full disk, and goes on.
 fn fill(run_dir: &std::path::Path) {
     let store = Store::new(run_dir, &network());
+    let reserve = |n| {
+        let mut locked = store.lock(&mut Kernel::default()).unwrap();
+        locked.reserve(&pool("10.1.0.0/20"), Request { key: &key(n), addresses: &[] }, &veth(n)).map(drop)
+    };
+    let others = run_dir.join("others");
+    fs::write(&others, [0; 32 << 10]).unwrap();
     let mut leased = 0;
     let error = loop {
-        let mut locked = store.lock(&mut Kernel::default()).unwrap();
-        match locked.reserve(
-            &pool("10.1.0.0/20"),
-            Request { key: &key(leased), addresses: &[] },
-            &veth(leased),
-        ) {
-            Ok(_) => leased += 1,
+        match reserve(leased) {
+            Ok(()) => leased += 1,
             Err(error) => break error,
         }
     };
     assert!(error.to_string().starts_with("append to "), "{error}");
     assert_eq!(store.read().unwrap().leases().len(), leased);
-    let mut again = store.lock(&mut Kernel::default()).unwrap();
-    assert_eq!((again.recovery(), again.table().leases().len()), (None, leased));
-    again
-        .reserve(&pool("10.1.0.0/20"), Request { key: &key(leased), addresses: &[] }, &veth(leased))
-        .unwrap_err();
+    let again = store.lock(&mut Kernel::default()).unwrap();
+    assert_eq!((again.recovery(), again.table().unwrap().leases().len()), (None, leased));
     drop(again);
+    reserve(leased).unwrap_err();
     assert_eq!(store.lock(&mut Kernel::default()).unwrap().recovery(), None);
+    // Somebody else takes every byte that is left.
+    let mut rest = fs::OpenOptions::new().append(true).open(&others).unwrap();
+    while rest.write_all(&[0; 512]).is_ok() {}
+    for n in 0..leased {
+        let mut locked = store.lock(&mut Kernel::default()).unwrap();
+        assert!(locked.release(&key(n)).unwrap().is_some(), "on a full disk {n} can't be freed");
+    }
+    assert!(store.read().unwrap().leases().is_empty());
+    drop(rest);
+    fs::remove_file(others).unwrap();
+    for n in 0..leased {
+        reserve(n).unwrap();
+    }
+}
+
+/// What was read without the lock, then a change, and whether it can be gone on with.
+fn overtaken(name: &str, change: impl FnOnce(&RunDir, &mut Locked)) -> Option<Reading> {
+    let dir = RunDir::new(name);
+    let mut kernel = Kernel::default();
+    attach(&dir.store(), &mut kernel, 1);
+    attach(&dir.store(), &mut kernel, 2);
+    let ahead = Reading::begin(&dir.journal(), Purpose::Appending).unwrap().unwrap();
+    let mut locked = dir.store().lock(&mut kernel).unwrap();
+    change(&dir, &mut locked);
+    let caught_up = ahead.catch_up(&dir.journal()).unwrap();
+    if let Some(reading) = &caught_up {
+        assert!(reading.is_clean());
+        assert_eq!(reading.leases().unwrap(), locked.table().unwrap());
+        assert_eq!(reading.replay.table.len(), locked.table().unwrap().leases().len());
+    }
+    caught_up
+}
+
+#[test]
+fn what_was_read_without_the_lock_is_brought_up_to_date_with_it() {
+    assert!(overtaken("unchanged", |_, _| {}).is_some());
+    let grown = overtaken("grown", |_, locked| {
+        locked.release(&key(2)).unwrap();
+        for n in 3..900 {
+            locked
+                .record(&key(n), vec![format!("10.2.{}.{}/20", n / 250, n % 250).parse().unwrap()], &veth(n))
+                .unwrap();
+        }
+    });
+    assert_eq!(grown.unwrap().replay.table.len(), 898);
+}
+
+#[test]
+fn what_was_read_without_the_lock_and_is_no_more_is_read_again() {
+    let replaced = |dir: &RunDir, _: &mut Locked| {
+        fs::copy(dir.journal(), dir.0.join("copy")).unwrap();
+        fs::rename(dir.0.join("copy"), dir.journal()).unwrap();
+    };
+    assert!(overtaken("replaced", replaced).is_none());
+    assert!(overtaken("removed", |dir, _| fs::remove_file(dir.journal()).unwrap()).is_none());
+    // A line that couldn't be synced was cut off, and another of the same length took its place.
+    let other = |dir: &RunDir, _: &mut Locked| {
+        let text = fs::read_to_string(dir.journal()).unwrap();
+        let last = text.trim_end().rfind('\n').unwrap() + 1;
+        let mut replay = selvedge_ipam::journal::replay(text[..last].as_bytes()).unwrap();
+        let lease = Lease { addresses: vec!["10.1.0.9/20".parse().unwrap()], veth: veth(3), since_ms: 0 };
+        let line = replay.writer.line(&Operation::Allocate(key(3), lease));
+        let padded = text[last..].len() - line.len();
+        let lease = Lease {
+            addresses: vec!["10.1.0.9/20".parse().unwrap()],
+            veth: veth(3),
+            since_ms: 10_u64.pow(u32::try_from(padded).unwrap()),
+        };
+        let mut replay = selvedge_ipam::journal::replay(text[..last].as_bytes()).unwrap();
+        let line = replay.writer.line(&Operation::Allocate(key(3), lease));
+        assert_eq!(line.len(), text[last..].len());
+        fs::OpenOptions::new()
+            .write(true)
+            .open(dir.journal())
+            .unwrap()
+            .write_all_at(line.as_bytes(), last as u64)
+            .unwrap();
+    };
+    assert!(overtaken("other", other).is_none());
 }

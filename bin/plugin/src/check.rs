@@ -23,11 +23,10 @@ use crate::{failure, guard, ipam, journal};
 pub(crate) fn check(request: &Check) -> Result<(), CniError> {
     let conf = &request.conf;
     let store = journal::store(&conf.run_dir, &conf.name);
-    let table = store.read().map_err(|e| journal::failure(&e))?;
-    let lease = table.lease(&request.attachment);
+    let lease = store.lease(&request.attachment).map_err(|e| journal::failure(&e))?;
     let lease = lease.ok_or_else(|| drifted(&format!("{} has no lease", request.attachment)))?;
-    refuse_other_addresses(request, lease)?;
-    let attachment = attachment(request, lease);
+    refuse_other_addresses(request, &lease)?;
+    let attachment = attachment(request, &lease);
     let mut route = RouteSocket::open().map_err(|e| failure::of_netlink(&e))?;
     let routes = route.observe_routes_of(&attachment.host).map_err(|e| failure::of_netlink(&e))?;
     let link = route.observe_link(&attachment.host).map_err(|e| failure::of_netlink(&e))?;

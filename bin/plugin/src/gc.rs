@@ -61,7 +61,7 @@ fn collect(request: &Gc, store: &Store, key: &AttachmentKey, entry: &mut Entry) 
 /// Without a list from the runtime only what has lost its host end goes.
 fn lives(store: &Store, key: &AttachmentKey) -> Result<bool, CniError> {
     let mut route = RouteSocket::open().map_err(|e| failure::of_netlink(&e))?;
-    let lease = store.read().map_err(|e| journal::failure(&e))?.lease(key).cloned();
+    let lease = store.lease(key).map_err(|e| journal::failure(&e))?;
     let end = removal::find(&mut route, store.network(), key, lease.as_ref().map(|lease| &lease.veth))?;
     Ok(end.is_some())
 }

@@ -27,7 +27,7 @@ pub(crate) fn lock(store: &Store, entry: &mut Entry) -> Result<Locked, CniError>
 
 /// Fails if an attachment has a lease: it lives, or was left by a call that was killed, and DEL must come first.
 pub(crate) fn refuse_leased(store: &Store, key: &AttachmentKey, entry: &mut Entry) -> Result<(), CniError> {
-    if lock(store, entry)?.table().lease(key).is_none() {
+    if lock(store, entry)?.lease(key).map_err(|e| failure(&e))?.is_none() {
         return Ok(());
     }
     let message = format!("{key} is already attached to network {}", store.network());
@@ -41,7 +41,7 @@ pub(crate) fn failure(error: &LeaseError) -> CniError {
         LeaseError::File { .. } | LeaseError::Oracle(_) => code::IO,
         LeaseError::Busy { .. } => code::TRY_AGAIN,
         LeaseError::Choose(ChooseError::Table(TableError::AlreadyLeased { .. })) => code::ALREADY_ATTACHED,
-        LeaseError::Choose(_) | LeaseError::Table(_) => code::NO_ADDRESS,
+        LeaseError::Choose(_) => code::NO_ADDRESS,
     };
     failure::of(kind, error)
 }

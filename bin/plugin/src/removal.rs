@@ -151,7 +151,7 @@ impl Removal<'_> {
         let mut end = find(&mut route, self.store.network(), self.key, None)?;
         let lease = match &end {
             Some(_) => None,
-            None => self.store.read().map_err(|e| journal::failure(&e))?.lease(self.key).cloned(),
+            None => self.store.lease(self.key).map_err(|e| journal::failure(&e))?,
         };
         if let Some(lease) = &lease {
             end = find(&mut route, self.store.network(), self.key, Some(&lease.veth))?;
@@ -211,7 +211,7 @@ impl Removal<'_> {
         let mut locked = journal::lock(self.store, entry)?;
         let freed = if self.used { locked.release(self.key) } else { locked.undo(self.key) };
         freed.map_err(|e| journal::failure(&e))?;
-        if self.network.agent.is_some() || !locked.table().leases().is_empty() {
+        if self.network.agent.is_some() || !locked.is_empty() {
             return Ok(false);
         }
         let mut nft = NftSocket::open().map_err(|e| failure::of_nft(&e))?;

@@ -3,8 +3,7 @@
 use std::time::Duration;
 
 use selvedge_cni::{CniError, Ipam, Status, code};
-use selvedge_ipam::{ChooseError, Request};
-use selvedge_model::AttachmentKey;
+use selvedge_ipam::{ChooseError, Occupancy, Refusal};
 
 use crate::agent::READY;
 use crate::{failure, ipam, journal};
@@ -25,26 +24,21 @@ pub(crate) fn status(request: &Status) -> Result<(), CniError> {
         Ipam::BuiltIn(pools) => {
             let pool = ipam::pool(pools).map_err(|why| failure::of(code::CONFIG, &why))?;
             let store = journal::store(&conf.run_dir, &conf.name).with_patience(PATIENCE);
-            let free = || {
-                let table = store.read().map_err(|e| unavailable(&journal::failure(&e).to_string()))?;
-                Ok(table.choose(&pool, Request { key: &nobody(), addresses: &[] }, 0).map(drop))
+            let taken = || store.taken().map_err(|e| unavailable(&journal::failure(&e).to_string()));
+            let full = |taken: &Occupancy| match taken.choose(&pool, &[], 0) {
+                Err(Refusal::Choose(full @ ChooseError::Full { .. })) => Some(full),
+                Ok(_) | Err(_) => None,
             };
-            if !matches!(free()?, Err(ChooseError::Full { .. })) {
+            if full(&taken()?).is_none() {
                 return Ok(());
             }
             // Whatever keeps us from it: the pool is full as it stands.
             journal::free_dead(&store).ok();
-            free()?.map_err(|full| unavailable(&full.to_string()))
+            full(&taken()?).map_or(Ok(()), |full| Err(unavailable(&full.to_string())))
         }
     }
 }
 
 fn unavailable(why: &str) -> CniError {
     CniError::new(code::UNAVAILABLE, why)
-}
-
-/// An attachment that no runtime makes, to ask whether a next one would get addresses.
-fn nobody() -> AttachmentKey {
-    #[expect(clippy::unwrap_used, reason = "constants that are valid names")]
-    AttachmentKey { container: "status".parse().unwrap(), ifname: "-".parse().unwrap() }
 }

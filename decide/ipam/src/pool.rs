@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
 
+use crate::table::Leased;
+
 /// A range as a configuration states it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RangeSpec {
@@ -218,6 +220,12 @@ fn address(number: u128, v4: bool) -> IpAddr {
         Ok(number) if v4 => Ipv4Addr::from(number).into(),
         _ => Ipv6Addr::from(number).into(),
     }
+}
+
+/// An address of a range, as it is leased.
+pub(crate) fn leased(address: IpAddr, range: &Range) -> Leased {
+    let net = IpNet::new(address, range.subnet().prefix_len()).unwrap_or_else(|_| IpNet::from(address));
+    Leased { net, gateway: range.gateway() }
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! Leases, quarantine and cursors.
 
-use std::collections::BTreeSet;
-use std::collections::btree_map::{BTreeMap, Entry};
+use std::collections::btree_map::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use selvedge_model::{AttachmentKey, IfName};
 
-use crate::pool::{self, Pool, Range, Span};
+use crate::occupancy::{Conflict, Fingerprint, Occupancy, Refusal};
+use crate::pool::Pool;
 
 /// How long a freed address is not given to anybody else, in milliseconds.
 pub const QUARANTINE_MS: u64 = 60_000;
@@ -42,13 +42,10 @@ pub struct Request<'a> {
 }
 
 /// All that a journal remembers.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct LeaseTable {
     leases: BTreeMap<AttachmentKey, Lease>,
-    /// The addresses of all leases.
-    leased: BTreeSet<IpAddr>,
-    quarantine: BTreeMap<IpAddr, u64>,
-    cursors: BTreeMap<IpNet, IpAddr>,
+    taken: Occupancy,
 }
 
 /// A change that would break the table's invariants.
@@ -129,156 +126,97 @@ impl LeaseTable {
     }
 
     /// Freed addresses and when they were freed.
-    pub fn quarantine(&self) -> &BTreeMap<IpAddr, u64> {
-        &self.quarantine
+    pub fn quarantine(&self) -> BTreeMap<IpAddr, u64> {
+        self.taken.resting().collect()
     }
 
     /// The address that was leased last from each subnet.
-    pub fn cursors(&self) -> &BTreeMap<IpNet, IpAddr> {
-        &self.cursors
+    pub fn cursors(&self) -> BTreeMap<IpNet, IpAddr> {
+        self.taken.cursors()
     }
 
-    /// Chooses one address from each range set: the requested one where there is one, else the next free after the
-    /// last that was leased, else the one that was freed longest ago. Nothing is changed.
+    /// Chooses addresses as [`Occupancy::choose`] does, for an attachment that has none yet.
     pub fn choose(&self, pool: &Pool, request: Request<'_>, now_ms: u64) -> Result<Vec<Leased>, ChooseError> {
-        let Request { key, addresses: requested } = request;
-        if let Some(lease) = self.lease(key) {
-            return Err(already(key, lease).into());
+        if let Some(lease) = self.lease(request.key) {
+            return Err(already(request.key, lease).into());
         }
-        if let Some(address) = requested.iter().find(|a| pool.range_of(**a).is_none()) {
-            return Err(ChooseError::NotInPool { address: *address });
-        }
-        pool.sets().iter().map(|set| self.choose_from(set, requested, now_ms)).collect()
-    }
-
-    fn choose_from(&self, set: &[Range], requested: &[IpAddr], now_ms: u64) -> Result<Leased, ChooseError> {
-        let mut mine =
-            requested.iter().filter_map(|a| Some((*a, set.iter().find(|range| range.leases(*a))?)));
-        match (mine.next(), mine.next()) {
-            (Some((one, _)), Some((other, _))) => Err(ChooseError::SameSet { one, other }),
-            (Some((address, range)), None) => {
-                self.allows_address(address)?;
-                Ok(leased(address, range))
-            }
-            (None, _) => self.next_free(set, now_ms).ok_or_else(|| self.full(set)),
-        }
-    }
-
-    /// Once around each range, starting after the address that was leased last.
-    fn next_free(&self, set: &[Range], now_ms: u64) -> Option<Leased> {
-        let parts = |range: &Range| range.parts(self.cursors.get(&range.subnet()).copied());
-        let after = set.iter().filter_map(|range| Some((range, parts(range).0?)));
-        let up_to = set.iter().filter_map(|range| Some((range, parts(range).1?)));
-        let mut fresh = after.chain(up_to).filter_map(|(range, span)| {
-            self.first_free(range, span, now_ms).map(|address| leased(address, range))
-        });
-        fresh.next().or_else(|| self.longest_rested(set))
-    }
-
-    /// Passes over what is leased or rests; a large subnet costs no more than that.
-    fn first_free(&self, range: &Range, span: Span, now_ms: u64) -> Option<IpAddr> {
-        let mut leased = self.leased.range(span.0..=span.1).peekable();
-        let rests = |freed: &u64| now_ms.saturating_sub(*freed) < QUARANTINE_MS;
-        pool::addresses(span).find(|address| {
-            leased.next_if_eq(&address).is_none()
-                && *address != range.gateway()
-                && !self.quarantine.get(address).is_some_and(rests)
+        self.taken.choose(pool, request.addresses, now_ms).map_err(|refusal| match refusal {
+            Refusal::Choose(error) => error,
+            Refusal::Conflict(conflict) => self.explain(conflict, request.key).into(),
         })
-    }
-
-    fn longest_rested(&self, set: &[Range]) -> Option<Leased> {
-        let in_set = |address: IpAddr| set.iter().find(|range| range.leases(address));
-        let waiting = self.quarantine.iter().filter_map(|(a, freed)| Some((*freed, *a, in_set(*a)?)));
-        let oldest = waiting.min_by_key(|(freed, address, _)| (*freed, *address));
-        oldest.map(|(_, address, range)| leased(address, range))
-    }
-
-    fn full(&self, set: &[Range]) -> ChooseError {
-        let subnets: Vec<String> = set.iter().map(|range| range.subnet().to_string()).collect();
-        ChooseError::Full {
-            subnets: subnets.join(","),
-            leased: self.leased.iter().filter(|a| set.iter().any(|range| range.leases(**a))).count(),
-            size: set.iter().map(Range::size).sum(),
-        }
-    }
-
-    /// Whether a lease can be entered.
-    pub(crate) fn allows_lease(&self, key: &AttachmentKey, lease: &Lease) -> Result<(), TableError> {
-        if let Some(present) = self.leases.get(key) {
-            return Err(already(key, present));
-        }
-        self.allows_addresses(lease)
-    }
-
-    fn allows_addresses(&self, lease: &Lease) -> Result<(), TableError> {
-        lease.addresses.iter().try_for_each(|net| self.allows_address(net.addr()))
-    }
-
-    fn allows_address(&self, address: IpAddr) -> Result<(), TableError> {
-        if !self.leased.contains(&address) {
-            return Ok(());
-        }
-        let owner = self.owner(address).cloned();
-        owner.map_or(Ok(()), |owner| Err(TableError::Owned { address, owner }))
     }
 
     /// Enters a lease.
     pub fn insert(&mut self, key: AttachmentKey, lease: Lease) -> Result<(), TableError> {
-        self.allows_addresses(&lease)?;
-        let slot = match self.leases.entry(key) {
-            Entry::Occupied(present) => return Err(already(present.key(), present.get())),
-            Entry::Vacant(slot) => slot,
-        };
-        for net in &lease.addresses {
-            self.leased.insert(net.addr());
-            self.quarantine.remove(&net.addr());
-            // A whole address says nothing of the subnet that it came from.
-            if net.prefix_len() < net.max_prefix_len() {
-                self.cursors.insert(net.trunc(), net.addr());
-            }
-        }
-        slot.insert(lease);
+        let entered = self.taken.insert(Fingerprint::of(&key), 0, &lease.addresses);
+        entered.map_err(|conflict| self.explain(conflict, &key))?;
+        self.leases.insert(key, lease);
         Ok(())
     }
 
     /// Takes a lease out. Its addresses rest from `freed_ms` on, unless nobody ever used them (`None`).
     pub fn remove(&mut self, key: &AttachmentKey, freed_ms: Option<u64>) -> Result<Lease, TableError> {
         let lease = self.leases.remove(key).ok_or_else(|| TableError::NoLease { key: key.clone() })?;
-        for net in &lease.addresses {
-            self.leased.remove(&net.addr());
-            if let Some(freed) = freed_ms {
-                self.quarantine.insert(net.addr(), freed);
-            }
-        }
+        let removed = self.taken.remove(Fingerprint::of(key), freed_ms);
+        removed.map_err(|conflict| self.explain(conflict, key))?;
         Ok(lease)
     }
 
     /// Remembers where the next search starts.
     pub fn set_cursor(&mut self, last: IpNet) {
-        self.cursors.insert(last.trunc(), last.addr());
+        self.taken.set_cursor(last);
     }
 
     /// Has an address rest from a moment on.
     pub fn rest(&mut self, address: IpAddr, freed_ms: u64) -> Result<(), TableError> {
-        self.allows_address(address)?;
-        self.quarantine.insert(address, freed_ms);
-        Ok(())
+        let Err(_conflict) = self.taken.rest(address, freed_ms) else { return Ok(()) };
+        let owner = self.owner(address).cloned();
+        owner.map_or(Ok(()), |owner| Err(TableError::Owned { address, owner }))
     }
 
     /// Forgets addresses that have rested long enough.
     pub fn forget_rested(&mut self, now_ms: u64) {
-        self.quarantine.retain(|_, freed| now_ms.saturating_sub(*freed) < QUARANTINE_MS);
+        self.taken.forget_rested(now_ms);
+    }
+
+    fn explain(&self, conflict: Conflict, key: &AttachmentKey) -> TableError {
+        let present = match conflict {
+            Conflict::Leased(_) => self.leases.get_key_value(key),
+            Conflict::Owned(address, _) => {
+                self.owner(address).and_then(|owner| self.leases.get_key_value(owner))
+            }
+            Conflict::NoLease => None,
+        };
+        TableError::of(conflict, key, present)
+    }
+}
+
+impl PartialEq for LeaseTable {
+    fn eq(&self, other: &Self) -> bool {
+        let beside = |table: &Self| (table.quarantine(), table.cursors());
+        self.leases == other.leases && beside(self) == beside(other)
+    }
+}
+
+impl Eq for LeaseTable {}
+
+impl TableError {
+    /// What stands against a change for `key`, in words, with the lease that the conflict is with.
+    pub fn of(conflict: Conflict, key: &AttachmentKey, present: Option<(&AttachmentKey, &Lease)>) -> Self {
+        match (conflict, present) {
+            (Conflict::Leased(_), Some((key, lease))) => already(key, lease),
+            (Conflict::Leased(_), None) => {
+                Self::AlreadyLeased { key: key.clone(), addresses: "-".to_owned() }
+            }
+            (Conflict::Owned(address, _), Some((owner, _))) => Self::Owned { address, owner: owner.clone() },
+            (Conflict::Owned(..) | Conflict::NoLease, _) => Self::NoLease { key: key.clone() },
+        }
     }
 }
 
 fn already(key: &AttachmentKey, lease: &Lease) -> TableError {
     let addresses: Vec<String> = lease.addresses.iter().map(ToString::to_string).collect();
     TableError::AlreadyLeased { key: key.clone(), addresses: addresses.join(",") }
-}
-
-fn leased(address: IpAddr, range: &Range) -> Leased {
-    let net = IpNet::new(address, range.subnet().prefix_len()).unwrap_or_else(|_| IpNet::from(address));
-    Leased { net, gateway: range.gateway() }
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
+use crate::occupancy::Occupancy;
 use crate::pool::{Pool, Range, RangeSpec};
 use crate::table::{QUARANTINE_MS, Request};
 
@@ -58,6 +59,31 @@ fn one_owner_each(table: &LeaseTable) {
     }
 }
 
+/// Both ways of reading say the same, but for what a conflict is called.
+fn read_alike(bytes: &[u8]) {
+    let (known, taken) = (Replay::<LeaseTable>::of(bytes), Replay::<Occupancy>::of(bytes));
+    let (Ok(known), Ok(taken)) = (known, taken) else { return assert!(replay(bytes).is_err()) };
+    assert_eq!(
+        (known.valid_len, known.records, &known.writer),
+        (taken.valid_len, taken.records, &taken.writer)
+    );
+    let corrupt = |tail: &Tail| matches!(tail, Tail::Corrupt { .. });
+    assert_eq!(
+        (known.tail == Tail::Clean, corrupt(&known.tail)),
+        (taken.tail == Tail::Clean, corrupt(&taken.tail))
+    );
+    assert_eq!(known.table.quarantine(), taken.table.resting().collect());
+    assert_eq!(known.table.cursors(), taken.table.cursors());
+    assert_eq!(known.table.leases().len(), taken.table.len());
+    for (key, lease) in known.table.leases() {
+        let line = usize::try_from(taken.table.line(key).unwrap()).unwrap();
+        assert_eq!(lease_in(&bytes[line..]), Some((key.clone(), lease.clone())));
+    }
+    let nobody = key(99);
+    let chosen = known.table.choose(&pool(), Request { key: &nobody, addresses: &[] }, QUARANTINE_MS);
+    assert_eq!(chosen.ok(), taken.table.choose(&pool(), &[], QUARANTINE_MS).ok());
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
@@ -71,6 +97,7 @@ proptest! {
             let corrupt = matches!(replay.tail, Tail::Corrupt { .. });
             prop_assert!(!corrupt);
             one_owner_each(&replay.table);
+            read_alike(&text.as_bytes()[..cut]);
         }
     }
 
@@ -83,6 +110,21 @@ proptest! {
         prop_assert_eq!(&again.table, table);
         prop_assert_eq!(again.writer, writer);
         prop_assert_eq!(again.header, header());
+    }
+
+    #[test]
+    fn piece_by_piece_a_journal_reads_as_at_once(
+        actions in prop::collection::vec((0..20usize, any::<bool>()), 1..60), piece in 40..600usize,
+    ) {
+        let (text, tables) = history(&actions);
+        let bytes = text.as_bytes();
+        let mut replay = Replay::<LeaseTable>::begin(&bytes[..bytes.len().min(100)], bytes.len()).unwrap();
+        for end in (0..bytes.len()).step_by(piece).chain([bytes.len()]) {
+            replay.go_on(&bytes[replay.valid_len.min(end)..end]);
+            prop_assert_eq!(&replay.table, &tables[replay.records]);
+            prop_assert!(replay.ends_as(&bytes[replay.valid_len - Replay::<LeaseTable>::MARK..replay.valid_len]));
+        }
+        prop_assert_eq!(replay, Replay::of(bytes).unwrap());
     }
 
     #[test]
@@ -106,6 +148,9 @@ fn no_flipped_bit_gives_an_address_two_owners_or_a_state_that_never_was() {
         assert_ne!(replay.tail, Tail::Clean, "bit {bit} went unnoticed");
         assert_eq!(replay.table, tables[replay.records]);
         one_owner_each(&replay.table);
+        if bit % 8 == bit / 8 % 8 {
+            read_alike(&bytes);
+        }
     }
 }
 
@@ -132,4 +177,25 @@ fn format_1_reads_as_it_always_has() {
 fn format_1_is_written_as_it_always_was() {
     let (text, _) = history(&[(1, true), (2, true), (2, false)]);
     assert_eq!(text, include_str!("format-1.journal"));
+}
+
+#[test]
+fn a_lease_without_addresses_reads_back() {
+    let (mut writer, mut text) = Writer::start(&header());
+    let lease = Lease { addresses: Vec::new(), veth: "slvx".parse().unwrap(), since_ms: 0 };
+    text.push_str(&writer.line(&Operation::Allocate(key(1), lease.clone())));
+    assert_eq!(replay(text.as_bytes()).unwrap().table.lease(&key(1)), Some(&lease));
+    read_alike(text.as_bytes());
+}
+
+#[test]
+fn a_lease_of_many_addresses_is_freed_as_a_whole() {
+    let (mut writer, mut text) = Writer::start(&header());
+    let addresses = (2..9).map(|n| format!("10.1.0.{n}/28").parse().unwrap()).collect();
+    let lease = Lease { addresses, veth: "slvx".parse().unwrap(), since_ms: 0 };
+    for operation in [Operation::Allocate(key(1), lease), Operation::Free(key(1), 7)] {
+        text.push_str(&writer.line(&operation));
+        read_alike(text.as_bytes());
+    }
+    assert_eq!(Replay::<Occupancy>::of(text.as_bytes()).unwrap().table.resting().count(), 7);
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::pool::RangeSpec;
+use crate::pool::{Range, RangeSpec};
 
 fn range(subnet: &str) -> Range {
     Range::new(RangeSpec { subnet: subnet.parse().unwrap(), start: None, end: None, gateway: None }).unwrap()
