@@ -33,9 +33,16 @@ fn pool(subnets: &[&str]) -> Result<Pool, Box<dyn Error>> {
     Ok(Pool::new(sets)?)
 }
 
-fn median(mut times: Vec<Duration>) -> Duration {
+/// The median of many times.
+fn time(work: &mut dyn FnMut() -> Result<(), Box<dyn Error>>) -> Result<Duration, Box<dyn Error>> {
+    let mut times = Vec::new();
+    for _ in 0..101 {
+        let start = Instant::now();
+        work()?;
+        times.push(start.elapsed());
+    }
     times.sort_unstable();
-    times[times.len() / 2]
+    Ok(times[times.len() / 2])
 }
 
 fn measure(dir: &Path, name: &str, subnets: &[&str], leases: u64) -> Result<(), Box<dyn Error>> {
@@ -52,15 +59,6 @@ fn measure(dir: &Path, name: &str, subnets: &[&str], leases: u64) -> Result<(), 
     }
     drop(locked);
     let bytes = std::fs::read(dir.join("ipam").join(name).join("journal"))?;
-    let time = |work: &mut dyn FnMut() -> Result<(), Box<dyn Error>>| -> Result<Duration, Box<dyn Error>> {
-        let mut times = Vec::new();
-        for _ in 0..101 {
-            let start = Instant::now();
-            work()?;
-            times.push(start.elapsed());
-        }
-        Ok(median(times))
-    };
     let replay = time(&mut || {
         drop(std::hint::black_box(journal::replay(&bytes)?));
         Ok(())

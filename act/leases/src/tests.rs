@@ -2,15 +2,16 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::net::IpAddr;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
-use selvedge_ipam::{Lease, Operation, Pool, Range, RangeSpec, Request};
+use selvedge_ipam::{Pool, Range, RangeSpec, Request};
 use selvedge_model::{AttachmentKey, IfName, NetworkName, Owner};
 
 use super::*;
-use crate::reading::{Purpose, Reading};
+
+mod overtaken;
 
 /// A run directory that goes with the test.
 struct RunDir(PathBuf);
@@ -392,70 +393,4 @@ fn fill(run_dir: &std::path::Path) {
     for n in 0..leased {
         reserve(n).unwrap();
     }
-}
-
-/// What was read without the lock, then a change, and whether it can be gone on with.
-fn overtaken(name: &str, change: impl FnOnce(&RunDir, &mut Locked)) -> Option<Reading> {
-    let dir = RunDir::new(name);
-    let mut kernel = Kernel::default();
-    attach(&dir.store(), &mut kernel, 1);
-    attach(&dir.store(), &mut kernel, 2);
-    let ahead = Reading::begin(&dir.journal(), Purpose::Appending).unwrap().unwrap();
-    let mut locked = dir.store().lock(&mut kernel).unwrap();
-    change(&dir, &mut locked);
-    let caught_up = ahead.catch_up(&dir.journal()).unwrap();
-    if let Some(reading) = &caught_up {
-        assert!(reading.is_clean());
-        assert_eq!(reading.leases().unwrap(), locked.table().unwrap());
-        assert_eq!(reading.replay.table.len(), locked.table().unwrap().leases().len());
-    }
-    caught_up
-}
-
-#[test]
-fn what_was_read_without_the_lock_is_brought_up_to_date_with_it() {
-    assert!(overtaken("unchanged", |_, _| {}).is_some());
-    let grown = overtaken("grown", |_, locked| {
-        locked.release(&key(2)).unwrap();
-        for n in 3..900 {
-            locked
-                .record(&key(n), vec![format!("10.2.{}.{}/20", n / 250, n % 250).parse().unwrap()], &veth(n))
-                .unwrap();
-        }
-    });
-    assert_eq!(grown.unwrap().replay.table.len(), 898);
-}
-
-#[test]
-fn what_was_read_without_the_lock_and_is_no_more_is_read_again() {
-    let replaced = |dir: &RunDir, _: &mut Locked| {
-        fs::copy(dir.journal(), dir.0.join("copy")).unwrap();
-        fs::rename(dir.0.join("copy"), dir.journal()).unwrap();
-    };
-    assert!(overtaken("replaced", replaced).is_none());
-    assert!(overtaken("removed", |dir, _| fs::remove_file(dir.journal()).unwrap()).is_none());
-    // A line that couldn't be synced was cut off, and another of the same length took its place.
-    let other = |dir: &RunDir, _: &mut Locked| {
-        let text = fs::read_to_string(dir.journal()).unwrap();
-        let last = text.trim_end().rfind('\n').unwrap() + 1;
-        let mut replay = selvedge_ipam::journal::replay(text[..last].as_bytes()).unwrap();
-        let lease = Lease { addresses: vec!["10.1.0.9/20".parse().unwrap()], veth: veth(3), since_ms: 0 };
-        let line = replay.writer.line(&Operation::Allocate(key(3), lease));
-        let padded = text[last..].len() - line.len();
-        let lease = Lease {
-            addresses: vec!["10.1.0.9/20".parse().unwrap()],
-            veth: veth(3),
-            since_ms: 10_u64.pow(u32::try_from(padded).unwrap()),
-        };
-        let mut replay = selvedge_ipam::journal::replay(text[..last].as_bytes()).unwrap();
-        let line = replay.writer.line(&Operation::Allocate(key(3), lease));
-        assert_eq!(line.len(), text[last..].len());
-        fs::OpenOptions::new()
-            .write(true)
-            .open(dir.journal())
-            .unwrap()
-            .write_all_at(line.as_bytes(), last as u64)
-            .unwrap();
-    };
-    assert!(overtaken("other", other).is_none());
 }
