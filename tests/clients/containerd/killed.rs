@@ -100,3 +100,19 @@ fn a_pod_that_is_stopped_while_an_orphaned_add_is_at_work_is_detached_after_it()
         removed(&daemon, &cri, &id);
     }
 }
+
+#[test]
+fn pods_outlive_containerd_and_keep_their_addresses_to_themselves() {
+    for release in releases() {
+        let Some(mut daemon) = Daemon::start(release, &routed(&json!({"type": "selvedge"}))) else { return };
+        let old = daemon.cri().run(Config::of("web-0")).unwrap();
+        daemon.kill();
+        daemon.restart();
+        let cri = daemon.cri();
+        let new = cri.run(Config::of("web-1")).unwrap();
+        assert_eq!(cri.addresses(&old), ["10.244.1.2", "fd00:10:244:1::2"]);
+        assert_eq!(cri.addresses(&new), ["10.244.1.3", "fd00:10:244:1::3"]);
+        cri.end_all(&[old, new]);
+        daemon.nothing_is_left();
+    }
+}
