@@ -65,6 +65,11 @@ impl<'a> Standalone<'a> {
         accept(nft, &self.conf.name, &self.accepted())
     }
 
+    /// Fails where [`prepare`](Self::prepare) would, as far as that shows without an address.
+    pub(crate) fn can_be_prepared(&self, route: &mut RouteSocket) -> Result<(), CniError> {
+        self.net_steps(route).map(drop)
+    }
+
     /// What isn't as the network needs it, if anything.
     pub(crate) fn drift(
         &self,

@@ -2,22 +2,29 @@
 
 use std::time::Duration;
 
-use selvedge_cni::{CniError, Ipam, Status, code};
+use selvedge_cni::{CniError, Ipam, NetConf, Status, code};
 use selvedge_ipam::{ChooseError, Occupancy, Refusal};
+use selvedge_model::Mtu;
+use selvedge_netlink::RouteSocket;
 
 use crate::agent::READY;
+use crate::node::Standalone;
 use crate::{failure, ipam, journal};
 
 /// How long the leases' lock is waited for to reclaim an address: containerd sets up no pod before we have answered.
 const PATIENCE: Duration = Duration::from_millis(20);
 
-/// Fails with code 50 where an ADD would fail: no address is free, the delegate says so, or the agent has never been
-/// ready since the machine was booted. An agent that is away for a while is no reason: that would empty the node.
+/// Fails with code 50 where an ADD would fail: no address is free, the delegate says so, the bridge's name is another
+/// link's (code 51 if pods are there, which suffer too), or the agent has never been ready since the machine was
+/// booted. An agent that is away for a while is no reason: that would empty the node.
 pub(crate) fn status(request: &Status) -> Result<(), CniError> {
     let conf = &request.conf;
     if conf.agent.is_some() && !conf.run_dir.join(READY).exists() {
         let message = "selvedge-agent has not been ready on this node since it was booted";
         return Err(unavailable(message));
+    }
+    if conf.agent.is_none() {
+        refuse_blocked(conf)?;
     }
     match &conf.ipam {
         Ipam::Delegated(delegate) => ipam::tell(delegate, "STATUS"),
@@ -37,6 +44,17 @@ pub(crate) fn status(request: &Status) -> Result<(), CniError> {
             full(&taken()?).map_or(Ok(()), |full| Err(unavailable(&full.to_string())))
         }
     }
+}
+
+/// Without an agent, each ADD prepares the node; where that can't be done, the pods that are there are cut off too.
+fn refuse_blocked(conf: &NetConf) -> Result<(), CniError> {
+    let mut route = RouteSocket::open().map_err(|e| failure::of_netlink(&e))?;
+    let network = Standalone::new(conf, &[], conf.mtu.unwrap_or(Mtu::ETHERNET));
+    let Err(why) = network.can_be_prepared(&mut route) else { return Ok(()) };
+    let store = journal::store(&conf.run_dir, &conf.name).with_patience(PATIENCE);
+    let attached = store.taken().is_ok_and(|taken| !taken.is_empty());
+    let code = if attached { code::UNAVAILABLE_DEGRADED } else { code::UNAVAILABLE };
+    Err(CniError::new(code, why.message()))
 }
 
 fn unavailable(why: &str) -> CniError {

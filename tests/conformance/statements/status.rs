@@ -6,6 +6,7 @@ use selvedge_tests::FakeIpam;
 use serde_json::{Value, json};
 
 use crate::config::with;
+use crate::hand::{change, delete_link, new_link};
 use crate::process::wait_for;
 use crate::statements::reply::Unmet;
 use crate::statements::subject::Subject;
@@ -13,7 +14,7 @@ use crate::statements::{Verdict, statements};
 
 statements! {
     "ST-1" Must st_1_succeeds_where_an_add_would_and_fails_with_50_or_51_where_not
-    "STATUS succeeds where an ADD would, and fails with code 50 or 51 where it would not."
+    "STATUS succeeds where an ADD would; where not, it fails with code 50, or 51 if containers that are there suffer."
     "ST-2" Must st_2_the_delegates_error_is_passed_on_and_a_missing_delegate_is_one
     "STATUS asks the delegated plugin and passes its error on; one that cannot be found is an error."
     "ST-3" Should st_3_an_exhausted_pool_is_50_until_an_address_is_free
@@ -49,7 +50,15 @@ fn st_1_succeeds_where_an_add_would_and_fails_with_50_or_51_where_not(on: &Subje
     on.must_be_as(&before, "after STATUS");
     let config = small(on);
     fill(on, &config)?;
-    on.ask("STATUS", &config).run().refused_with(&[50, 51])?;
+    on.ask("STATUS", &config).run().refused_with(&[50])?;
+    // Its bridge is gone, and its name is another kind of link's.
+    let (with_pods, without) = (on.anew(), on.anew());
+    with_pods.add(&with_pods.config(), "web-0", &with_pods.pod())?;
+    change(with_pods.stage().node(), &[delete_link("cni0"), new_link("cni0")]);
+    with_pods.ask("STATUS", &with_pods.in_version("1.1.0")).run().refused_with(&[51])?;
+    with_pods.ask("ADD", &with_pods.config()).of("web-1", &with_pods.pod()).run().refused()?;
+    change(without.stage().node(), &[new_link("cni0")]);
+    without.ask("STATUS", &without.in_version("1.1.0")).run().refused_with(&[50])?;
     Ok(())
 }
 
