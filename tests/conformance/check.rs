@@ -43,8 +43,8 @@ const BRIDGED: &[Breakage] = &[
     ("the host end is out of the bridge", |stage, _, host| {
         change(stage.node(), &[set(host, LinkChange::Master(None))]);
     }),
-    ("the port is not isolated", |stage, _, host| {
-        let open = selvedge_datapath::state::Port { isolated: false };
+    ("the port is neither isolated nor a hairpin", |stage, _, host| {
+        let open = selvedge_datapath::state::Port::default();
         change(stage.node(), &[set(host, LinkChange::Port(open))]);
     }),
     ("the gateway's address is gone", |stage, _, _| {

@@ -1,16 +1,18 @@
 //! Each kind of object that an agent looks after, broken by somebody else.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use ipnet::IpNet;
-use selvedge_datapath::attachment::bridge_sysctls;
+use selvedge_datapath::attachment::{BRIDGE_NETFILTER, bridge_sysctls, port};
 use selvedge_datapath::firewall::{AGENT, GUARD, GUARDED4};
 use selvedge_datapath::state::{Address, Port, Route, RouteProtocol, Sysctl};
 use selvedge_datapath::step::{LinkChange, NetStep};
 use selvedge_lab::shape::Attach;
 use selvedge_model::mark::ROUTE_PROTOCOL;
 use selvedge_model::{MacAddr, Mtu};
+use selvedge_netlink::RouteSocket;
 use selvedge_nft::NftError;
 use selvedge_ruleset::{
     Base, ChainName, Change, Elements, Family, Hook, Listed, Policy, TableId, TableName, priority,
@@ -236,9 +238,31 @@ fn a_host_end_that_was_taken_out_of_the_bridge_or_let_loose_on_it_is_as_before()
     let host_end = &site.pod.host_end;
     let step = format!("ip link set {host_end} master cni0");
     site.must_be_repaired(("link", &step), || site.set_link(host_end, LinkChange::Master(None)));
-    let step = format!("ip link set {host_end} type bridge_slave isolated on");
-    let loose = LinkChange::Port(Port { isolated: false });
-    site.must_be_repaired(("link", &step), || site.set_link(host_end, loose));
+    for in_force in ["1", "0"] {
+        let Some(wanted) = with_bridge_netfilter(&site, in_force) else { continue };
+        let step = format!("ip link set {host_end} {}", LinkChange::Port(wanted));
+        let loose = LinkChange::Port(Port::default());
+        site.must_be_repaired(("link", &step), || site.set_link(host_end, loose));
+    }
+}
+
+/// Switches br_netfilter on or off on the node and waits until the pod's port is as that wants it. Without the module
+/// only off is to be had.
+fn with_bridge_netfilter(site: &Site, value: &'static str) -> Option<Port> {
+    let there = || Path::new("/proc/sys/net/bridge/bridge-nf-call-iptables").exists();
+    if site.node().namespace.run(there).unwrap() {
+        site.change(&BRIDGE_NETFILTER.map(|key| NetStep::SetSysctl { key, value }));
+    } else if value == "1" {
+        skipped("br_netfilter is not in this kernel");
+        return None;
+    }
+    let wanted = port(value == "1");
+    within(1.0, "the port is as br_netfilter wants it", || {
+        let links = RouteSocket::open_in(&site.node().namespace).unwrap().observe().unwrap().links;
+        let found = links[&name(&site.pod.host_end)].port;
+        if found == Some(wanted) { Ok(()) } else { Err(format!("{found:?}")) }
+    });
+    Some(wanted)
 }
 
 #[test]

@@ -9,7 +9,7 @@ use selvedge_datapath::state::{Address, LinkKind, ObservedLink, Port, RouteProto
 use selvedge_model::{IfName, MacAddr, Mtu};
 use selvedge_wire::{Reader, text, u16_at, u32_at};
 
-use crate::request::{BRIDGE_PORT_ISOLATED, METRIC_MTU};
+use crate::request::{BRIDGE_PORT_HAIRPIN, BRIDGE_PORT_ISOLATED, METRIC_MTU};
 
 /// Length of `struct ifinfomsg`.
 const LINK_HEADER: usize = 16;
@@ -69,10 +69,11 @@ fn link_info(value: &[u8], link: &mut ObservedLink) {
                 link.port.get_or_insert_default();
             }
             libc::IFLA_INFO_SLAVE_DATA => {
-                let isolated = Reader(value).get(BRIDGE_PORT_ISOLATED) == Some(&[1]);
+                let is_on = |attribute| Reader(value).get(attribute) == Some(&[1]);
                 // The kind comes first; the data of other masters' ports means other things.
                 if let Some(port) = &mut link.port {
-                    *port = Port { isolated };
+                    *port =
+                        Port { isolated: is_on(BRIDGE_PORT_ISOLATED), hairpin: is_on(BRIDGE_PORT_HAIRPIN) };
                 }
             }
             _ => {}

@@ -21,6 +21,9 @@ const SKIP_STATISTICS: u32 = 1 << 3;
 const VETH_PEER: u16 = 1;
 /// IFLA_BR_MCAST_SNOOPING.
 const BRIDGE_MULTICAST_SNOOPING: u16 = 23;
+/// IFLA_BRPORT_MODE.
+pub(crate) const BRIDGE_PORT_HAIRPIN: u16 = 4;
+
 /// IFLA_BRPORT_ISOLATED.
 pub(crate) const BRIDGE_PORT_ISOLATED: u16 = 33;
 /// RTAX_MTU.
@@ -103,6 +106,7 @@ fn set_port(index: u32, port: Port) -> Request {
         w.nest(libc::IFLA_LINKINFO, |info| {
             info.text(libc::IFLA_INFO_SLAVE_KIND, "bridge");
             info.nest(libc::IFLA_INFO_SLAVE_DATA, |data| {
+                data.bytes(BRIDGE_PORT_HAIRPIN, &[u8::from(port.hairpin)]);
                 data.bytes(BRIDGE_PORT_ISOLATED, &[u8::from(port.isolated)]);
             });
         });

@@ -109,7 +109,8 @@ impl Host {
         let of_bridge = attachment::bridge_sysctls(&self.paths.bridge).map(|(key, _)| key);
         let forwarding = [Sysctl::Ipv4Forward, Sysctl::Ipv6Forward];
         let accept_ra = |device: &IfName| Sysctl::Ipv6Conf(Some(device.clone()), "accept_ra");
-        let keys = of_bridge.into_iter().chain(forwarding).chain(self.hearing.iter().map(accept_ra));
+        let keys = of_bridge.into_iter().chain(attachment::BRIDGE_NETFILTER).chain(forwarding);
+        let keys = keys.chain(self.hearing.iter().map(accept_ra));
         Ok(Unannounced {
             sysctls: self.read_sysctls(keys)?,
             legacy: if self.paths.forward_accept {

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use selvedge_cni::conflist::{self, AgentConflist};
 use selvedge_datapath::Prune;
+use selvedge_datapath::attachment;
 use selvedge_datapath::converge::{Desired, Observed};
 use selvedge_datapath::firewall::{self, PodNetwork};
 use selvedge_datapath::foreign;
@@ -50,7 +51,8 @@ impl Setup {
             mtu: self.config.mtu,
         };
         let takes_ra = takes_ra(cluster, &self.node, observed);
-        let facts = Facts { network: &observed.network, takes_ra: &takes_ra };
+        let bridge_netfilter = attachment::bridge_netfilter(|key| observed.sysctls.get(key).cloned());
+        let facts = Facts { network: &observed.network, takes_ra: &takes_ra, bridge_netfilter };
         let node = node::desired(cluster, &local, facts).map_err(|why| why.to_string())?;
         let executable = self.plugin.is_file();
         let blocking = node.problems.iter().find(|problem| problem.blocks());

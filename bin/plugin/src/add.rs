@@ -98,6 +98,7 @@ fn attachment(request: &Add, host: IfName, given: &Given) -> Attachment {
         mtu: conf.mtu.unwrap_or(Mtu::ETHERNET),
         routes: given.routes.clone(),
         node_addresses: conf.node_addresses.clone(),
+        bridge_netfilter: node::bridge_netfilter(conf),
     }
 }
 

@@ -16,7 +16,7 @@ use selvedge_netns::Namespace;
 use selvedge_nft::NftSocket;
 
 use crate::add::mode;
-use crate::node::Standalone;
+use crate::node::{self, Standalone};
 use crate::{failure, guard, ipam, journal};
 
 /// Fails with code 104 and names the first thing that isn't as ADD made it. Changes nothing.
@@ -83,6 +83,7 @@ fn attachment(request: &Check, lease: &Lease) -> Attachment {
         mtu: conf.mtu.unwrap_or(Mtu::ETHERNET),
         routes: routes.iter().map(|r| PodRoute { destination: r.dst, via: r.gw }).collect(),
         node_addresses: conf.node_addresses.clone(),
+        bridge_netfilter: node::bridge_netfilter(conf),
     }
 }
 

@@ -159,6 +159,12 @@ impl<'a> Standalone<'a> {
     }
 }
 
+/// Whether br_netfilter is in force, as far as that matters to pods attached in this way.
+pub(crate) fn bridge_netfilter(conf: &NetConf) -> bool {
+    let sysctls = Sysctls::current();
+    matches!(conf.attach, Attach::Bridge { .. }) && attachment::bridge_netfilter(|key| sysctls.read(key).ok())
+}
+
 /// Takes away what [`Standalone::prepare`] made, under whatever name the configuration gives the bridge by now. The
 /// caller holds the leases' lock and has seen that there are none.
 pub(crate) fn dismantle(

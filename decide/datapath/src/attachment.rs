@@ -68,6 +68,8 @@ pub struct Attachment {
     pub routes: Vec<PodRoute>,
     /// The addresses that the node itself uses towards its routed pods.
     pub node_addresses: Vec<IpAddr>,
+    /// Whether br_netfilter is in force on the node ([`bridge_netfilter`]).
+    pub bridge_netfilter: bool,
 }
 
 impl Attachment {
@@ -118,7 +120,8 @@ impl Attachment {
 
     /// What is wanted in the node's namespace for this pod alone.
     pub fn host(&self) -> DesiredNetwork {
-        host_end(&self.host, &self.owner(), &self.mode, &self.node_addresses)
+        let on = NodeSide { addresses: &self.node_addresses, bridge_netfilter: self.bridge_netfilter };
+        host_end(&self.host, &self.owner(), &self.mode, on)
     }
 
     /// What is wanted in the pod's namespace: `lo` up, the interface with its addresses, and the routes.
@@ -214,16 +217,40 @@ pub fn mode_of(owner: &Owner, bridge: &IfName) -> Mode {
     if owner.is_bridged() { Mode::Bridge(bridge.clone()) } else { Mode::Routed }
 }
 
+/// What of the node a host end depends on.
+#[derive(Debug, Clone, Copy)]
+pub struct NodeSide<'a> {
+    /// The addresses that the node itself uses towards its routed pods.
+    pub addresses: &'a [IpAddr],
+    /// Whether br_netfilter is in force ([`bridge_netfilter`]).
+    pub bridge_netfilter: bool,
+}
+
+/// The sysctls by which br_netfilter shows bridged packets to the IP hooks; without the module they are not there.
+pub const BRIDGE_NETFILTER: [Sysctl; 2] = [Sysctl::BridgeCall("iptables"), Sysctl::BridgeCall("ip6tables")];
+
+/// Whether br_netfilter is in force, for both families.
+pub fn bridge_netfilter(value: impl Fn(&Sysctl) -> Option<String>) -> bool {
+    BRIDGE_NETFILTER.iter().all(|key| value(key).is_some_and(|on| on == "1"))
+}
+
+/// How a pod's port is wanted. Isolated, whatever a pod sends to another goes by the node's IP hooks. With br_netfilter
+/// bridged packets pass those too, and what is translated to a pod of the same bridge goes on from port to port, be it
+/// to the one it came from: an isolated port would drop it.
+pub fn port(bridge_netfilter: bool) -> Port {
+    Port { isolated: !bridge_netfilter, hairpin: bridge_netfilter }
+}
+
 /// What is wanted of a host end and of the routes to its pod.
-pub fn host_end(name: &IfName, owner: &Owner, mode: &Mode, node_addresses: &[IpAddr]) -> DesiredNetwork {
+pub fn host_end(name: &IfName, owner: &Owner, mode: &Mode, on: NodeSide<'_>) -> DesiredNetwork {
     let mut link = DesiredLink { alias: Some(owner.to_string()), ..DesiredLink::default() };
     let mut host = DesiredNetwork::default();
     match mode {
-        Mode::Bridge(bridge) => link.port = Some((bridge.clone(), Port { isolated: true })),
+        Mode::Bridge(bridge) => link.port = Some((bridge.clone(), port(on.bridge_netfilter))),
         Mode::Routed => {
             link.addresses = owner.addresses.iter().map(gateway_address).collect();
             let source =
-                |net: &IpNet| node_addresses.iter().copied().find(|a| a.is_ipv4() == net.addr().is_ipv4());
+                |net: &IpNet| on.addresses.iter().copied().find(|a| a.is_ipv4() == net.addr().is_ipv4());
             host.routes = owner.addresses.iter().map(|net| host_route(name, *net, source(net))).collect();
         }
     }

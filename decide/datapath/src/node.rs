@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use selvedge_model::mark::{REAP_GROUP, ROUTE_PROTOCOL, is_ours};
 use selvedge_model::{Cluster, IfName, Mtu, NetworkName, Node, NodeName, Owner};
 
-use crate::attachment::{self, BridgeSubnet};
+use crate::attachment::{self, BridgeSubnet, NodeSide};
 use crate::plan::DesiredNetwork;
 use crate::state::{LinkKind, ObservedLink, ObservedNetwork, Route, RouteProtocol};
 
@@ -42,6 +42,8 @@ pub struct Facts<'a> {
     pub network: &'a ObservedNetwork,
     /// The interfaces that are to go on taking router advertisements while the node forwards: `accept_ra` 2.
     pub takes_ra: &'a [IfName],
+    /// Whether br_netfilter is in force ([`attachment::bridge_netfilter`]).
+    pub bridge_netfilter: bool,
 }
 
 /// Why nothing can be decided yet.
@@ -151,7 +153,7 @@ pub fn desired(cluster: &Cluster, local: &LocalNode, facts: Facts<'_>) -> Result
     }
     let mtu = local.mtu.unwrap_or_else(|| uplink_mtu(facts.network, &addresses));
     let mut network = attachment::forwarding(&node.pod_cidrs, facts.takes_ra);
-    let attachments = merge_attachments(&mut network, local, facts.network, &addresses);
+    let attachments = merge_attachments(&mut network, local, facts, &addresses);
     let bridged = local.attach == Attach::Bridge || attachments.iter().any(|(_, owner)| owner.is_bridged());
     let foreign = bridged && is_foreign(facts.network, &local.bridge);
     if foreign {
@@ -239,18 +241,19 @@ fn ports(observed: &ObservedNetwork) -> Vec<(IfName, Vec<IpNet>)> {
 fn merge_attachments(
     network: &mut DesiredNetwork,
     local: &LocalNode,
-    observed: &ObservedNetwork,
+    facts: Facts<'_>,
     addresses: &[IpAddr],
 ) -> Vec<(IfName, Owner)> {
+    let on = NodeSide { addresses, bridge_netfilter: facts.bridge_netfilter };
     let mut attachments = Vec::new();
-    for (name, link) in &observed.links {
+    for (name, link) in &facts.network.links {
         if link.group == REAP_GROUP {
             continue;
         }
         match (link.kind, link.alias.parse::<Owner>()) {
             (LinkKind::Veth, Ok(owner)) if owner.network == local.network => {
                 let mode = attachment::mode_of(&owner, &local.bridge);
-                network.merge(attachment::host_end(name, &owner, &mode, addresses));
+                network.merge(attachment::host_end(name, &owner, &mode, on));
                 attachments.push((name.clone(), owner));
             }
             (LinkKind::Veth | LinkKind::Bridge, _) if of_another_network(&link.alias, &local.network) => {

@@ -25,6 +25,8 @@ pub enum LinkKind {
 pub struct Port {
     /// Frames from this port reach no other isolated port (IFLA_BRPORT_ISOLATED).
     pub isolated: bool,
+    /// Frames from this port may go back out by it (IFLA_BRPORT_MODE).
+    pub hairpin: bool,
 }
 
 /// A link as the kernel shows it.
@@ -157,6 +159,8 @@ pub enum Sysctl {
     Ipv4Forward,
     /// net.ipv6.conf.all.forwarding
     Ipv6Forward,
+    /// net.bridge.bridge-nf-call-NAME
+    BridgeCall(&'static str),
 }
 
 impl Sysctl {
@@ -171,6 +175,7 @@ impl Sysctl {
             Self::Ipv6Forward => conf("ipv6", &None, "forwarding"),
             Self::Ipv4Conf(device, name) => conf("ipv4", device, name),
             Self::Ipv6Conf(device, name) => conf("ipv6", device, name),
+            Self::BridgeCall(name) => format!("net/bridge/bridge-nf-call-{name}"),
         }
     }
 }

@@ -117,7 +117,9 @@ impl fmt::Display for LinkChange {
             Self::Master(Some(bridge)) => write!(f, "master {bridge}"),
             Self::Master(None) => f.write_str("nomaster"),
             Self::Port(port) => {
-                write!(f, "type bridge_slave isolated {}", if port.isolated { "on" } else { "off" })
+                let [isolated, hairpin] =
+                    [port.isolated, port.hairpin].map(|on| if on { "on" } else { "off" });
+                write!(f, "type bridge_slave isolated {isolated} hairpin {hairpin}")
             }
             Self::Group(group) => write!(f, "group {group}"),
             Self::Rename(name) => write!(f, "name {name}"),

@@ -1,5 +1,6 @@
 //! A node with a host outside, and packets between all of them.
 
+use std::fs;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
@@ -49,6 +50,19 @@ pub(crate) fn node(suite: Suite) -> Option<(Cnitool, Container)> {
     ip::must(tool.node(), "ip route add default via 172.30.0.1");
     ip::must(tool.node(), "ip route add default via fd00:30::1");
     Some((tool, outside))
+}
+
+/// Switches br_netfilter on or off on a node, where the kernel has it.
+pub(crate) fn set_bridge_netfilter(tool: &Cnitool, on: bool) {
+    let set = || {
+        for key in ["iptables", "ip6tables"] {
+            let file = format!("/proc/sys/net/bridge/bridge-nf-call-{key}");
+            if Path::new(&file).exists() {
+                fs::write(file, if on { "1" } else { "0" }).unwrap();
+            }
+        }
+    };
+    tool.node().run(set).unwrap();
 }
 
 /// Connects and has a byte sent back by an echo.

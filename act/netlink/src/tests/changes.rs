@@ -98,7 +98,7 @@ fn every_step_but_the_making_of_a_pair_succeeds_a_second_time() {
         LinkChange::Alias(String::new()),
         LinkChange::Group(7),
         LinkChange::Master(Some(name("cni0"))),
-        LinkChange::Port(Port { isolated: true }),
+        LinkChange::Port(Port { isolated: true, hairpin: false }),
         LinkChange::Master(None),
         LinkChange::Down,
     ];
@@ -193,7 +193,7 @@ fn a_bridge_and_its_isolated_port_are_observed_as_they_were_asked_for() {
     let alias = "selvedge net".to_owned();
     let bridge = NetStep::CreateBridge { name: name("cni0"), mac: mac(9), mtu: Mtu::ETHERNET, alias };
     let veth = VethPair { master: Some(name("cni0")), ..pair("slvtest", "eth0") };
-    let isolated = Port { isolated: true };
+    let isolated = Port { isolated: true, hairpin: true };
     wire.on_host(&[bridge, NetStep::CreateVeth(veth), set("slvtest", LinkChange::Port(isolated))]);
     let bridge = wire.host_link("cni0");
     assert_eq!(

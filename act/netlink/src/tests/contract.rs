@@ -39,7 +39,7 @@ fn any_change() -> impl Strategy<Value = LinkChange> {
         1 => select(vec![mac(7), mac(8)]).prop_map(LinkChange::Mac),
         1 => select(vec!["", "selvedge net"]).prop_map(|alias| LinkChange::Alias(alias.to_owned())),
         1 => select(vec![Some(name("cni0")), None]).prop_map(LinkChange::Master),
-        1 => any::<bool>().prop_map(|isolated| LinkChange::Port(Port { isolated })),
+        1 => any::<[bool; 2]>().prop_map(|[isolated, hairpin]| LinkChange::Port(Port { isolated, hairpin })),
         1 => select(vec![0, 7]).prop_map(LinkChange::Group),
     ]
 }

@@ -15,6 +15,7 @@ fn attachment(mode: Mode) -> Attachment {
         mtu: Mtu::ETHERNET,
         routes: vec![],
         node_addresses: vec!["172.30.0.11".parse().unwrap()],
+        bridge_netfilter: false,
     }
 }
 
@@ -51,12 +52,38 @@ fn a_routed_pod_is_a_host_route_and_a_default_route_by_the_link_local_gateway() 
 }
 
 #[test]
+fn with_br_netfilter_a_port_lets_through_what_was_translated_to_a_pod_of_the_same_bridge() {
+    let mode = Mode::Bridge("cni0".parse().unwrap());
+    let pod = Attachment { bridge_netfilter: true, ..attachment(mode) };
+    assert_eq!(
+        lines(&pod.host(), &pod.fresh_host()),
+        ["ip link set slvabc type bridge_slave isolated off hairpin on", "ip link set slvabc up"]
+    );
+}
+
+#[test]
+fn br_netfilter_counts_only_if_it_is_in_force_for_both_families() {
+    for (v4, v6, in_force) in [
+        (Some("1"), Some("1"), true),
+        (Some("1"), Some("0"), false),
+        (Some("0"), Some("1"), false),
+        (None, None, false),
+    ] {
+        let value = |key: &Sysctl| {
+            let value = if *key == Sysctl::BridgeCall("iptables") { v4 } else { v6 };
+            value.map(str::to_owned)
+        };
+        assert_eq!(bridge_netfilter(value), in_force, "{v4:?} {v6:?}");
+    }
+}
+
+#[test]
 fn a_bridged_pod_reaches_its_subnet_by_the_gateway() {
     let pod = attachment(Mode::Bridge("cni0".parse().unwrap()));
     assert_eq!(pod.veth().master.as_ref().map(IfName::as_str), Some("cni0"));
     assert_eq!(
         lines(&pod.host(), &pod.fresh_host()),
-        ["ip link set slvabc type bridge_slave isolated on", "ip link set slvabc up"]
+        ["ip link set slvabc type bridge_slave isolated on hairpin off", "ip link set slvabc up"]
     );
     assert_eq!(
         lines(&pod.pod(), &pod.fresh_pod()),

@@ -56,7 +56,7 @@ fn desired_link() -> impl Strategy<Value = DesiredLink> {
             }),
             mtu: Some(Mtu::new(1400).unwrap()),
             alias: Some("selvedge mynet".to_owned()),
-            port: port.then(|| ("cni0".parse().unwrap(), Port { isolated: true })),
+            port: port.then(|| ("cni0".parse().unwrap(), Port { isolated: true, hairpin: false })),
             addresses,
             exclusive,
             ..DesiredLink::default()
