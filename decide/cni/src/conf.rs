@@ -1,5 +1,6 @@
 //! The network configuration (specification, section 1, and this plugin's own keys).
 
+mod bandwidth;
 mod pools;
 mod removal;
 mod runtime;
@@ -8,8 +9,8 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
-use selvedge_model::names::HOST_VETH_PREFIX;
-use selvedge_model::{IfName, Mtu, NameError, NetworkName};
+use selvedge_model::names::{HOST_VETH_PREFIX, SHAPER_PREFIX};
+use selvedge_model::{Bandwidth, IfName, Mtu, NameError, NetworkName};
 use serde_json::Value;
 
 use crate::args::{CniArgs, Requested};
@@ -61,6 +62,8 @@ pub struct NetConf {
     pub args: Requested,
     /// `runtimeConfig`
     pub runtime: RuntimeConfig,
+    /// `ingressRate` and its like, and the runtime's `bandwidth` for a direction that the configuration doesn't limit.
+    pub bandwidth: Bandwidth,
 }
 
 /// How a pod is attached to its node.
@@ -122,6 +125,7 @@ impl NetConf {
         }
         let runtime = RuntimeConfig::stated_in(conf, &name)?;
         let agent = conf.path("agent")?;
+        let limits = bandwidth::limits(conf)?;
         Ok(Self {
             version,
             name,
@@ -140,6 +144,10 @@ impl NetConf {
             log_file: conf.path("logFile")?,
             dns: Dns::stated_in(conf)?,
             args: requested_by_args(conf)?,
+            bandwidth: Bandwidth {
+                ingress: limits.ingress.or(runtime.bandwidth.ingress),
+                egress: limits.egress.or(runtime.bandwidth.egress),
+            },
             runtime,
         })
     }
@@ -153,8 +161,9 @@ impl Attach {
             Some("routed") => Ok(Self::Routed),
             None | Some("bridge") => {
                 let bridge: IfName = conf.text("bridge")?.unwrap_or(BRIDGE).parse().map_err(refused)?;
-                if bridge.as_str().starts_with(HOST_VETH_PREFIX) {
-                    let why = format_args!("begins with {HOST_VETH_PREFIX}, as the pods' host ends do");
+                let ours = |prefix: &&str| bridge.as_str().starts_with(prefix);
+                if let Some(prefix) = [HOST_VETH_PREFIX, SHAPER_PREFIX].into_iter().find(ours) {
+                    let why = format_args!("begins with {prefix}, as the pods' devices do");
                     return Err(conf.need("bridge")?.wrong(why));
                 }
                 Ok(Self::Bridge { bridge })

@@ -6,9 +6,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use selvedge_model::link::VethEnd;
 use selvedge_model::mark::{self, ROUTE_PROTOCOL};
-use selvedge_model::{AttachmentKey, IfName, MacAddr, Mtu, NetworkName, Owner};
+use selvedge_model::{
+    AttachmentKey, Bandwidth, IfName, MacAddr, Mtu, NetworkName, Owner, RateLimit, shaper_name,
+};
 
-use crate::plan::{DesiredLink, DesiredNetwork, NewBridge};
+use crate::plan::{DesiredLink, DesiredNetwork, DeviceKind, NewDevice};
+use crate::shaping::TokenBucket;
 use crate::state::{
     Address, LinkKind, ObservedLink, ObservedNetwork, Port, Route, RouteProtocol, Scope, Sysctl,
 };
@@ -70,6 +73,8 @@ pub struct Attachment {
     pub node_addresses: Vec<IpAddr>,
     /// Whether br_netfilter is in force on the node ([`bridge_netfilter`]).
     pub bridge_netfilter: bool,
+    /// How much it may receive and send.
+    pub bandwidth: Bandwidth,
 }
 
 impl Attachment {
@@ -121,7 +126,26 @@ impl Attachment {
     /// What is wanted in the node's namespace for this pod alone.
     pub fn host(&self) -> DesiredNetwork {
         let on = NodeSide { addresses: &self.node_addresses, bridge_netfilter: self.bridge_netfilter };
-        host_end(&self.host, &self.owner(), &self.mode, on)
+        let mut host = host_end(&self.host, &self.owner(), &self.mode, on);
+        if let Some(end) = host.links.get_mut(&self.host) {
+            end.bucket = self.bandwidth.ingress.map(|limit| TokenBucket::of(&limit, self.mtu));
+            end.redirect = self.bandwidth.egress.map(|_| shaper_name(&self.host));
+        }
+        let shaper = self.bandwidth.egress.map(|limit| (shaper_name(&self.host), self.shaper(&limit)));
+        host.links.extend(shaper);
+        host
+    }
+
+    /// The device that what the pod sends goes through.
+    fn shaper(&self, limit: &RateLimit) -> DesiredLink {
+        let alias = self.owner().to_string();
+        let (kind, mac, mtu) = (DeviceKind::Ifb, MacAddr::of_device(&alias), self.mtu);
+        DesiredLink {
+            alias: Some(alias.clone()),
+            create: Some(NewDevice { kind, mac, mtu, alias }),
+            bucket: Some(TokenBucket::of(limit, mtu)),
+            ..DesiredLink::default()
+        }
     }
 
     /// What is wanted in the pod's namespace: `lo` up, the interface with its addresses, and the routes.
@@ -299,7 +323,7 @@ pub fn bridge(name: &IfName, network: &NetworkName, subnets: &[BridgeSubnet], mt
         mac: Some(mac),
         mtu: Some(mtu),
         alias: Some(alias.clone()),
-        create: Some(NewBridge { mac, mtu, alias }),
+        create: Some(NewDevice { kind: DeviceKind::Bridge, mac, mtu, alias }),
         addresses: subnets.iter().map(|s| Address::global(s.gateway)).collect(),
         exclusive: true,
         ..DesiredLink::default()

@@ -68,7 +68,8 @@ impl Step {
             Self::Net(NetStep::CreateBridge { .. } | NetStep::DeleteLink { .. } | NetStep::CreateVeth(_)) => {
                 "link"
             }
-            Self::Net(NetStep::SetLink { .. }) => "link",
+            Self::Net(NetStep::CreateIfb { .. } | NetStep::SetLink { .. }) => "link",
+            Self::Net(NetStep::SetBucket { .. } | NetStep::Redirect { .. }) => "qdisc",
             Self::Net(NetStep::AddAddress { .. } | NetStep::DeleteAddress { .. }) => "address",
             Self::Net(NetStep::ReplaceRoute(_) | NetStep::DeleteRoute(_)) => "route",
             Self::Net(NetStep::SetSysctl { .. }) => "sysctl",

@@ -2,6 +2,7 @@
 //!
 //! - [`state`]: links, addresses, routes and sysctls as values
 //! - [`step`]: one change to the kernel; its `Display` is the `ip` or `sysctl` line an operator would type
+//! - [`shaping`]: what a pod may receive and send, as token buckets
 //! - [`mod@plan`]: the difference between desired and observed, in an order in which every prefix is harmless
 //! - [`model`]: what a namespace shows after a step, without a kernel
 //! - [`firewall`]: the nftables tables of node, network and bridge ports
@@ -19,6 +20,7 @@ pub mod foreign;
 pub mod model;
 pub mod node;
 pub mod plan;
+pub mod shaping;
 pub mod state;
 pub mod step;
 

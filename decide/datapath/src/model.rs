@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 
 use ipnet::IpNet;
+use selvedge_model::IfName;
 
 use crate::state::{LinkKind, ObservedLink, ObservedNetwork, Port, Sysctl};
 use crate::step::{LinkChange, NetStep, VethPair};
@@ -20,11 +21,29 @@ impl ObservedNetwork {
                 let bridge = ObservedLink::new(LinkKind::Bridge, *mac, *mtu, alias);
                 self.links.entry(name.clone()).or_insert(bridge);
             }
+            NetStep::CreateIfb { name, mac, mtu, alias } => {
+                let ifb = ObservedLink::new(LinkKind::Ifb, *mac, *mtu, alias);
+                self.links.entry(name.clone()).or_insert(ifb);
+            }
             NetStep::CreateVeth(pair) => self.create_veth(pair),
             NetStep::SetLink { name, change } => self.set_link(name, change),
             NetStep::DeleteLink { name } => {
                 self.links.remove(name);
+                for link in self.links.values_mut() {
+                    link.shaping.redirect.take_if(|to| to == name);
+                }
                 self.routes.retain(|route| route.device != *name);
+            }
+            NetStep::SetBucket { device, bucket } => {
+                if let Some(link) = self.links.get_mut(device) {
+                    link.shaping.bucket = Some(bucket.shown());
+                }
+            }
+            NetStep::Redirect { device, to } => {
+                let there = self.links.contains_key(to);
+                if let Some(link) = self.links.get_mut(device).filter(|_| there) {
+                    link.shaping.redirect = Some(to.clone());
+                }
             }
             NetStep::AddAddress { device, address } => {
                 if let Some(link) = self.links.get_mut(device) {
@@ -55,10 +74,16 @@ impl ObservedNetwork {
         self.links.insert(pair.host.clone(), link);
     }
 
-    fn set_link(&mut self, name: &selvedge_model::IfName, change: &LinkChange) {
+    fn set_link(&mut self, name: &IfName, change: &LinkChange) {
         if let LinkChange::Rename(new) = change {
             if let Some(link) = self.links.remove(name) {
                 self.links.insert(new.clone(), link);
+                let follow = |to: &mut IfName| {
+                    if to == name {
+                        to.clone_from(new);
+                    }
+                };
+                self.links.values_mut().filter_map(|link| link.shaping.redirect.as_mut()).for_each(follow);
             }
             return;
         }

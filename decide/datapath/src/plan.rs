@@ -1,6 +1,6 @@
 //! The difference between what is wanted and what is there, as steps.
 //!
-//! Order: devices, sysctls, properties, addresses, up, routes; what is pruned goes last. So every prefix of a plan
+//! Order: devices, sysctls, shaping, properties, addresses, up, routes; what is pruned goes last. So every prefix of a plan
 //! leaves what already worked working, and planning again from there goes on with the rest.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use selvedge_model::mark::{self, ROUTE_PROTOCOL};
 use selvedge_model::{IfName, MacAddr, Mtu};
 
+use crate::shaping::TokenBucket;
 use crate::state::{Address, LinkKind, ObservedLink, ObservedNetwork, Port, Route, Scope, Sysctl};
 use crate::step::{LinkChange, NetStep};
 
@@ -16,7 +17,7 @@ use crate::step::{LinkChange, NetStep};
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct DesiredLink {
     /// How to make the link if it isn't there; without it a missing link is reported.
-    pub create: Option<NewBridge>,
+    pub create: Option<NewDevice>,
     /// The hardware address.
     pub mac: Option<MacAddr>,
     /// The MTU.
@@ -29,17 +30,52 @@ pub struct DesiredLink {
     pub addresses: BTreeSet<Address>,
     /// No other address may be on it, but for link-local ones of IPv6 that the kernel makes.
     pub exclusive: bool,
+    /// What holds up that which leaves it.
+    pub bucket: Option<TokenBucket>,
+    /// The ifb through which everything goes first that comes in by it.
+    pub redirect: Option<IfName>,
 }
 
-/// A bridge to make; its address, MTU and alias are the [`DesiredLink`]'s.
+/// A link to make; its address, MTU and alias are the [`DesiredLink`]'s.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NewBridge {
+pub struct NewDevice {
+    /// What to make.
+    pub kind: DeviceKind,
     /// The address it is born with.
     pub mac: MacAddr,
     /// The MTU it is born with.
     pub mtu: Mtu,
     /// The alias it is born with: our mark.
     pub alias: String,
+}
+
+/// What a plan can make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeviceKind {
+    /// A bridge.
+    Bridge,
+    /// An ifb.
+    Ifb,
+}
+
+impl NewDevice {
+    /// The step that makes it under a name.
+    fn step(&self, name: &IfName) -> NetStep {
+        let (name, mac, mtu, alias) = (name.clone(), self.mac, self.mtu, self.alias.clone());
+        match self.kind {
+            DeviceKind::Bridge => NetStep::CreateBridge { name, mac, mtu, alias },
+            DeviceKind::Ifb => NetStep::CreateIfb { name, mac, mtu, alias },
+        }
+    }
+
+    /// The link as that step makes it.
+    fn made(&self) -> ObservedLink {
+        let kind = match self.kind {
+            DeviceKind::Bridge => LinkKind::Bridge,
+            DeviceKind::Ifb => LinkKind::Ifb,
+        };
+        ObservedLink::new(kind, self.mac, self.mtu, &self.alias)
+    }
 }
 
 /// What is wanted of a namespace's links, routes and sysctls.
@@ -110,6 +146,7 @@ pub fn plan(desired: &DesiredNetwork, seen: Seen<'_>, prune: Prune) -> Plan {
     }
     for (name, link) in &desired.links {
         if let Some(now) = present(seen.network, name, link) {
+            plan_shaping(desired, seen.network, (name, link, &now), &mut plan.steps);
             plan_link(name, link, &now, &mut plan.steps);
         }
     }
@@ -125,20 +162,14 @@ fn plan_devices(desired: &DesiredNetwork, observed: &ObservedNetwork, plan: &mut
         match (&link.create, observed.links.contains_key(name)) {
             (_, true) => {}
             (None, false) => plan.missing.push(name.clone()),
-            (Some(NewBridge { mac, mtu, alias }), false) => plan.steps.push(NetStep::CreateBridge {
-                name: name.clone(),
-                mac: *mac,
-                mtu: *mtu,
-                alias: alias.clone(),
-            }),
+            (Some(device), false) => plan.steps.push(device.step(name)),
         }
     }
 }
 
 /// The link as it is, or as it will be once the plan's first steps have made it.
 fn present(observed: &ObservedNetwork, name: &IfName, link: &DesiredLink) -> Option<ObservedLink> {
-    let new = |bridge: &NewBridge| ObservedLink::new(LinkKind::Bridge, bridge.mac, bridge.mtu, &bridge.alias);
-    observed.links.get(name).cloned().or_else(|| link.create.as_ref().map(new))
+    observed.links.get(name).cloned().or_else(|| link.create.as_ref().map(NewDevice::made))
 }
 
 fn plan_link(name: &IfName, link: &DesiredLink, now: &ObservedLink, steps: &mut Vec<NetStep>) {
@@ -173,6 +204,25 @@ fn plan_link(name: &IfName, link: &DesiredLink, now: &ObservedLink, steps: &mut 
         let wanted: BTreeSet<IpNet> = link.addresses.iter().map(|a| a.net).collect();
         let extra = now.addresses.iter().filter(|a| !wanted.contains(&a.net) && !is_kernels_own(a));
         steps.extend(extra.map(|a| NetStep::DeleteAddress { device: name.clone(), address: *a }));
+    }
+}
+
+/// What holds up traffic is there before the link is up, so that nothing passes by it.
+fn plan_shaping(
+    desired: &DesiredNetwork,
+    observed: &ObservedNetwork,
+    (name, link, now): (&IfName, &DesiredLink, &ObservedLink),
+    steps: &mut Vec<NetStep>,
+) {
+    let device = name.clone();
+    if let Some(bucket) = link.bucket.filter(|bucket| now.shaping.bucket != Some(bucket.shown())) {
+        steps.push(NetStep::SetBucket { device: device.clone(), bucket });
+    }
+    if let Some(to) = link.redirect.as_ref().filter(|to| now.shaping.redirect.as_ref() != Some(to)) {
+        let made = || desired.links.get(to).is_some_and(|link| link.create.is_some());
+        if observed.links.contains_key(to) || made() {
+            steps.push(NetStep::Redirect { device, to: to.clone() });
+        }
     }
 }
 

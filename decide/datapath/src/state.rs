@@ -7,6 +7,8 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use selvedge_model::{IfName, MacAddr, Mtu};
 
+use crate::shaping::Shaping;
+
 /// What a link is. Only kinds that we make ourselves are told apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LinkKind {
@@ -14,6 +16,8 @@ pub enum LinkKind {
     Veth,
     /// A bridge.
     Bridge,
+    /// A device through which what a pod sends goes first (ifb).
+    Ifb,
     /// The loopback interface.
     Loopback,
     /// Anything else.
@@ -54,6 +58,8 @@ pub struct ObservedLink {
     pub group: u32,
     /// The addresses on it, link-local ones made by the kernel among them.
     pub addresses: BTreeSet<Address>,
+    /// How its traffic is held up; nothing, unless the observer asked for it.
+    pub shaping: Shaping,
 }
 
 impl ObservedLink {
@@ -71,6 +77,7 @@ impl ObservedLink {
             running: false,
             group: 0,
             addresses: BTreeSet::new(),
+            shaping: Shaping::default(),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use selvedge_model::{IfName, MacAddr, Mtu};
 
+use crate::shaping::TokenBucket;
 use crate::state::{Address, Port, Route, Sysctl};
 
 /// A change that `act/netlink` makes over rtnetlink or in `/proc/sys`.
@@ -23,6 +24,17 @@ pub enum NetStep {
         /// Its ifalias.
         alias: String,
     },
+    /// Makes an ifb, down, with its alias.
+    CreateIfb {
+        /// Its name.
+        name: IfName,
+        /// Its explicit address, which nobody looks at, and nobody has a reason to change.
+        mac: MacAddr,
+        /// Its MTU.
+        mtu: Mtu,
+        /// Its ifalias.
+        alias: String,
+    },
     /// Makes a pod's veth pair, host end down with its alias, the peer born in the pod's namespace.
     CreateVeth(VethPair),
     /// Sets one property of a link.
@@ -31,6 +43,20 @@ pub enum NetStep {
         name: IfName,
         /// What is set.
         change: LinkChange,
+    },
+    /// Holds what leaves a link to a rate, or to another one.
+    SetBucket {
+        /// The link.
+        device: IfName,
+        /// The rate, and what passes at once and waits.
+        bucket: TokenBucket,
+    },
+    /// Has everything that comes in by a link go through an ifb first.
+    Redirect {
+        /// The link.
+        device: IfName,
+        /// The ifb.
+        to: IfName,
     },
     /// Deletes a link.
     DeleteLink {
@@ -133,11 +159,22 @@ impl fmt::Display for NetStep {
             Self::CreateBridge { name, mac, mtu, .. } => {
                 write!(f, "ip link add {name} address {mac} mtu {mtu} type bridge")
             }
+            Self::CreateIfb { name, mac, mtu, .. } => {
+                write!(f, "ip link add {name} address {mac} mtu {mtu} type ifb")
+            }
             Self::CreateVeth(VethPair { host, host_mac, pod, pod_mac, mtu, .. }) => write!(
                 f,
                 "ip link add {host} address {host_mac} mtu {mtu} type veth peer name {pod} address {pod_mac} mtu {mtu} netns POD"
             ),
             Self::SetLink { name, change } => write!(f, "ip link set {name} {change}"),
+            Self::SetBucket { device, bucket } => {
+                write!(f, "tc qdisc replace dev {device} root handle 1: tbf {bucket}")
+            }
+            Self::Redirect { device, to } => write!(
+                f,
+                "tc qdisc replace dev {device} ingress; tc filter replace dev {device} parent ffff: protocol all prio 1 \
+                 handle 800::800 u32 match u32 0 0 action mirred egress redirect dev {to}"
+            ),
             Self::DeleteLink { name } => write!(f, "ip link del {name}"),
             Self::AddAddress { device, address } => write!(f, "ip addr add {address} dev {device}"),
             Self::DeleteAddress { device, address } => write!(f, "ip addr del {} dev {device}", address.net),

@@ -1,6 +1,7 @@
 //! The nouns of Selvedge, each with its own type, parsed at the edge and valid ever after.
 //!
 //! - [`names`]: containers, interfaces, networks, nodes, pods and the keys made of them
+//! - [`bandwidth`]: the limits of what a pod receives and sends
 //! - [`link`]: MAC addresses and MTUs, and how they are derived
 //! - [`mark`]: what we write on kernel objects so that they can be told from everybody else's
 //! - [`chain`]: an error with its causes
@@ -8,16 +9,19 @@
 //!
 //! No item here reads a file, a clock or the environment.
 
+pub mod bandwidth;
 mod chain;
 pub mod cluster;
 pub mod link;
 pub mod mark;
 pub mod names;
 
+pub use bandwidth::{Bandwidth, RateLimit};
 pub use chain::chain;
 pub use cluster::{Cluster, Listing, Node, Pod, StillListing};
 pub use link::{MacAddr, Mtu};
 pub use mark::Owner;
 pub use names::{
-    AttachmentKey, ContainerId, IfName, NameError, NetworkName, NodeName, PodKey, host_veth_name, reaped_name,
+    AttachmentKey, ContainerId, IfName, NameError, NetworkName, NodeName, PodKey, host_veth_name,
+    reaped_name, shaper_name,
 };

@@ -235,6 +235,9 @@ impl fmt::Display for AttachmentKey {
 /// What every host end of a pod's veth pair is called at the front.
 pub const HOST_VETH_PREFIX: &str = "slv";
 
+/// What the device that limits what a pod sends is called at the front.
+pub const SHAPER_PREFIX: &str = "slb";
+
 /// What a link waiting to be reaped is called at the front.
 pub const REAPED_PREFIX: &str = "slvr";
 
@@ -254,6 +257,16 @@ pub fn host_veth_name(network: &NetworkName, key: &AttachmentKey, salt: u8) -> I
     let mut text = base32(&hash.finalize());
     text.truncate(12);
     IfName(format!("{HOST_VETH_PREFIX}{text}"))
+}
+
+/// The name of the device that limits what a pod sends: as the pod's host end's, with another beginning.
+pub fn shaper_name(host: &IfName) -> IfName {
+    let host = host.as_str();
+    let mut name = format!("{SHAPER_PREFIX}{}", host.strip_prefix(HOST_VETH_PREFIX).unwrap_or(host));
+    while name.len() > IfName::MAX {
+        name.pop();
+    }
+    IfName(name)
 }
 
 /// The name that a link gets when it goes into the reap group: `slvr` and 11 characters of base32 over its

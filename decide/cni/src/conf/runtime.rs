@@ -3,8 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use selvedge_model::NetworkName;
+use selvedge_model::{Bandwidth, NetworkName};
 
+use super::bandwidth::limits;
 use super::pools::{RangeSet, range_sets};
 use crate::args::Requested;
 use crate::dns::Dns;
@@ -26,6 +27,8 @@ pub struct RuntimeConfig {
     pub pod_annotations: BTreeMap<String, String>,
     /// `cgroupPath`
     pub cgroup_path: Option<String>,
+    /// `bandwidth`
+    pub bandwidth: Bandwidth,
 }
 
 impl RuntimeConfig {
@@ -40,10 +43,13 @@ impl RuntimeConfig {
             aliases: aliases(&runtime, network)?,
             pod_annotations: annotations(&runtime)?,
             cgroup_path: runtime.text("cgroupPath")?.map(str::to_owned),
+            bandwidth: match runtime.object("bandwidth")? {
+                Some(stated) => limits(&stated)?,
+                None => Bandwidth::default(),
+            },
         };
         let demands = [
             ("portMappings", publishes_ports(&runtime)?),
-            ("bandwidth", limits_bandwidth(&runtime)?),
             ("deviceID", runtime.text("deviceID")?.is_some()),
             ("infinibandGUID", runtime.text("infinibandGUID")?.is_some()),
         ];
@@ -109,27 +115,6 @@ fn port(mapping: &Object<'_>, key: &str) -> Result<Option<u16>, CniError> {
     let Some(field) = mapping.get(key) else { return Ok(None) };
     let port = u16::try_from(field.whole()?).map_err(|_too_great| field.wrong("is no port"))?;
     Ok(Some(port).filter(|port| *port > 0))
-}
-
-/// True if a rate is limited. Rates are in bits a second, bursts in bits; one without the other is a mistake.
-fn limits_bandwidth(runtime: &Object<'_>) -> Result<bool, CniError> {
-    let Some(limits) = runtime.object("bandwidth")? else { return Ok(false) };
-    let mut any = false;
-    for (rate_key, burst_key) in [("ingressRate", "ingressBurst"), ("egressRate", "egressBurst")] {
-        let amount = |key| limits.whole(key).map(|n| n.filter(|n| *n > 0));
-        let (rate, burst) = (amount(rate_key)?, amount(burst_key)?);
-        if rate.is_some() && burst.is_none() {
-            return Err(limits.need(rate_key)?.wrong(format_args!("goes with no {burst_key}")));
-        }
-        if burst.is_some() && rate.is_none() {
-            return Err(limits.need(burst_key)?.wrong(format_args!("goes with no {rate_key}")));
-        }
-        if burst.is_some_and(|bits| bits / 8 > u64::from(u32::MAX)) {
-            return Err(limits.need(burst_key)?.wrong("is 4 GiB or more"));
-        }
-        any |= rate.is_some();
-    }
-    Ok(any)
 }
 
 #[cfg(test)]

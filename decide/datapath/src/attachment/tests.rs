@@ -16,6 +16,7 @@ fn attachment(mode: Mode) -> Attachment {
         routes: vec![],
         node_addresses: vec!["172.30.0.11".parse().unwrap()],
         bridge_netfilter: false,
+        bandwidth: Bandwidth::default(),
     }
 }
 
@@ -121,4 +122,39 @@ fn two_addresses_of_a_family_give_one_default_route() {
     let mut pod = attachment(Mode::Bridge("cni0".parse().unwrap()));
     pod.addresses[1] = PodAddress { net: "10.9.0.2/24".parse().unwrap(), gateway: "10.9.0.1".parse().ok() };
     assert_eq!(pod.result_routes().len(), 1);
+}
+
+#[test]
+fn a_pod_that_is_limited_is_held_up_on_its_host_end_and_on_a_device_beside_it() {
+    let limit = |rate: u64| {
+        let burst = 100_000.try_into().ok();
+        Some(RateLimit { rate: rate.try_into().unwrap(), burst })
+    };
+    let bandwidth = Bandwidth { ingress: limit(20_000_000), egress: limit(40_000_000) };
+    let pod = Attachment { bandwidth, ..attachment(Mode::Bridge("cni0".parse().unwrap())) };
+    let mac = MacAddr::of_device(&pod.owner().to_string());
+    assert_eq!(
+        lines(&pod.host(), &pod.fresh_host()),
+        [
+            format!("ip link add slbabc address {mac} mtu 1500 type ifb").as_str(),
+            "tc qdisc replace dev slbabc root handle 1: tbf rate 5000000bps burst 100000b limit 250000b",
+            "ip link set slbabc up",
+            "tc qdisc replace dev slvabc root handle 1: tbf rate 2500000bps burst 100000b limit 125000b",
+            "tc qdisc replace dev slvabc ingress; tc filter replace dev slvabc parent ffff: protocol all prio 1 \
+             handle 800::800 u32 match u32 0 0 action mirred egress redirect dev slbabc",
+            "ip link set slvabc type bridge_slave isolated on",
+            "ip link set slvabc up",
+        ]
+    );
+}
+
+#[test]
+fn what_is_limited_one_way_is_not_limited_the_other() {
+    let limit = RateLimit { rate: 8_000_000.try_into().unwrap(), burst: None };
+    let only = |bandwidth| {
+        let pod = Attachment { bandwidth, ..attachment(Mode::Routed) };
+        lines(&pod.host(), &pod.fresh_host()).into_iter().filter(|line| line.contains("slb")).count()
+    };
+    assert_eq!(only(Bandwidth { ingress: Some(limit), egress: None }), 0);
+    assert_eq!(only(Bandwidth { ingress: None, egress: Some(limit) }), 4);
 }

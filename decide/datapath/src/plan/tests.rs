@@ -2,6 +2,7 @@ use proptest::collection::{btree_map, btree_set};
 use proptest::prelude::*;
 
 use super::*;
+use crate::shaping::Shaping;
 use crate::state::RouteProtocol;
 
 const DEVICES: [&str; 3] = ["cni0", "eth0", "slvaaaa"];
@@ -46,10 +47,26 @@ fn routes(of: impl Strategy<Value = Route>) -> impl Strategy<Value = BTreeSet<Ro
     })
 }
 
+fn kind() -> impl Strategy<Value = DeviceKind> {
+    prop::sample::select(&[DeviceKind::Bridge, DeviceKind::Ifb][..])
+}
+
+fn bucket() -> impl Strategy<Value = TokenBucket> {
+    let rates = prop::sample::select(&[1_250_000, 5_000_000_000][..]);
+    (rates, 1..3_u32).prop_map(|(rate, n)| TokenBucket { rate, burst: n * 100_000, limit: 125_000 })
+}
+
+fn shaping() -> impl Strategy<Value = Shaping> {
+    (prop::option::of(bucket()), prop::option::of(device()))
+        .prop_map(|(bucket, redirect)| Shaping { bucket: bucket.map(|bucket| bucket.shown()), redirect })
+}
+
 fn desired_link() -> impl Strategy<Value = DesiredLink> {
-    (prop::bool::ANY, btree_set(address(), 0..4), prop::bool::ANY, prop::bool::ANY).prop_map(
-        |(create, addresses, exclusive, port)| DesiredLink {
-            create: create.then(|| NewBridge {
+    let shaping = (prop::option::of(bucket()), prop::option::of(device()));
+    (prop::option::of(kind()), btree_set(address(), 0..4), prop::bool::ANY, prop::bool::ANY, shaping)
+        .prop_map(|(create, addresses, exclusive, port, (bucket, redirect))| DesiredLink {
+            create: create.map(|kind| NewDevice {
+                kind,
                 mac: MacAddr::of_device("x"),
                 mtu: Mtu::ETHERNET,
                 alias: "selvedge mynet".to_owned(),
@@ -59,9 +76,10 @@ fn desired_link() -> impl Strategy<Value = DesiredLink> {
             port: port.then(|| ("cni0".parse().unwrap(), Port { isolated: true, hairpin: false })),
             addresses,
             exclusive,
+            bucket,
+            redirect,
             ..DesiredLink::default()
-        },
-    )
+        })
 }
 
 fn desired() -> impl Strategy<Value = DesiredNetwork> {
@@ -76,23 +94,29 @@ fn desired() -> impl Strategy<Value = DesiredNetwork> {
 }
 
 fn observed_link() -> impl Strategy<Value = ObservedLink> {
-    (btree_set(address(), 0..4), prop::bool::ANY, prop::bool::ANY).prop_map(|(addresses, up, ours)| {
-        ObservedLink {
+    (btree_set(address(), 0..4), prop::bool::ANY, prop::bool::ANY, shaping()).prop_map(
+        |(addresses, up, ours, shaping)| ObservedLink {
             addresses,
             up,
+            shaping,
             ..ObservedLink::new(
                 LinkKind::Bridge,
                 MacAddr::of_device("y"),
                 Mtu::ETHERNET,
                 if ours { "selvedge old" } else { "somebody else's" },
             )
-        }
-    })
+        },
+    )
 }
 
 fn observed() -> impl Strategy<Value = ObservedNetwork> {
     (btree_map(device(), observed_link(), 0..3), routes(route())).prop_map(|(links, mut routes)| {
         routes.retain(|r| links.contains_key(&r.device));
+        let mut links = links;
+        let names: BTreeSet<IfName> = links.keys().cloned().collect();
+        for link in links.values_mut() {
+            link.shaping.redirect.take_if(|to| !names.contains(to));
+        }
         ObservedNetwork { links, routes }
     })
 }
@@ -144,6 +168,23 @@ proptest! {
     fn a_part_of_the_desired_state_prunes_nothing(desired in desired(), network in observed()) {
         for step in plan(&desired, Seen { network: &network, sysctls: &BTreeMap::new() }, Prune::Nothing).steps {
             prop_assert!(!matches!(step, NetStep::DeleteRoute(_) | NetStep::DeleteLink { .. }), "{}", step);
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_to_be_held_up_is_before_the_link_comes_up(desired in desired(), network in observed()) {
+        let steps = plan(&desired, Seen { network: &network, sysctls: &BTreeMap::new() }, Prune::Nothing).steps;
+        let mut up = BTreeSet::new();
+        for step in &steps {
+            match step {
+                NetStep::SetLink { name, change: LinkChange::Up } => drop(up.insert(name)),
+                NetStep::SetBucket { device, .. } | NetStep::Redirect { device, .. } => {
+                    prop_assert!(!up.contains(device), "{}", step);
+                }
+                _ => {}
+            }
         }
     }
 }

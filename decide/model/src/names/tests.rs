@@ -35,6 +35,17 @@ fn a_host_veth_name_is_stable_and_fits() {
 }
 
 #[test]
+fn a_shaper_is_named_after_its_host_end_and_fits() {
+    let host = host_veth_name(&"mynet".parse().unwrap(), &key("c1", "eth0"), 0);
+    let shaper = shaper_name(&host);
+    assert_eq!(shaper.as_str()[3..], host.as_str()[3..]);
+    assert!(shaper < host, "a plan makes the shaper first: {shaper} {host}");
+    for odd in ["e", "abcdefghijklmno", "aßßßßßßß"] {
+        assert!(shaper_name(&odd.parse().unwrap()).as_str().parse::<IfName>().is_ok(), "{odd}");
+    }
+}
+
+#[test]
 fn a_long_container_id_is_recorded_by_its_hash_and_recording_twice_changes_nothing() {
     let long = key(&"a".repeat(300), "eth0");
     let recorded = long.recorded();
