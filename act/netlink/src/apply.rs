@@ -4,10 +4,12 @@ use std::os::fd::BorrowedFd;
 
 use selvedge_datapath::state::Sysctl;
 use selvedge_datapath::step::{LinkChange, NetStep, VethPair};
+use selvedge_model::IfName;
 use selvedge_wire::Request;
 
 use crate::error::{GONE, NetlinkError, Refusal, TakenEnd};
 use crate::request;
+use crate::shaping;
 use crate::socket::{BATCH, RouteSocket};
 
 /// What a step comes to, with its names looked up.
@@ -16,8 +18,10 @@ enum Work<'a> {
     Request(Request),
     /// One request that changes a name: no name may be looked up before it is carried out.
     Naming(Request),
-    /// A request that makes a link and one that sets it, which fails where the first one does.
+    /// A request that makes something and one that goes on from there, which fails where the first one does.
     Making([Request; 2]),
+    /// An ifb: its name, its alias, and the requests that make it.
+    Ifb(&'a IfName, &'a str, [Request; 2]),
     /// A veth pair.
     Veth(&'a VethPair),
     /// A file to write.
@@ -75,6 +79,9 @@ impl RouteSocket {
             NetStep::CreateBridge { name, mac, mtu, alias } => {
                 Work::Making(request::create_bridge(name, *mac, *mtu, alias))
             }
+            NetStep::CreateIfb { name, mac, mtu, alias } => {
+                Work::Ifb(name, alias, shaping::create_ifb(name, *mac, *mtu, alias))
+            }
             NetStep::CreateVeth(pair) => Work::Veth(pair),
             NetStep::SetLink { name, change: LinkChange::Master(Some(bridge)) } => {
                 Work::Request(request::set_master(self.index_of(name)?, self.index_of(bridge)?))
@@ -83,6 +90,12 @@ impl RouteSocket {
                 Work::Naming(request::change(self.index_of(name)?, change))
             }
             NetStep::SetLink { name, change } => Work::Request(request::change(self.index_of(name)?, change)),
+            NetStep::SetBucket { device, bucket } => {
+                Work::Request(shaping::set_bucket(self.index_of(device)?, bucket))
+            }
+            NetStep::Redirect { device, to } => {
+                Work::Making(shaping::redirect(self.index_of(device)?, self.index_of(to)?))
+            }
             NetStep::DeleteLink { name } => Work::Naming(request::delete_link(self.index_of(name)?)),
             NetStep::AddAddress { device, address } => {
                 Work::Request(request::add_address(self.index_of(device)?, address))
@@ -129,6 +142,7 @@ impl RouteSocket {
             // In one datagram, which the kernel carries out as a whole: a kill in between would leave a link without
             // its mark.
             Work::Making(requests) => self.exchange(requests.into()).into_iter().collect(),
+            Work::Ifb(name, alias, make) => self.create_ifb(name, alias, make),
             Work::Veth(pair) => return self.create_veth(step, pair, peer),
             Work::Sysctl(key, value) => return self.sysctls.write(key, value),
         };

@@ -1,4 +1,4 @@
-//! Links, addresses, routes and sysctls of one network namespace: observed, changed and watched.
+//! Links, addresses, routes, queueing and sysctls of one network namespace: observed, changed and watched.
 //!
 //! - [`RouteSocket`]: `observe*` reads what is there, `apply*` makes the changes that a
 //!   [`NetStep`](selvedge_datapath::step::NetStep) names, `detach` and `reap_group` take veths away
@@ -23,6 +23,7 @@ mod reap;
 mod record;
 mod recorded;
 mod request;
+mod shaping;
 mod socket;
 mod sysctl;
 #[cfg(test)]

@@ -63,6 +63,7 @@ fn link_info(value: &[u8], link: &mut ObservedLink) {
             libc::IFLA_INFO_KIND => match text(value).as_str() {
                 "veth" => link.kind = LinkKind::Veth,
                 "bridge" => link.kind = LinkKind::Bridge,
+                "ifb" => link.kind = LinkKind::Ifb,
                 _ => {}
             },
             libc::IFLA_INFO_SLAVE_KIND if text(value) == "bridge" => {

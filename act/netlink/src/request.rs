@@ -124,7 +124,7 @@ pub(crate) fn delete_group(group: u32) -> Request {
 }
 
 /// A message about a link, or about that which its attributes name (0).
-fn link(kind: u16, flags: u16, index: u32, write: impl FnOnce(&mut Writer)) -> Request {
+pub(crate) fn link(kind: u16, flags: u16, index: u32, write: impl FnOnce(&mut Writer)) -> Request {
     Request::new(kind, flags, &link_header(index, 0, 0), write)
 }
 

@@ -47,6 +47,11 @@ impl RouteSocket {
         self.socket.port()
     }
 
+    /// True if there is a link of that name. Costs less than to look at it.
+    pub fn has_link(&self, name: &IfName) -> bool {
+        self.index_of(name).is_ok()
+    }
+
     /// The index of a link, by any of its names.
     pub(crate) fn index_of(&self, name: &IfName) -> Result<u32, Refusal> {
         Ok(name_to_index(&self.socket, name.as_str())?)

@@ -14,6 +14,8 @@ pub mod flag {
     pub(crate) const REQUEST: u16 = 1;
     /// The kernel says when it has carried the request out, not only when it refuses to.
     pub const ACK: u16 = 4;
+    /// What others are told is told the asker too.
+    pub const ECHO: u16 = 8;
     pub(crate) const DUMP_INTR: u16 = 0x10;
     pub(crate) const ACK_TLVS: u16 = 0x200;
     /// All objects of a kind are asked for.

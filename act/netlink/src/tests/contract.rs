@@ -7,9 +7,12 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use selvedge_datapath::state::{LinkKind, ObservedNetwork, Port};
 
+use selvedge_datapath::shaping::TokenBucket;
+
+use super::shaping::ifb;
 use super::*;
 
-const DEVICES: [&str; 3] = ["slva", "slvb", "cni0"];
+const DEVICES: [&str; 4] = ["slba", "slva", "slvb", "cni0"];
 
 fn device() -> impl Strategy<Value = IfName> {
     select(&DEVICES[..]).prop_map(name)
@@ -44,6 +47,11 @@ fn any_change() -> impl Strategy<Value = LinkChange> {
     ]
 }
 
+fn any_bucket() -> impl Strategy<Value = TokenBucket> {
+    let rates = select(vec![1, 125, 1_250_000, 12_500_000_000]);
+    (rates, 1518..=u32::MAX).prop_map(|(rate, burst)| TokenBucket { rate, burst, limit: 81_920 })
+}
+
 fn step() -> impl Strategy<Value = NetStep> {
     prop_oneof![
         (device(), any_change()).prop_map(|(name, change)| NetStep::SetLink { name, change }),
@@ -51,6 +59,11 @@ fn step() -> impl Strategy<Value = NetStep> {
         (device(), any_address()).prop_map(|(device, address)| NetStep::DeleteAddress { device, address }),
         any_route().prop_map(NetStep::ReplaceRoute),
         any_route().prop_map(NetStep::DeleteRoute),
+        (device(), any_bucket()).prop_map(|(device, bucket)| NetStep::SetBucket { device, bucket }),
+        (device(), select(vec!["slba", "slbb"]))
+            .prop_map(|(device, to)| NetStep::Redirect { device, to: name(to) }),
+        Just(NetStep::DeleteLink { name: name("slbb") }),
+        Just(ifb("slbb")),
     ]
 }
 
@@ -93,7 +106,12 @@ fn standing() -> Vec<NetStep> {
         mtu: Mtu::new(1450).unwrap(),
         alias: "selvedge net".to_owned(),
     };
-    vec![bridge, NetStep::CreateVeth(pair("slva", "eth0")), NetStep::CreateVeth(pair("slvb", "eth1"))]
+    vec![
+        ifb("slba"),
+        bridge,
+        NetStep::CreateVeth(pair("slva", "eth0")),
+        NetStep::CreateVeth(pair("slvb", "eth1")),
+    ]
 }
 
 proptest! {
@@ -112,7 +130,11 @@ proptest! {
             if wire.host.apply_until_failure(std::slice::from_ref(step), Some(pod.as_fd())).is_ok() {
                 model.apply(step, &mut sysctls);
             }
-            let kernel = comparable(&wire.host.observe().unwrap());
+            let mut kernel = wire.host.observe().unwrap();
+            for (name, link) in &mut kernel.links {
+                link.shaping = wire.host.observe_shaping(name).unwrap();
+            }
+            let kernel = comparable(&kernel);
             prop_assert_eq!(&kernel, &comparable(&model), "after {}", step);
         }
     }

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use selvedge_wire as wire;
 
 use super::*;
-use crate::record;
+use crate::{record, shaping};
 
 proptest! {
     #[test]
@@ -16,6 +16,7 @@ proptest! {
             drop(message.verdict());
         }
         drop((record::link(&bytes), record::address(&bytes), record::route(&bytes)));
+        drop((shaping::bucket(&bytes), shaping::redirection(&bytes)));
     }
 
     #[test]
