@@ -31,7 +31,6 @@ fn cap_what_is_not_supported_yet_is_refused_with_code_2_if_it_is_asked_for() {
         2,
         "port",
     );
-    refused(&json!({"bandwidth": {"ingressRate": 1000, "ingressBurst": 1000}}), 2, "bandwidth");
     refused(&json!({"deviceID": "0000:00:1f.6"}), 2, "deviceid");
     refused(&json!({"infinibandGUID": "c2:11:22:33:44:55:66:77"}), 2, "infinibandguid");
 }
@@ -54,6 +53,7 @@ fn cap_a_malformed_demand_is_refused_with_code_7() {
         "protocol",
     );
     refused(&json!({"bandwidth": {"ingressRate": 1000}}), 7, "ingressrate");
+    refused(&json!({"bandwidth": {"EgressBurst": 1000}}), 7, "egressburst");
     refused(&json!({"bandwidth": {"egressRate": 1000, "egressBurst": 1_u64 << 35}}), 7, "egressburst");
     refused(&json!({"mac": "01:00:5e:00:00:01"}), 7, "mac");
     refused(&json!({"ips": ["everywhere"]}), 7, "ips");

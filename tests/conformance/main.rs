@@ -4,12 +4,14 @@
 //! - `statements`: each statement once, asked of ours and of the reference plugins
 //! - the protocol in more detail: `process`, `environment`, `add`, `del`, `check`, `gc`, `status`, `versions`,
 //!   `delegation`, `capabilities`
+//! - `bandwidth`: limits, measured
 //! - `tutorial`, `spoofing`: packets
 //! - `defects`: what the scripts of the tutorials got wrong, each under its own name
 //! - `crash`: kills, reboots, a journal that is gone
 #![cfg(test)]
 
 mod add;
+mod bandwidth;
 mod capabilities;
 mod check;
 mod config;

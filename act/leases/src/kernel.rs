@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use selvedge_datapath::state::LinkKind;
 use selvedge_ipam::Lease;
 use selvedge_model::mark::REAP_GROUP;
 use selvedge_model::{AttachmentKey, IfName, Owner};
@@ -17,7 +18,7 @@ pub struct HostEnds;
 impl Oracle for HostEnds {
     fn owners(&mut self) -> Result<Vec<(IfName, Owner)>, OracleError> {
         let links = RouteSocket::open()?.observe()?.links.into_iter();
-        let living = links.filter(|(_, link)| link.group != REAP_GROUP);
+        let living = links.filter(|(_, link)| link.kind == LinkKind::Veth && link.group != REAP_GROUP);
         Ok(living.filter_map(|(name, link)| Some((name, link.alias.parse().ok()?))).collect())
     }
 }

@@ -20,6 +20,7 @@ mod file;
 mod kernel;
 mod locked;
 mod reading;
+mod shapers;
 mod store;
 
 pub use attachment::AttachmentGuard;

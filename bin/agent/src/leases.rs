@@ -1,4 +1,4 @@
-//! The caretaker: deletes the links that DEL set aside, and frees leases whose pods the kernel shows to be gone.
+//! The caretaker: deletes the links that DEL set aside, and shapers and leases whose pods the kernel shows to be gone.
 
 use std::error::Error;
 use std::io;
@@ -92,12 +92,17 @@ fn reap() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Frees the leases, of every network, whose host end is gone while nobody is at work on them.
+/// Frees the leases, of every network, whose host end is gone while nobody is at work on them, and sets aside what held
+/// those pods up.
 fn collect(run_dir: &Path) -> Result<u64, Box<dyn Error>> {
     let mut conntrack = Conntrack::open()?;
     let mut freed = 0;
     for network in Store::networks(run_dir)? {
-        let gone = Store::new(run_dir, &network).free_dead(|lease| {
+        let store = Store::new(run_dir, &network);
+        for shaper in store.set_stray_shapers_aside()? {
+            info!(%network, %shaper, "set a shaper aside: its pod is gone");
+        }
+        let gone = store.free_dead(|lease| {
             for net in &lease.addresses {
                 if let Err(error) = conntrack.flush_address(net.addr()) {
                     warn!(error = chain(&error), "connections of a pod that is gone stay tracked");

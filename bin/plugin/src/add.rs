@@ -12,7 +12,7 @@ use selvedge_datapath::step::NetStep;
 use selvedge_datapath::{PodAddress, Prune, Seen, plan};
 use selvedge_leases::Store;
 use selvedge_model::link::VethEnd;
-use selvedge_model::{IfName, MacAddr, Mtu};
+use selvedge_model::{IfName, MacAddr, Mtu, shaper_name};
 use selvedge_netlink::RouteSocket;
 use selvedge_netns::Namespace;
 use selvedge_nft::NftSocket;
@@ -44,7 +44,7 @@ pub(crate) fn add(request: &Add, entry: &mut Entry) -> Result<(), CniError> {
     let mut route = RouteSocket::open().map_err(|e| failure::of_netlink(&e))?;
     let mut pod = RouteSocket::open_in(&namespace).map_err(|e| failure::of_netlink(&e))?;
     refuse_present(&mut pod, &request.attachment.ifname)?;
-    let host = removal::free_name(&mut route, &store, &request.attachment, entry)?;
+    let host = removal::free_name(&mut route, &store, &request.attachment, &conf.bandwidth, entry)?;
     let requested = conf.requested(&request.args);
     let asking = Asking { key: &request.attachment, veth: &host, requested: &requested };
     let given = ipam::give(&conf.ipam, &store, asking, entry)?;
@@ -99,6 +99,7 @@ fn attachment(request: &Add, host: IfName, given: &Given) -> Attachment {
         routes: given.routes.clone(),
         node_addresses: conf.node_addresses.clone(),
         bridge_netfilter: node::bridge_netfilter(conf),
+        bandwidth: conf.bandwidth,
     }
 }
 
@@ -119,6 +120,9 @@ fn render(request: &Add, attachment: &Attachment, given: Given) -> Result<Value,
         Mode::Routed => vec![],
         Mode::Bridge(bridge) => vec![on_host(bridge, None)],
     };
+    if attachment.bandwidth.egress.is_some() {
+        interfaces.push(on_host(&shaper_name(&attachment.host), None));
+    }
     interfaces.push(on_host(&attachment.host, Some(attachment.host_mac())));
     let sandbox = Some(request.netns.path.clone());
     let name = attachment.key.ifname.to_string();

@@ -10,8 +10,8 @@ use selvedge_datapath::state::ObservedNetwork;
 use selvedge_datapath::{DesiredNetwork, Mode, PodAddress, PodRoute, Prune, Seen, plan};
 use selvedge_ipam::Lease;
 use selvedge_model::link::VethEnd;
-use selvedge_model::{MacAddr, Mtu};
-use selvedge_netlink::RouteSocket;
+use selvedge_model::{Bandwidth, MacAddr, Mtu};
+use selvedge_netlink::{NetlinkError, RouteSocket};
 use selvedge_netns::Namespace;
 use selvedge_nft::NftSocket;
 
@@ -28,11 +28,9 @@ pub(crate) fn check(request: &Check) -> Result<(), CniError> {
     refuse_other_addresses(request, &lease)?;
     let attachment = attachment(request, &lease);
     let mut route = RouteSocket::open().map_err(|e| failure::of_netlink(&e))?;
-    let routes = route.observe_routes_of(&attachment.host).map_err(|e| failure::of_netlink(&e))?;
-    let link = route.observe_link(&attachment.host).map_err(|e| failure::of_netlink(&e))?;
-    let links = link.map(|link| (attachment.host.clone(), link)).into_iter().collect();
-    let host = ObservedNetwork { links, routes };
-    compare("host", &attachment.host(), &host)?;
+    let wanted = attachment.host();
+    let host = look(&mut route, &attachment, &wanted).map_err(|e| failure::of_netlink(&e))?;
+    compare("host", &wanted, &host)?;
     let namespace = Namespace::open(Path::new(&request.netns.path)).map_err(|e| failure::of_netns(&e))?;
     let mut pod = RouteSocket::open_in(&namespace).map_err(|e| failure::of_netlink(&e))?;
     let inside = pod.observe().map_err(|e| failure::of_netlink(&e))?;
@@ -42,6 +40,24 @@ pub(crate) fn check(request: &Check) -> Result<(), CniError> {
         Ipam::BuiltIn(_) => Ok(()),
         Ipam::Delegated(delegate) => ipam::tell(delegate, "CHECK"),
     }
+}
+
+/// What is on the host of one attachment.
+fn look(
+    route: &mut RouteSocket,
+    attachment: &Attachment,
+    wanted: &DesiredNetwork,
+) -> Result<ObservedNetwork, NetlinkError> {
+    let mut host =
+        ObservedNetwork { routes: route.observe_routes_of(&attachment.host)?, ..ObservedNetwork::default() };
+    for name in wanted.links.keys() {
+        let Some(mut link) = route.observe_link(name)? else { continue };
+        if attachment.bandwidth != Bandwidth::default() {
+            link.shaping = route.observe_shaping(name)?;
+        }
+        host.links.insert(name.clone(), link);
+    }
+    Ok(host)
 }
 
 /// The addresses that the result reports for our interface must be the lease's.
@@ -84,6 +100,7 @@ fn attachment(request: &Check, lease: &Lease) -> Attachment {
         routes: routes.iter().map(|r| PodRoute { destination: r.dst, via: r.gw }).collect(),
         node_addresses: conf.node_addresses.clone(),
         bridge_netfilter: node::bridge_netfilter(conf),
+        bandwidth: conf.bandwidth,
     }
 }
 

@@ -36,7 +36,8 @@ fn known(store: &Store) -> Result<BTreeSet<AttachmentKey>, CniError> {
     let leases = store.read().map_err(|e| journal::failure(&e))?;
     let ends = HostEnds.owners().map_err(|e| failure::of(selvedge_cni::code::KERNEL, e.as_ref()))?;
     let ours = ends.into_iter().filter(|(_, owner)| owner.network == *store.network());
-    Ok(leases.leases().keys().cloned().chain(ours.map(|(_, owner)| owner.key)).collect())
+    let shaped = store.shaped().map_err(|e| journal::failure(&e))?;
+    Ok(leases.leases().keys().cloned().chain(ours.map(|(_, owner)| owner.key)).chain(shaped).collect())
 }
 
 fn collect(request: &Gc, store: &Store, key: &AttachmentKey, entry: &mut Entry) -> Result<bool, CniError> {

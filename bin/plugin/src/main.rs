@@ -13,6 +13,7 @@ mod log;
 mod node;
 mod reap;
 mod removal;
+mod shaper;
 mod status;
 mod stdout;
 mod termination;

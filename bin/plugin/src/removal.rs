@@ -6,16 +6,17 @@ use ipnet::IpNet;
 use selvedge_cni::{CniError, Delegate, Ipam, NetConf, RemovalConf};
 use selvedge_datapath::state::LinkKind;
 use selvedge_datapath::step::NetStep;
+use selvedge_ipam::Lease;
 use selvedge_leases::Store;
 use selvedge_model::mark::REAP_GROUP;
 use selvedge_model::names::HOST_VETH_PREFIX;
-use selvedge_model::{AttachmentKey, IfName, NetworkName, Owner, host_veth_name};
+use selvedge_model::{AttachmentKey, Bandwidth, IfName, NetworkName, Owner, host_veth_name};
 use selvedge_netlink::RouteSocket;
 use selvedge_netns::Namespace;
 use selvedge_nft::{Conntrack, NftSocket};
 
 use crate::log::{Entry, Nets};
-use crate::{failure, ipam, journal, node, reap};
+use crate::{failure, ipam, journal, node, reap, shaper};
 
 /// How often another name is tried for a host end whose name a foreign link has.
 const SALTS: u8 = 16;
@@ -48,26 +49,29 @@ pub(crate) fn find(
     Ok(None)
 }
 
-/// The first name for a new host end that nobody else's link has. A link of the same attachment's without a lease is
+/// The first name for a new host end that nobody else's link has, nor the shaper's that goes with it. A link of the same attachment's without a lease is
 /// a leftover, and goes; with one, the attachment lives and the call fails.
 pub(crate) fn free_name(
     route: &mut RouteSocket,
     store: &Store,
     key: &AttachmentKey,
+    bandwidth: &Bandwidth,
     entry: &mut Entry,
 ) -> Result<IfName, CniError> {
     let network = store.network();
     for salt in 0..SALTS {
         let name = host_veth_name(network, key, salt);
         match holder(route, &name, (network, key))? {
-            Holder::Nobody => return Ok(name),
+            Holder::Nobody => {}
             Holder::This(_) => {
                 journal::refuse_leased(store, key, entry)?;
                 let stale = NetStep::DeleteLink { name: name.clone() };
                 route.apply_until_failure(&[stale], None).map_err(|e| failure::of_netlink(&e))?;
-                return Ok(name);
             }
-            Holder::Another => {}
+            Holder::Another => continue,
+        }
+        if bandwidth.egress.is_none() || shaper::make_room(route, &name, (network, key))? {
+            return Ok(name);
         }
     }
     Ok(host_veth_name(network, key, SALTS))
@@ -168,6 +172,10 @@ impl Removal<'_> {
                 }
             }
         }
+        match self.set_shaper_aside(&mut route, end.as_ref(), lease.as_ref()) {
+            Ok(aside) => waits |= aside,
+            Err(error) => failures.push(error),
+        }
         let addresses = end.as_ref().map(|end| &end.owner.addresses);
         let addresses = addresses.or_else(|| lease.as_ref().map(|lease| &lease.addresses));
         let addresses = addresses.cloned().unwrap_or_default();
@@ -200,6 +208,25 @@ impl Removal<'_> {
         // A pod's end that resists is deleted with its host end by the reaper.
         strip_pod(&namespace, end).ok();
         Ok(true)
+    }
+
+    /// Sets aside what held the pod up, after the host end that leads there. With a namespace that ended the host end
+    /// went, and its name is not known for sure.
+    fn set_shaper_aside(
+        &self,
+        route: &mut RouteSocket,
+        end: Option<&HostEnd>,
+        lease: Option<&Lease>,
+    ) -> Result<bool, CniError> {
+        let network = self.store.network();
+        let hosts: Vec<IfName> = match end {
+            Some(end) => vec![end.name.clone()],
+            None => {
+                let salted = (0..SALTS).map(|salt| host_veth_name(network, self.key, salt));
+                lease.map(|lease| lease.veth.clone()).into_iter().chain(salted).collect()
+            }
+        };
+        shaper::set_aside(route, hosts, (network, self.key))
     }
 
     /// Frees the lease. Once a network has none, its rules and its bridge go too, also those that a call that was

@@ -29,9 +29,9 @@ pub struct AgentConflist {
     pub log_file: Option<String>,
 }
 
-/// What a runtime may ask of us; it tells a plugin only what its configuration lists. Ports and bandwidth are missing
-/// for as long as asking for them is an error.
-const CAPABILITIES: [&str; 3] = ["dns", "ips", "mac"];
+/// What a runtime may ask of us; it tells a plugin only what its configuration lists. Ports are missing for as long as
+/// asking for them is an error.
+const CAPABILITIES: [&str; 4] = ["bandwidth", "dns", "ips", "mac"];
 
 /// The file: JSON for people to read, nothing in it that changes as nodes come and go, the same bytes for the same values, a line break at its end.
 pub fn render(conflist: &AgentConflist) -> String {

@@ -53,6 +53,7 @@ fn the_file_is_as_agreed() {
       "runDir": "/run/selvedge",
       "agent": "/run/selvedge/agent.sock",
       "capabilities": {
+        "bandwidth": true,
         "dns": true,
         "ips": true,
         "mac": true
