@@ -1,11 +1,13 @@
 //! Whole agents at work: what they repair, how they come and go, and every path of the lab.
 //!
 //! - `drift`: what others break is back within a second, and the agent names it
+//! - `limits`: pods with limits, and what those leave
 //! - `restart`: kills, ends, and what changed while no agent ran
 //! - `matrix`: the lab, in each mode of attachment and each choice of families
 #![cfg(test)]
 
 mod drift;
+mod limits;
 mod matrix;
 mod restart;
 mod site;

@@ -108,8 +108,18 @@ impl Cluster {
     /// # Panics
     /// If the plugin fails.
     pub fn attach(&self, node: &Node, container: &str) -> Attached {
+        self.attach_with(node, container, &json!({}))
+    }
+
+    /// The same with what a runtime adds for this container: its `runtimeConfig`.
+    ///
+    /// # Panics
+    /// If the plugin fails.
+    pub fn attach_with(&self, node: &Node, container: &str, runtime: &Value) -> Attached {
         let pod = self.stage.pod();
-        let answer = Call::new("ADD", node.plugin_config()).of(container, &pod).run(&node.namespace);
+        let mut config = node.plugin_config();
+        config["runtimeConfig"] = runtime.clone();
+        let answer = Call::new("ADD", config).of(container, &pod).run(&node.namespace);
         let result = answer.result().clone();
         let ips = result["ips"].as_array().map(Vec::as_slice).unwrap_or_default();
         let address = |ip: &Value| ip["address"].as_str()?.parse::<IpNet>().ok();

@@ -44,7 +44,7 @@ pub(crate) fn add(request: &Add, entry: &mut Entry) -> Result<(), CniError> {
     let mut route = RouteSocket::open().map_err(|e| failure::of_netlink(&e))?;
     let mut pod = RouteSocket::open_in(&namespace).map_err(|e| failure::of_netlink(&e))?;
     refuse_present(&mut pod, &request.attachment.ifname)?;
-    let host = removal::free_name(&mut route, &store, &request.attachment, &conf.bandwidth, entry)?;
+    let host = removal::free_name(&mut route, &store, (&request.attachment, &conf.bandwidth), entry)?;
     let requested = conf.requested(&request.args);
     let asking = Asking { key: &request.attachment, veth: &host, requested: &requested };
     let given = ipam::give(&conf.ipam, &store, asking, entry)?;

@@ -54,8 +54,7 @@ pub(crate) fn find(
 pub(crate) fn free_name(
     route: &mut RouteSocket,
     store: &Store,
-    key: &AttachmentKey,
-    bandwidth: &Bandwidth,
+    (key, bandwidth): (&AttachmentKey, &Bandwidth),
     entry: &mut Entry,
 ) -> Result<IfName, CniError> {
     let network = store.network();

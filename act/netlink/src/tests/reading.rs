@@ -16,7 +16,7 @@ proptest! {
             drop(message.verdict());
         }
         drop((record::link(&bytes), record::address(&bytes), record::route(&bytes)));
-        drop((shaping::bucket(&bytes), shaping::redirection(&bytes)));
+        let _ = (shaping::bucket(&bytes), shaping::redirection(&bytes));
     }
 
     #[test]
