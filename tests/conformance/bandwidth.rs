@@ -86,18 +86,25 @@ fn rates_are_kept(configured: fn(&Stage) -> Value, flows: [(bool, usize); 4]) {
             _ => (&pod, &peer, elsewhere[family], EGRESS),
         };
         let transport = if udp { Transport::Udp(allowed / 2 * 3) } else { Transport::Tcp };
-        let flow = Flow { from: from.namespace(), to: to.namespace(), address, transport };
-        let measured = flow.rate() / f64::from(allowed);
-        println!("{transport:?} to {address}: {measured:.3} of {allowed} bit/s");
-        assert!(
-            (0.9..=1.1).contains(&measured),
-            "{transport:?} to {address}: {measured:.3} of {allowed} bit/s"
-        );
+        must_be(&Flow { from: from.namespace(), to: to.namespace(), address, transport }, allowed);
     }
     check(&stage, &after(&shaped, &result), "web-0", &pod).done();
     del(&stage, &config, "peer", &peer).done();
     del(&stage, &config, "web-0", &pod).done();
     must_be_back(&before, &stage);
+}
+
+/// A flow must have its rate, within a tenth. On a machine that is busy with something else, sender or receiver may be
+/// late: it is measured up to three times.
+fn must_be(flow: &Flow<'_>, allowed: u32) {
+    let mut measured = Vec::new();
+    let kept = (0..3).any(|_| {
+        let now = flow.rate() / f64::from(allowed);
+        println!("{:?} to {}: {now:.3} of {allowed} bit/s", flow.transport, flow.address);
+        measured.push(now);
+        (0.9..=1.1).contains(&now)
+    });
+    assert!(kept, "{flow:?}: {measured:?} of {allowed} bit/s");
 }
 
 #[test]
@@ -150,8 +157,7 @@ fn cap_the_bursts_of_runtimes_that_know_none_do_not_lift_the_limit() {
     let elsewhere = addresses(&add(&stage, &routed(&stage), "peer", &peer))[0];
     for (from, to, address) in [(&peer, &pod, here), (&pod, &peer, elsewhere)] {
         let flow = Flow { from: from.namespace(), to: to.namespace(), address, transport: Transport::Tcp };
-        let measured = flow.rate() / f64::from(INGRESS);
-        assert!((0.9..=1.1).contains(&measured), "towards {address}: {measured}");
+        must_be(&flow, INGRESS);
     }
 }
 

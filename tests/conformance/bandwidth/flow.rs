@@ -2,7 +2,7 @@
 
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -63,23 +63,13 @@ impl Flow<'_> {
 
     fn rate_of_datagrams(&self, offered: u32) -> f64 {
         let (sending, receiving) = self.sockets();
-        let stop = AtomicBool::new(false);
+        let going = Arc::new(());
+        let gone = Arc::downgrade(&going);
         thread::scope(|scope| {
-            scope.spawn(|| {
-                let (begun, mut sent) = (Instant::now(), 0.0);
-                while !stop.load(Ordering::Relaxed) {
-                    let due = begun.elapsed().as_secs_f64() * f64::from(offered) / 8.0;
-                    while sent < due {
-                        // A queue that is full may be told to a sender on the same machine.
-                        sending.send(&[0; PAYLOAD]).ok();
-                        sent += 1400.0;
-                    }
-                    thread::sleep(Duration::from_millis(1));
-                }
-            });
-            let rate = measure(|buffer| receiving.recv(buffer));
-            stop.store(true, Ordering::Relaxed);
-            rate
+            scope.spawn(move || send(&sending, offered, || gone.strong_count() > 0));
+            // However measuring ends, the sender ends after it.
+            let _going = going;
+            measure(|buffer| receiving.recv(buffer))
         })
     }
 
@@ -88,13 +78,13 @@ impl Flow<'_> {
         let (sending, receiving) = self.sockets();
         // The neighbours get to know each other.
         sending.send(&[0]).unwrap();
-        receiving.recv(&mut [0]).unwrap();
+        uninterrupted(|| receiving.recv(&mut [0])).unwrap();
         thread::sleep(Duration::from_millis(100));
         for _ in 0..bytes / (PAYLOAD + AROUND) {
             sending.send(&[0; PAYLOAD]).ok();
         }
         receiving.set_read_timeout(Some(Duration::from_millis(300))).unwrap();
-        let arrived = std::iter::from_fn(|| receiving.recv(&mut [0; PAYLOAD]).ok());
+        let arrived = std::iter::from_fn(|| uninterrupted(|| receiving.recv(&mut [0; PAYLOAD])).ok());
         arrived.map(|payload| payload + AROUND).sum()
     }
 
@@ -109,6 +99,20 @@ impl Flow<'_> {
     }
 }
 
+/// Sends so many bits a second for as long as it is wanted, as far as the machine is fast enough.
+fn send(socket: &UdpSocket, rate: u32, wanted: impl Fn() -> bool) {
+    let (begun, mut bytes) = (Instant::now(), 0.0);
+    while wanted() {
+        if bytes < begun.elapsed().as_secs_f64() * f64::from(rate) / 8.0 {
+            // A queue that is full may be told to a sender on the same machine.
+            socket.send(&[0; PAYLOAD]).ok();
+            bytes += 1400.0;
+        } else {
+            thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
 fn inside<T: Send>(place: &Namespace, act: impl FnOnce() -> io::Result<T> + Send) -> T {
     place.run(act).unwrap_or_else(|error| panic!("{error}")).unwrap_or_else(|error| panic!("{error}"))
 }
@@ -120,13 +124,24 @@ fn anywhere(like: IpAddr) -> IpAddr {
     }
 }
 
+/// Reads again after a signal, which nobody does where there is a time limit.
+fn uninterrupted(mut read: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match read() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            done => return done,
+        }
+    }
+}
+
 /// The bits a second that are read, once it has gone on for a while.
 fn measure(mut read: impl FnMut(&mut [u8]) -> io::Result<usize>) -> f64 {
     let mut buffer = vec![0; 1 << 18];
     let mut for_as_long_as = |time: Duration| {
         let (begun, mut bytes) = (Instant::now(), 0.0);
         while begun.elapsed() < time {
-            let read = read(&mut buffer).unwrap_or_else(|error| panic!("nothing arrives: {error}"));
+            let read = uninterrupted(|| read(&mut buffer))
+                .unwrap_or_else(|error| panic!("nothing arrives: {error}"));
             bytes += f64::from(u32::try_from(read).unwrap());
         }
         bytes * 8.0 / begun.elapsed().as_secs_f64()
