@@ -11,10 +11,12 @@ for suite in bookworm sid; do
     [ -x "$folder/$suite/cnitool" ] || missing+=("$suite")
 done
 [ ${#missing[@]} -gt 0 ] || exit 0
-if ! command -v apt-get >/dev/null; then
-    echo "make: cnitool can't be built without apt-get to fetch its source and a Go toolchain" >&2
+# Its tests say that they are skipped, and why.
+give_up() {
+    echo "make: cnitool can't be built: $1" >&2
     exit 0
-fi
+}
+command -v apt-get >/dev/null || give_up "there is no apt-get to fetch its source and a Go toolchain"
 
 mkdir -p "$folder"
 work=$(realpath "$folder")/.work
@@ -23,10 +25,10 @@ trap 'rm -rf "$work"' EXIT
 
 # The newest stable release that has a Go as new as sid's cnitool wants, and what that imports.
 "$debian" binary trixie "$work" golang-1.24-go golang-1.24-src golang-github-vishvananda-netns-dev \
-    golang-golang-x-sys-dev
+    golang-golang-x-sys-dev || give_up "apt could not fetch a Go toolchain"
 for suite in "${missing[@]}"; do
     source=golang-github-appc-cni
-    "$debian" source "$suite" "$work/$suite" "$source"
+    "$debian" source "$suite" "$work/$suite" "$source" || give_up "apt could not fetch its source"
     mkdir -p "$work/$suite/src/github.com/containernetworking" "$folder/$suite"
     mv "$work/$suite/$source" "$work/$suite/src/github.com/containernetworking/cni"
     cp "$work/$suite/$source.version" "$folder/$suite/cnitool.version"
