@@ -142,7 +142,7 @@ fn a_pod_that_is_limited_is_held_up_on_its_host_end_and_on_a_device_beside_it() 
             "tc qdisc replace dev slvabc root handle 1: tbf rate 2500000bps burst 100000b limit 125000b",
             "tc qdisc replace dev slvabc ingress; tc filter replace dev slvabc parent ffff: protocol all prio 1 \
              handle 800::800 u32 match u32 0 0 action mirred egress redirect dev slbabc",
-            "ip link set slvabc type bridge_slave isolated on",
+            "ip link set slvabc type bridge_slave isolated on hairpin off",
             "ip link set slvabc up",
         ]
     );
