@@ -87,7 +87,7 @@ compiler:
 # Programs that the tests hold against ours; the benchmark makes its nodes' uplinks with ip.
 .PHONY: oracles
 oracles:
-	@.ci/need nft:nftables iptables:iptables ip:iproute2 /usr/lib/cni/host-local:containernetworking-plugins
+	@.ci/need nft:nftables iptables:iptables ip:iproute2 strace:strace /usr/lib/cni/host-local:containernetworking-plugins
 
 # The runtimes and tools that drive the plugin. Where one can't be had, its tests say so.
 .PHONY: clients

@@ -177,7 +177,10 @@ impl Node {
     }
 
     /// The configuration of the plugin, as a runtime makes it of the conflist.
-    fn plugin_config(&self) -> Value {
+    ///
+    /// # Panics
+    /// If there is no conflist.
+    pub fn plugin_config(&self) -> Value {
         let path = self.conflist();
         let text = fs::read(&path).unwrap_or_else(|error| panic!("read {path:?}: {error}"));
         let list: Value = serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{path:?}: {error}"));

@@ -1,5 +1,6 @@
 //! Calls of a CNI plugin, as a runtime makes them.
 
+use std::ffi::OsString;
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -13,6 +14,8 @@ use crate::{Pod, bin_dir, program};
 #[derive(Debug, Clone)]
 pub struct Call {
     program: PathBuf,
+    /// What runs the program, and the arguments before the program's path; nothing for itself.
+    runner: Vec<OsString>,
     environment: Vec<(String, String)>,
     stdin: Vec<u8>,
 }
@@ -40,7 +43,8 @@ impl Call {
     /// where ours are.
     pub fn new(verb: &str, config: Value) -> Self {
         let path = bin_dir().display().to_string();
-        Self { program: program("selvedge"), environment: Vec::new(), stdin: config.to_string().into() }
+        let (environment, runner) = (Vec::new(), Vec::new());
+        Self { program: program("selvedge"), runner, environment, stdin: config.to_string().into() }
             .with("CNI_COMMAND", verb)
             .with("CNI_PATH", &path)
     }
@@ -66,6 +70,12 @@ impl Call {
     /// The same call of another plugin.
     pub fn by(mut self, program: &Path) -> Self {
         program.clone_into(&mut self.program);
+        self
+    }
+
+    /// The same call run by another program, such as a tracer, which gets these arguments and then the plugin's path.
+    pub fn under<T: Into<OsString>>(mut self, runner: impl IntoIterator<Item = T>) -> Self {
+        self.runner = runner.into_iter().map(Into::into).collect();
         self
     }
 
@@ -96,7 +106,9 @@ impl Call {
     }
 
     fn exec(&self) -> io::Result<Child> {
-        let mut child = Command::new(&self.program)
+        let mut words = self.runner.iter().map(OsString::as_os_str).chain([self.program.as_os_str()]);
+        let mut child = Command::new(words.next().unwrap_or_default())
+            .args(words)
             .env_clear()
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())

@@ -1,8 +1,8 @@
 //! The directory of a network's leases.
 
 use std::error::Error;
-use std::fs::{self, DirBuilder, File};
-use std::io::ErrorKind;
+use std::fs::{self, DirBuilder, File, ReadDir};
+use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -67,7 +67,7 @@ impl Store {
     /// [`LeaseError::File`] if the directory is there and can't be read.
     pub fn networks(run_dir: &Path) -> Result<Vec<NetworkName>, LeaseError> {
         let path = run_dir.join("ipam");
-        let entries = match fs::read_dir(&path) {
+        let entries = match list(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
             other => other.map_err(LeaseError::file("list", &path))?,
         };
@@ -76,8 +76,11 @@ impl Store {
     }
 
     /// True if anything has ever been leased here since the directory was last emptied.
-    pub fn exists(&self) -> bool {
-        self.directory.exists()
+    ///
+    /// # Errors
+    /// [`LeaseError::File`] if that can't be seen.
+    pub fn exists(&self) -> Result<bool, LeaseError> {
+        self.directory.try_exists().map_err(LeaseError::file("look for", &self.directory))
     }
 
     /// The network.
@@ -109,7 +112,7 @@ impl Store {
     /// [`LeaseError::File`].
     pub fn forget_idle_attachments(&self) -> Result<(), LeaseError> {
         let directory = self.directory.join("att");
-        let entries = match fs::read_dir(&directory) {
+        let entries = match list(&directory) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
             other => other.map_err(LeaseError::file("list", &directory))?,
         };
@@ -199,6 +202,16 @@ impl Store {
             Ok(true) => Ok(file::is_at(&file, &path).then_some(file)),
             Ok(false) => Err(LeaseError::Busy { path, patience: self.patience }),
             Err(error) => Err(LeaseError::file("lock", path)(error)),
+        }
+    }
+}
+
+/// Opens a directory for listing; the system's own function gives up where a signal comes in between.
+fn list(path: &Path) -> io::Result<ReadDir> {
+    loop {
+        match fs::read_dir(path) {
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            other => return other,
         }
     }
 }

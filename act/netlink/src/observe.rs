@@ -66,7 +66,9 @@ impl RouteSocket {
     /// # Errors
     /// [`NetlinkError::Read`], [`NetlinkError::Unsettled`].
     pub fn observe_routes_of(&mut self, device: &IfName) -> Result<BTreeSet<Route>, NetlinkError> {
-        let Ok(index) = self.index_of(device) else { return Ok(BTreeSet::new()) };
+        let index =
+            self.index_if_there(device).map_err(|source| NetlinkError::Read { what: "routes", source })?;
+        let Some(index) = index else { return Ok(BTreeSet::new()) };
         let routes = self.routes(Some(index))?;
         let through_it = routes.into_iter().filter(|route| route.device == index);
         Ok(through_it.filter_map(|route| named(route, device.clone())).collect())

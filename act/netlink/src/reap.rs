@@ -18,7 +18,8 @@ impl RouteSocket {
     /// # Errors
     /// [`NetlinkError::Reap`] with the first refusal; what came after it was tried all the same.
     pub fn detach(&mut self, name: &IfName) -> Result<Option<IfName>, NetlinkError> {
-        let Ok(index) = self.index_of(name) else { return Ok(None) };
+        let aside = |source| NetlinkError::Reap { what: format!("set {name} aside"), source };
+        let Some(index) = self.index_if_there(name).map_err(aside)? else { return Ok(None) };
         let reaped = reaped_name(name, index);
         // The group comes first: an agent that looks in between must not find a pod's link down and take it up again.
         // Down comes before the name: before Linux 6.2 a link that is up cannot be renamed.
@@ -35,7 +36,7 @@ impl RouteSocket {
                 Err(refusal) if refusal.errno() == libc::ENODEV => return Ok(None),
                 // Taking the link down has taken the IPv6 addresses.
                 Err(_) if addresses.contains(&i) => {}
-                Err(source) => return Err(NetlinkError::Reap { what: format!("set {name} aside"), source }),
+                Err(source) => return Err(aside(source)),
                 Ok(()) => {}
             }
         }

@@ -57,6 +57,14 @@ impl RouteSocket {
         Ok(name_to_index(&self.socket, name.as_str())?)
     }
 
+    /// The same; `None` if there is no such link, which a question that can't be asked doesn't show.
+    pub(crate) fn index_if_there(&self, name: &IfName) -> Result<Option<u32>, Refusal> {
+        match self.index_of(name) {
+            Err(refusal) if refusal.errno() == libc::ENODEV => Ok(None),
+            answer => answer.map(Some),
+        }
+    }
+
     /// The name of a link; `None` if there is no such link, or its name is none that [`IfName`] takes.
     pub(crate) fn name_of(&self, index: u32) -> Option<IfName> {
         index_to_name(&self.socket, index).ok()?.parse().ok()

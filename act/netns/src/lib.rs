@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::thread;
 
 use rustix::fs::{Mode, OFlags};
+use rustix::io::retry_on_intr;
 use rustix::mount::UnmountFlags;
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
@@ -137,7 +138,7 @@ impl Namespace {
         let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
         let failed =
             |source: rustix::io::Errno| NetnsError::Open { path: path.to_owned(), source: source.into() };
-        let fd = rustix::fs::open(path, flags, Mode::empty()).map_err(failed)?;
+        let fd = retry_on_intr(|| rustix::fs::open(path, flags, Mode::empty())).map_err(failed)?;
         if !kernel::is_network_namespace(fd.as_fd()) {
             return Err(NetnsError::NotANamespace { path: path.to_owned() });
         }

@@ -83,12 +83,12 @@ impl Socket {
 
     /// Sends bytes as one datagram, the send buffer made to fit where this may be done.
     pub fn send(&self, datagram: &[u8]) -> Result<(), Errno> {
-        match send(&self.fd, datagram, SendFlags::empty()) {
+        match retry_on_intr(|| send(&self.fd, datagram, SendFlags::empty())) {
             Err(Errno::MSGSIZE) => {
                 let size = datagram.len() + BUFFER;
                 sockopt::set_socket_send_buffer_size_force(&self.fd, size)
                     .or_else(|_not_privileged| sockopt::set_socket_send_buffer_size(&self.fd, size))?;
-                send(&self.fd, datagram, SendFlags::empty()).map(drop)
+                retry_on_intr(|| send(&self.fd, datagram, SendFlags::empty())).map(drop)
             }
             sent => sent.map(drop),
         }

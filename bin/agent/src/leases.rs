@@ -92,8 +92,8 @@ fn reap() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Frees the leases, of every network, whose host end is gone while nobody is at work on them, and sets aside what held
-/// those pods up.
+/// Frees the leases, of every network, whose host end is gone while nobody is at work on them, sets aside what held
+/// those pods up, and forgets the locks of calls that were killed.
 fn collect(run_dir: &Path) -> Result<u64, Box<dyn Error>> {
     let mut conntrack = Conntrack::open()?;
     let mut freed = 0;
@@ -113,6 +113,7 @@ fn collect(run_dir: &Path) -> Result<u64, Box<dyn Error>> {
             info!(%network, %attachment, "freed a lease: its pod is gone");
             freed += 1;
         }
+        store.forget_idle_attachments()?;
     }
     Ok(freed)
 }

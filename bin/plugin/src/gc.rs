@@ -9,7 +9,7 @@ use selvedge_netlink::RouteSocket;
 
 use crate::log::Entry;
 use crate::removal::{self, Network, Removal};
-use crate::{failure, ipam, journal};
+use crate::{failure, ipam, journal, reap};
 
 /// Removes what belongs to no valid attachment; goes on after failures and reports the first.
 pub(crate) fn gc(request: &Gc, entry: &mut Entry) -> Result<(), CniError> {
@@ -25,6 +25,8 @@ pub(crate) fn gc(request: &Gc, entry: &mut Entry) -> Result<(), CniError> {
     }
     entry.field("removed", removed);
     failures.extend(store.forget_idle_attachments().map_err(|e| journal::failure(&e)).err());
+    // What a call that was killed has set aside belongs to nobody who could be found.
+    failures.extend(reap::reap(&conf.run_dir, conf.agent.as_deref()).err());
     failures.extend(conf.delegate.as_ref().and_then(|delegate| ipam::tell(delegate, "GC").err()));
     let count = failures.len();
     let Some(first) = failures.into_iter().next() else { return Ok(()) };

@@ -1,35 +1,37 @@
 //! Deleting the links that DEL set aside, and forgetting the bridge ports that were among them: by the agent where
 //! there is one, otherwise by whichever plugin process gets the lock.
 
-use std::fs::File;
 use std::path::Path;
+use std::time::Duration;
 
-use rustix::fs::{FlockOperation, flock};
 use selvedge_cni::CniError;
+use selvedge_leases::{LeaseError, lock_file};
 use selvedge_netlink::RouteSocket;
 use selvedge_nft::NftSocket;
 
-use crate::{agent, failure, guard, node};
+use crate::{agent, failure, guard, journal, node};
 
-/// Has the reap group deleted. Failing is no error of the call: the links own nothing, a port that is no more sends
-/// nothing, and the next call tries again.
-pub(crate) fn reap(run_dir: &Path, agent: Option<&Path>) {
+/// Has the reap group deleted. Whoever fails says so: the links own nothing any more, and go with the next call that
+/// reaps.
+pub(crate) fn reap(run_dir: &Path, agent: Option<&Path>) -> Result<(), CniError> {
     if agent.is_some_and(agent::ask_to_reap) {
-        return;
+        return Ok(());
     }
-    let Ok(mut route) = RouteSocket::open() else { return };
-    let lock = File::options().create(true).append(true).open(run_dir.join("reap.lock"));
-    let Ok(lock) = lock else { return };
-    if flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err() {
-        return;
-    }
-    while matches!(route.reap_group(), Ok(true)) {}
-    sweep(run_dir, &mut route).ok();
+    let mut route = RouteSocket::open().map_err(|e| failure::of_netlink(&e))?;
+    let lock = match lock_file(&run_dir.join("reap.lock"), Duration::ZERO) {
+        Err(LeaseError::Busy { .. }) => return Ok(()),
+        lock => lock.map_err(|e| journal::failure(&e))?,
+    };
+    while delete_group(&mut route)? {}
+    sweep(run_dir, &mut route)?;
     drop(lock);
     // Whoever found the lock taken had put its link into the group before we let go of it.
-    if matches!(route.reap_group(), Ok(true)) {
-        sweep(run_dir, &mut route).ok();
-    }
+    if delete_group(&mut route)? { sweep(run_dir, &mut route) } else { Ok(()) }
+}
+
+/// Deletes the links of the reap group; false if there were none.
+fn delete_group(route: &mut RouteSocket) -> Result<bool, CniError> {
+    route.reap_group().map_err(|e| failure::of_netlink(&e))
 }
 
 /// Has the guard of bridge ports forget those that are no more.

@@ -189,7 +189,7 @@ impl Removal<'_> {
             }
         }
         if waits {
-            reap::reap(self.network.run_dir, self.network.agent);
+            failures.extend(reap::reap(self.network.run_dir, self.network.agent).err());
         }
         failures.into_iter().next().map_or(Ok(()), Err)
     }
@@ -231,7 +231,7 @@ impl Removal<'_> {
     /// Frees the lease. Once a network has none, its rules and its bridge go too, also those that a call that was
     /// killed has left. True if they did.
     fn release(&self, route: &mut RouteSocket, entry: &mut Entry) -> Result<bool, CniError> {
-        if !self.store.exists() {
+        if !self.store.exists().map_err(|e| journal::failure(&e))? {
             return Ok(false);
         }
         let mut locked = journal::lock(self.store, entry)?;

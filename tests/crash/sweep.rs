@@ -1,0 +1,166 @@
+//! A call disturbed at each of its points in turn, and judged after each.
+
+use std::time::Instant;
+
+use selvedge_tests::Call;
+
+use crate::judge::Harm;
+use crate::scene::{Mode, Scene};
+use crate::strace::{Ended, Inject, Point, Recording};
+use crate::tally::{Tally, report};
+
+/// How often a point is tried that a call doesn't come to.
+const TRIES: usize = 3;
+
+/// How many points in a hundred may be out of reach: polling loops turn once more or less.
+const OUT_OF_REACH: usize = 4;
+
+/// The sweeps whose sum is printed at the end.
+const ALL: &[&str] = &[
+    "kills in ADD, bridge, then DEL",
+    "kills in ADD, bridge, then ADD and GC",
+    "kills in ADD, routed, agent away, then DEL",
+    "kills in ADD, routed, agent away, then ADD and GC",
+    "kills in ADD, agent, then DEL",
+    "kills in ADD, agent, then its sweep",
+    "kills in DEL, bridge, then DEL",
+    "kills in DEL, bridge, then ADD and GC",
+    "kills in DEL, bridge, no netns, then DEL",
+    "kills in DEL, routed, agent away, then DEL",
+    "kills in DEL, routed, netns gone, then ADD and GC",
+    "kills in DEL, agent, then DEL",
+    "kills in DEL with compaction, routed, then ADD and GC",
+    "kills in GC, bridge, then GC",
+    "kills in GC, bridge, then DEL",
+    "file faults in ADD, bridge",
+    "netlink faults in ADD, bridge",
+    "file faults in ADD, routed, agent away",
+    "netlink faults in ADD, routed, agent away",
+    "file faults in DEL, bridge",
+    "netlink faults in DEL, bridge",
+    "netlink faults in DEL, routed, agent away",
+    "file faults in DEL with compaction, routed, agent away",
+    "file faults in GC, bridge",
+    "netlink faults in GC, bridge",
+];
+
+/// The system calls that a signal may interrupt (their manual pages list EINTR): they are made again.
+const INTERRUPTIBLE: &[&str] = &[
+    "connect",
+    "fdatasync",
+    "flock",
+    "fsync",
+    "ftruncate",
+    "open",
+    "openat",
+    "read",
+    "recvfrom",
+    "sendto",
+    "write",
+];
+
+/// How a call comes about, and what must be so after it was disturbed.
+pub(crate) struct Sweep {
+    /// Its name in what is printed.
+    pub(crate) name: &'static str,
+    /// The network.
+    pub(crate) mode: Mode,
+    /// Makes the node ready for the call.
+    pub(crate) prepare: fn(&Scene),
+    /// The call.
+    pub(crate) call: fn(&Scene) -> Call,
+    /// A system call that it makes if it does what it is here for.
+    pub(crate) shows: &'static str,
+    /// Removes what an undisturbed call leaves, after it was recorded.
+    pub(crate) tidy: fn(&Scene),
+    /// Judges what a disturbed call has left, and leaves the node as it was. True if the call succeeded.
+    pub(crate) judge: fn(&Scene, &Ended) -> Result<bool, Harm>,
+}
+
+impl Sweep {
+    /// Kills the call at every system call that a recording shows.
+    pub(crate) fn kill(&self) {
+        self.run(&[Inject::Kill], |_| true);
+    }
+
+    /// Fails each of the call's system calls that are chosen with each error.
+    pub(crate) fn fail(&self, errors: &[&'static str], chosen: fn(&Point) -> bool) {
+        let errors: Vec<_> = errors.iter().map(|error| Inject::Error(error)).collect();
+        self.run(&errors, chosen);
+    }
+
+    fn run(&self, injections: &[Inject], chosen: fn(&Point) -> bool) {
+        let Some(mut scene) = Scene::new(self.mode) else { return };
+        let began = Instant::now();
+        let points = self.points(&scene);
+        let mut tally = Tally::default();
+        let mut wrong = Vec::new();
+        for point in points.iter().filter(|point| chosen(point)) {
+            for inject in injections {
+                if let Err(harm) = self.try_at(&scene, (point, *inject), &mut tally) {
+                    wrong.push(format!("{inject:?} at {} {}: {harm:?}", point.name, point.number));
+                    match harm {
+                        Harm::Leak(_) => tally.leaks += 1,
+                        Harm::DoubleOwner(_) => tally.double_owners += 1,
+                        Harm::Untruth(_) => tally.untruths += 1,
+                    }
+                    // What is wrong with this node must not be found again.
+                    scene = Scene::new(self.mode).unwrap();
+                }
+            }
+        }
+        let tried = tally.killed + tally.failed + tally.not_reached;
+        let planned = points.iter().filter(|point| chosen(point)).count() * injections.len();
+        report(self.name, tally, began, ALL);
+        assert!(wrong.is_empty(), "{}: {} points:\n{}", self.name, wrong.len(), wrong.join("\n"));
+        assert_eq!(tried, planned, "{}: not every point was tried", self.name);
+        let allowed = planned * OUT_OF_REACH / 100;
+        assert!(tally.not_reached <= allowed, "{}: {} out of reach", self.name, tally.not_reached);
+    }
+
+    /// The points of two runs: what either shows is tried.
+    fn points(&self, scene: &Scene) -> Vec<Point> {
+        let mut points = self.record(scene).points;
+        let again = self.record(scene).points;
+        let more: Vec<_> = again.into_iter().filter(|point| !points.contains(point)).collect();
+        points.extend(more);
+        let shown = points.iter().any(|point| point.own && point.name == self.shows);
+        assert!(shown, "{}: no {} among {} points", self.name, self.shows, points.len());
+        points
+    }
+
+    fn record(&self, scene: &Scene) -> Recording {
+        (self.prepare)(scene);
+        let recording = scene.record(&(self.call)(scene));
+        (self.tidy)(scene);
+        recording
+    }
+
+    fn try_at(
+        &self,
+        scene: &Scene,
+        (point, inject): (&Point, Inject),
+        tally: &mut Tally,
+    ) -> Result<(), Harm> {
+        for _ in 0..TRIES {
+            (self.prepare)(scene);
+            let (ended, reached) = scene.disturb(&(self.call)(scene), point, inject);
+            let succeeded = (self.judge)(scene, &ended)?;
+            if reached {
+                let interrupted =
+                    inject == Inject::Error("EINTR") && INTERRUPTIBLE.contains(&point.name.as_str());
+                if interrupted && !succeeded {
+                    return Err(Harm::Untruth(format!("a signal in between is a failure: {ended:?}")));
+                }
+                match inject {
+                    Inject::Kill => tally.killed += 1,
+                    Inject::Error(_) => tally.failed += 1,
+                }
+                tally.survived += usize::from(succeeded && inject != Inject::Kill);
+                return Ok(());
+            }
+        }
+        tally.not_reached += 1;
+        Ok(())
+    }
+}
