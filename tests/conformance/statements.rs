@@ -20,6 +20,7 @@ mod errors;
 mod gc;
 mod io;
 mod list;
+mod packets;
 mod reply;
 mod results;
 mod state;
@@ -97,7 +98,7 @@ macro_rules! statements {
 use statements;
 
 /// All groups, in the order of the protocol.
-static GROUPS: [(&str, &[Statement]); 12] = [
+static GROUPS: [(&str, &[Statement]); 13] = [
     ("Process, input and output", io::STATEMENTS),
     ("Environment", environment::STATEMENTS),
     ("Configuration", configuration::STATEMENTS),
@@ -109,6 +110,7 @@ static GROUPS: [(&str, &[Statement]); 12] = [
     ("VERSION and results", results::STATEMENTS),
     ("Delegation", delegation::STATEMENTS),
     ("Capabilities", capabilities::STATEMENTS),
+    ("Capabilities, as packets show them", packets::STATEMENTS),
     ("Errors", errors::STATEMENTS),
 ];
 

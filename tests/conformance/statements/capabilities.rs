@@ -42,16 +42,22 @@ fn add_with(on: &Subject, runtime: &Value, container: &str) -> Reply {
     add_to(on, runtime, container, &on.pod())
 }
 
-fn add_to(on: &Subject, runtime: &Value, container: &str, pod: &Pod) -> Reply {
+pub(super) fn add_to(on: &Subject, runtime: &Value, container: &str, pod: &Pod) -> Reply {
     let config = on.config_with(json!({"runtimeConfig": runtime}));
     let mut reply = on.ask("ADD", &config).of(container, pod).run();
-    for (capability, plugin) in [("portMappings", "portmap"), ("bandwidth", "bandwidth")] {
-        let asked = !on.is_ours() && runtime.get(capability).is_some();
-        let Some(result) = reply.result().ok().filter(|_| asked) else { continue };
+    for plugin in chained(on, runtime) {
+        let Ok(result) = reply.result() else { break };
         let config = after(&with(config.clone(), json!({"type": plugin})), &result);
         reply = on.ask("ADD", &config).by(&on.program(plugin)).of(container, pod).run();
     }
     reply
+}
+
+/// The plugins of the reference's that do what is asked for, behind `bridge`.
+pub(super) fn chained(on: &Subject, runtime: &Value) -> Vec<&'static str> {
+    let plugins = [("portMappings", "portmap"), ("bandwidth", "bandwidth")];
+    let asked = |(capability, _): &(&str, _)| !on.is_ours() && runtime.get(capability).is_some();
+    plugins.into_iter().filter(asked).map(|(_, plugin)| plugin).collect()
 }
 
 fn cap_1_a_mapping_without_a_host_port_asks_for_nothing(on: &Subject) -> Verdict {

@@ -139,7 +139,7 @@ newest version that they speak, 1.0.0; GC and STATUS are asked of them in 1.1.0 
 | all | {} |
 
 A \"no\" says in what way; several are divided by semicolons. \"left\" and \"lost\" name what a call left behind on
-the node or took away. They know neither GC nor STATUS: code 4, and code 3 where no container is named.
+the node or took away. `bridge` knows neither GC nor STATUS: code 4, and code 3 where no container is named.
 ",
         PACKAGE.0,
         PACKAGE.1,

@@ -20,6 +20,9 @@ pub(crate) const REFERENCE: &str = "/usr/lib/cni";
 /// How long what was set aside may take to be gone.
 const GONE_WITHIN: Duration = Duration::from_secs(1);
 
+/// How long a node may take to be the same twice.
+const RESTS_WITHIN: Duration = Duration::from_secs(20);
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Whose {
     Ours,
@@ -215,13 +218,20 @@ impl Subject {
         let pod = self.pod();
         self.add(config, "first", &pod)?;
         self.del(config, "first", &pod).done()?;
-        // What was set aside is gone when it stays the same.
+        Ok(self.at_rest())
+    }
+
+    /// The state once nothing changes by itself any more.
+    pub(crate) fn at_rest(&self) -> State {
+        let until = Instant::now() + RESTS_WITHIN;
         let mut state = self.state();
         loop {
+            assert!(Instant::now() < until, "the node does not come to rest: {state:?}");
             thread::sleep(Duration::from_millis(20));
             let now = self.state();
-            if now == state {
-                return Ok(state);
+            // A link that is set aside is about to be deleted.
+            if now == state && !now.has(&["link slvr"]) {
+                return state;
             }
             state = now;
         }
