@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use ipnet::IpNet;
 use selvedge_datapath::state::{Address, ObservedLink, ObservedNetwork, Route};
 use selvedge_model::IfName;
 
@@ -61,6 +62,19 @@ impl RouteSocket {
         Ok(Some(link))
     }
 
+    /// True if a link of that name has an address in one of some subnets. From Linux 6.9 on this waits for nobody; a
+    /// look at the link itself waits for whatever links and namespaces are just being made or deleted.
+    pub fn has_address_in(&mut self, name: &IfName, subnets: &[IpNet]) -> bool {
+        let Ok(index) = self.index_of(name) else { return false };
+        subnets.iter().any(|subnet| {
+            let listing = request::list_addresses(request::family(subnet.addr()), index);
+            let addresses = self.read_all("addresses", &listing, record::address).unwrap_or_default();
+            let is_in =
+                |(device, on_it): &(u32, Address)| *device == index && subnet.contains(&on_it.net.addr());
+            addresses.iter().any(is_in)
+        })
+    }
+
     /// The unicast routes of the main table through one device; none if there is no such device.
     ///
     /// # Errors
@@ -76,7 +90,7 @@ impl RouteSocket {
 
     /// The addresses on one link, or on all (`0`), by index. The kernel filters where it can: check the index.
     pub(crate) fn addresses(&mut self, index: u32) -> Result<Vec<(u32, Address)>, NetlinkError> {
-        self.read_all("addresses", &request::list_addresses(index), record::address)
+        self.read_all("addresses", &request::list_addresses(0, index), record::address)
     }
 
     /// The routes through one device, or all. The kernel filters where it can: check the device.

@@ -152,9 +152,9 @@ fn write_kind(w: &mut Writer, kind: &str, write_data: impl FnOnce(&mut Writer)) 
     });
 }
 
-/// Asks for the addresses on one link, or on all (0).
-pub(crate) fn list_addresses(device: u32) -> Request {
-    Request::new(libc::RTM_GETADDR, DUMP, &address_header([0; 4], device), |_| {})
+/// Asks for the addresses of one family, or of all (0), on one link, or on all (0).
+pub(crate) fn list_addresses(family: u8, device: u32) -> Request {
+    Request::new(libc::RTM_GETADDR, DUMP, &address_header([family, 0, 0, 0], device), |_| {})
 }
 
 /// Adds an address, or sets the flags of the one that is there.
@@ -245,6 +245,6 @@ fn write_route(w: &mut Writer, device: u32, route: &Route) {
     }
 }
 
-fn family(ip: IpAddr) -> u8 {
+pub(crate) fn family(ip: IpAddr) -> u8 {
     FAMILIES[usize::from(ip.is_ipv6())]
 }

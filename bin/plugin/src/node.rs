@@ -65,9 +65,15 @@ impl<'a> Standalone<'a> {
         accept(nft, &self.conf.name, &self.accepted())
     }
 
-    /// Fails where [`prepare`](Self::prepare) would, as far as that shows without an address.
+    /// Fails where [`prepare`](Self::prepare) would because of the bridge's name. A link with an address of the network
+    /// passes for its bridge: to look closer would be to wait for all links that are being made and deleted.
     pub(crate) fn can_be_prepared(&self, route: &mut RouteSocket) -> Result<(), CniError> {
-        self.net_steps(route).map(drop)
+        let Some(name) = self.bridge().filter(|name| route.has_link(name)) else { return Ok(()) };
+        if route.has_address_in(name, &self.subnets) {
+            return Ok(());
+        }
+        let link = route.observe_link(name).map_err(|e| failure::of_netlink(&e))?;
+        self.desired_bridge(name, link.as_ref()).map(drop)
     }
 
     /// What isn't as the network needs it, if anything.

@@ -218,6 +218,20 @@ fn a_bridge_and_its_isolated_port_are_observed_as_they_were_asked_for() {
 }
 
 #[test]
+fn a_link_is_known_by_its_addresses_without_a_look_at_it() {
+    let Some(mut wire) = Wire::new() else { return };
+    wire.on_host(&[NetStep::CreateVeth(pair("slvtest", "eth0")), add("slvtest", address("10.7.0.1/24"))]);
+    let has = |wire: &mut Wire, device, subnets: &[&str]| {
+        let subnets: Vec<_> = subnets.iter().map(|subnet| subnet.parse().unwrap()).collect();
+        wire.host.has_address_in(&name(device), &subnets)
+    };
+    assert!(has(&mut wire, "slvtest", &["fd00::/64", "10.7.0.0/24"]));
+    assert!(!has(&mut wire, "slvtest", &["10.8.0.0/24", "fd00::/64"]));
+    assert!(!has(&mut wire, "slvnone", &["10.7.0.0/24"]));
+    assert!(!has(&mut wire, "slvtest", &[]));
+}
+
+#[test]
 fn a_bridges_mtu_outlasts_its_ports() {
     let Some(mut wire) = Wire::new() else { return };
     let mtu = Mtu::new(1400).unwrap();
