@@ -3,6 +3,7 @@
 //! Each scenario has a machine of its own and is played with the releases of containerd that Debian has: 1.6, which
 //! knows the protocol up to 1.0.0, and 2.1, which also asks for STATUS. It ends with nothing left on the machine.
 
+mod asked;
 mod burst;
 mod cri;
 mod ctr;

@@ -129,6 +129,7 @@ mod tests {
         }
         let own = Namespace::current().unwrap().identity();
         assert_ne!(machine.node().identity(), own);
+        assert_eq!(machine.command("ls").arg("/sys/class/net").output().unwrap().stdout, b"lo\n");
     }
 
     #[test]

@@ -20,6 +20,8 @@ for group in "$@"; do
     mount --bind "$group" "/run/machine/groups$controller"
 done
 umount --recursive --lazy /sys/fs/cgroup
+# It shows the links of the network that it was mounted in.
+mount -t sysfs sysfs /sys
 mount -t tmpfs tmpfs /sys/fs/cgroup
 for group in "$@"; do
     controller=${group#/sys/fs/cgroup}
