@@ -54,6 +54,11 @@ bench: build oracles reference
 	"$$SELVEDGE_BIN_DIR/selvedge-bench" --programs "$$SELVEDGE_BIN_DIR" --reference "$(REFERENCE)" \
 		--table docs/benchmarks.md $(ARGS)
 
+## soak: a storm of calls and kills on the plugin for ten minutes (FOR=600 seconds)
+.PHONY: soak
+soak: build oracles
+	SELVEDGE_STORM_SECONDS=$(or $(FOR),600) cargo test --locked --package selvedge-tests --test crash -- storm --test-threads 1
+
 ## fuzz: searches for bytes that a reader can't take, a minute for each reader (FOR=10 seconds)
 .PHONY: fuzz
 fuzz: compiler

@@ -28,7 +28,9 @@ impl Herd {
             "cniVersion": "1.1.0", "name": "mynet", "type": "selvedge", "network": "10.244.0.0/16",
             "subnet": "10.244.0.0/16", "runDir": run_dir,
         });
-        config.as_object_mut().unwrap().extend(more.as_object().cloned().unwrap_or_default());
+        for (key, value) in more.as_object().into_iter().flatten() {
+            config[key] = value.clone();
+        }
         let pods = (0..pods).map(|_| stage.pod()).collect();
         let before = Traces::on(stage.node(), run_dir);
         Some(Self { stage, config, run_dir: run_dir.to_owned(), pods, before })

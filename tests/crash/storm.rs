@@ -129,7 +129,7 @@ struct Worker<'a> {
 impl Worker<'_> {
     fn work(mut self) -> Vec<Known> {
         while Instant::now() < self.storm.until {
-            let own = self.chance.below(PODS as u64) as usize;
+            let own = usize::try_from(self.chance.below(PODS as u64)).unwrap_or(0);
             match (self.chance.below(20), self.pods[own].clone()) {
                 (0, _) => self.status(),
                 (1 | 2, _) => self.gc(),
