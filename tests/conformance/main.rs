@@ -5,6 +5,7 @@
 //! - the protocol in more detail: `process`, `environment`, `add`, `del`, `check`, `gc`, `status`, `versions`,
 //!   `delegation`, `capabilities`
 //! - `bandwidth`: limits, measured
+//! - `further`: a container's second interface and network
 //! - `tutorial`, `spoofing`: packets
 //! - `defects`: what the scripts of the tutorials got wrong, each under its own name
 //! - `crash`: kills, reboots, a journal that is gone
@@ -20,6 +21,7 @@ mod defects;
 mod del;
 mod delegation;
 mod environment;
+mod further;
 mod gc;
 mod hand;
 mod machine;

@@ -104,7 +104,16 @@ impl RouteSocket {
                 Work::Request(request::delete_address(self.index_of(device)?, address))
             }
             NetStep::ReplaceRoute(route) => {
-                Work::Request(request::replace_route(self.index_of(&route.device)?, route))
+                Work::Request(request::replace_route(self.index_of(&route.device)?, request::MAIN, route))
+            }
+            NetStep::ReplaceRouteIn { table, route } => {
+                Work::Request(request::replace_route(self.index_of(&route.device)?, *table, route))
+            }
+            NetStep::AddRule { table, rule } => {
+                Work::Request(request::about_rule(libc::RTM_NEWRULE, *table, rule))
+            }
+            NetStep::DeleteRule { table, rule } => {
+                Work::Request(request::about_rule(libc::RTM_DELRULE, *table, rule))
             }
             NetStep::DeleteRoute(route) => {
                 Work::Request(request::delete_route(self.index_of(&route.device)?, route))
@@ -153,9 +162,11 @@ impl RouteSocket {
     fn judge(&self, step: &NetStep, verdict: Result<(), Refusal>) -> Result<(), NetlinkError> {
         let Err(source) = verdict else { return Ok(()) };
         let done = match step {
-            NetStep::DeleteLink { .. } | NetStep::DeleteAddress { .. } | NetStep::DeleteRoute(_) => {
-                GONE.contains(&source.errno())
-            }
+            NetStep::DeleteLink { .. }
+            | NetStep::DeleteAddress { .. }
+            | NetStep::DeleteRoute(_)
+            | NetStep::DeleteRule { .. } => GONE.contains(&source.errno()),
+            NetStep::AddRule { .. } => source.errno() == libc::EEXIST,
             NetStep::SetLink { change: LinkChange::Rename(name), .. } => {
                 source.errno() == libc::ENODEV && self.index_of(name).is_ok()
             }

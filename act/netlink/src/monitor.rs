@@ -11,8 +11,8 @@ use selvedge_netns::Namespace;
 use selvedge_wire::{Message, Socket};
 
 use crate::error::NetlinkError;
-use crate::record;
 use crate::socket::open_socket;
+use crate::{record, request};
 
 /// Bytes that may wait to be read; what is beyond them is lost, and said to be.
 const RECEIVE_BUFFER: usize = 1 << 20;
@@ -145,7 +145,7 @@ pub(crate) fn notification(message: Message<'_>) -> Option<Notification> {
             Event::Address { device, address, gone: message.kind == libc::RTM_DELADDR }
         }
         libc::RTM_NEWROUTE | libc::RTM_DELROUTE => {
-            let route = record::route(payload)?.into_iter().next()?;
+            let route = record::route(payload, request::MAIN)?.into_iter().next()?;
             let gone = message.kind == libc::RTM_DELROUTE;
             Event::Route { destination: route.destination, device: route.device, gone }
         }

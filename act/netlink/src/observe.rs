@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
-use selvedge_datapath::state::{Address, ObservedLink, ObservedNetwork, Route};
+use selvedge_datapath::state::{Address, ObservedLink, ObservedNetwork, Route, RoutingTable, Rule};
 use selvedge_model::IfName;
 
 use crate::error::NetlinkError;
@@ -24,7 +24,7 @@ impl RouteSocket {
         for (index, address) in self.addresses(0)? {
             addresses.entry(index).or_default().insert(address);
         }
-        let routes = self.routes(None)?;
+        let routes = self.routes(request::MAIN, None)?;
         let records = self.read_all("links", &request::list_links(), record::link)?;
         let names: BTreeMap<u32, IfName> =
             records.iter().map(|record| (record.link.index, record.name.clone())).collect();
@@ -37,7 +37,7 @@ impl RouteSocket {
             link.addresses = addresses.remove(&link.index).unwrap_or_default();
             (name, link)
         });
-        Ok(ObservedNetwork { links: links.collect(), routes })
+        Ok(ObservedNetwork { links: links.collect(), routes, tables: BTreeMap::new() })
     }
 
     /// One link with its addresses, `None` if there is none of that name.
@@ -83,9 +83,48 @@ impl RouteSocket {
         let index =
             self.index_if_there(device).map_err(|source| NetlinkError::Read { what: "routes", source })?;
         let Some(index) = index else { return Ok(BTreeSet::new()) };
-        let routes = self.routes(Some(index))?;
+        let routes = self.routes(request::MAIN, Some(index))?;
         let through_it = routes.into_iter().filter(|route| route.device == index);
         Ok(through_it.filter_map(|route| named(route, device.clone())).collect())
+    }
+
+    /// True if the main table has a default route, of either family.
+    ///
+    /// # Errors
+    /// [`NetlinkError::Read`], [`NetlinkError::Unsettled`].
+    pub fn has_default_route(&mut self) -> Result<bool, NetlinkError> {
+        Ok(self.routes(request::MAIN, None)?.iter().any(|route| route.destination.prefix_len() == 0))
+    }
+
+    /// A table beside the main one, and our rules that lead to it.
+    ///
+    /// # Errors
+    /// [`NetlinkError::Read`], [`NetlinkError::Unsettled`].
+    pub fn observe_table(&mut self, number: u32) -> Result<RoutingTable, NetlinkError> {
+        let rules = self.observe_rules(number)?;
+        let routes = self.routes(number, None)?;
+        let routes = routes.into_iter().filter_map(|route| {
+            let device = self.name_of(route.device)?;
+            named(route, device)
+        });
+        Ok(RoutingTable { rules, routes: routes.collect() })
+    }
+
+    /// Our rules that lead to a table.
+    ///
+    /// # Errors
+    /// [`NetlinkError::Read`], [`NetlinkError::Unsettled`].
+    pub fn observe_rules(&mut self, table: u32) -> Result<BTreeSet<Rule>, NetlinkError> {
+        let mut rules = BTreeSet::new();
+        for family in request::FAMILIES {
+            match self.read_all("rules", &request::list_rules(family), record::rule) {
+                Ok(records) => rules.extend(records),
+                // A kernel may be without the family, or without rules.
+                Err(error) if error.is_gone() || error.errno() == Some(libc::EOPNOTSUPP) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(rules.into_iter().filter(|(to, _)| *to == table).map(|(_, rule)| rule).collect())
     }
 
     /// The addresses on one link, or on all (`0`), by index. The kernel filters where it can: check the index.
@@ -93,11 +132,12 @@ impl RouteSocket {
         self.read_all("addresses", &request::list_addresses(0, index), record::address)
     }
 
-    /// The routes through one device, or all. The kernel filters where it can: check the device.
-    fn routes(&mut self, device: Option<u32>) -> Result<Vec<RouteRecord>, NetlinkError> {
+    /// The routes of a table through one device, or all. The kernel filters where it can: check the device.
+    fn routes(&mut self, table: u32, device: Option<u32>) -> Result<Vec<RouteRecord>, NetlinkError> {
         let mut routes = Vec::new();
         for family in request::FAMILIES {
-            match self.read_all("routes", &request::list_routes(family, device), record::route) {
+            let read = |payload: &[u8]| record::route(payload, table);
+            match self.read_all("routes", &request::list_routes(family, table, device), read) {
                 Ok(records) => routes.extend(records.into_iter().flatten()),
                 // The table is made with its first route (ENOENT); a family may be switched off altogether.
                 Err(error) if error.is_gone() => {}

@@ -5,11 +5,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::IpNet;
-use selvedge_datapath::state::{Address, LinkKind, ObservedLink, Port, RouteProtocol, Scope};
+use selvedge_datapath::state::{Address, LinkKind, ObservedLink, Port, RouteProtocol, Rule, Scope, Selector};
+use selvedge_model::mark::ROUTE_PROTOCOL;
 use selvedge_model::{IfName, MacAddr, Mtu};
 use selvedge_wire::{Reader, text, u16_at, u32_at};
 
-use crate::request::{BRIDGE_PORT_HAIRPIN, BRIDGE_PORT_ISOLATED, METRIC_MTU};
+use crate::request::{self, BRIDGE_PORT_HAIRPIN, BRIDGE_PORT_ISOLATED, METRIC_MTU};
 
 /// Length of `struct ifinfomsg`.
 const LINK_HEADER: usize = 16;
@@ -107,7 +108,7 @@ pub(crate) fn address(payload: &[u8]) -> Option<(u32, Address)> {
     Some((index, Address { net, scope, nodad, noprefixroute: flags & libc::IFA_F_NOPREFIXROUTE != 0 }))
 }
 
-/// A unicast route of the main table; with several next hops, one of them.
+/// A unicast route; with several next hops, one of them.
 #[derive(Debug, Clone)]
 pub(crate) struct RouteRecord {
     pub(crate) destination: IpNet,
@@ -118,8 +119,9 @@ pub(crate) struct RouteRecord {
     pub(crate) protocol: RouteProtocol,
 }
 
-/// Reads an RTM_NEWROUTE or RTM_DELROUTE: one record for each next hop, none for a route of another table or kind.
-pub(crate) fn route(payload: &[u8]) -> Option<Vec<RouteRecord>> {
+/// Reads an RTM_NEWROUTE or RTM_DELROUTE: one record for each next hop, none for a route of another table or kind
+/// than is wanted.
+pub(crate) fn route(payload: &[u8], wanted: u32) -> Option<Vec<RouteRecord>> {
     let [family, prefix, _, _, table, protocol, _, kind, ..] = *payload else { return None };
     let cloned = u32_at(payload, 8)? & libc::RTM_F_CLONED != 0;
     let mut table = u32::from(table);
@@ -142,13 +144,32 @@ pub(crate) fn route(payload: &[u8]) -> Option<Vec<RouteRecord>> {
             _ => next_hop_attribute(family, (attribute, value), &mut record.via, &mut record.device),
         }
     }
-    if cloned || kind != libc::RTN_UNICAST || table != u32::from(libc::RT_TABLE_MAIN) {
+    if cloned || kind != libc::RTN_UNICAST || table != wanted {
         return None;
     }
     if hops.is_empty() {
         hops.push((record.device, record.via));
     }
     Some(hops.into_iter().map(|(device, via)| RouteRecord { device, via, ..record.clone() }).collect())
+}
+
+/// Reads an RTM_NEWRULE: a rule of ours and the table that it leads to, if it is as we make them.
+pub(crate) fn rule(payload: &[u8]) -> Option<(u32, Rule)> {
+    let [family, to, from, _, table, _, _, action, ..] = *payload else { return None };
+    let (mut table, mut priority, mut protocol) = (u32::from(table), 0, 0);
+    let mut selector = Selector::From(IpNet::new(any(family)?, 0).ok()?);
+    for (attribute, value) in Reader(payload.get(ROUTE_HEADER..)?) {
+        match attribute {
+            request::RULE_TABLE => table = u32_at(value, 0)?,
+            request::RULE_PRIORITY => priority = u32_at(value, 0)?,
+            request::RULE_PROTOCOL => protocol = *value.first()?,
+            request::RULE_SOURCE => selector = Selector::From(IpNet::new(ip(family, value)?, from).ok()?),
+            request::RULE_DESTINATION => selector = Selector::To(IpNet::new(ip(family, value)?, to).ok()?),
+            _ => {}
+        }
+    }
+    let ours = protocol == ROUTE_PROTOCOL && action == request::RULE_TO_TABLE;
+    ours.then_some((table, Rule { priority, selector }))
 }
 
 fn next_hop_attribute(family: u8, attribute: (u16, &[u8]), via: &mut Option<IpAddr>, device: &mut u32) {

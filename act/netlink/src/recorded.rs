@@ -3,7 +3,7 @@
 use selvedge_wire::messages;
 
 use crate::monitor::notification;
-use crate::{record, shaping};
+use crate::{record, request, shaping};
 
 /// What each message of a recorded datagram of rtnetlink says to this crate: the kernel's verdict, a notification, or
 /// `None` for what is passed over. For whoever looks into a recording; never fails, whatever the bytes are.
@@ -17,7 +17,7 @@ pub fn recorded(datagram: &[u8]) -> Vec<Option<String>> {
             };
             let link = record::link(message.payload);
             let address = record::address(message.payload);
-            let routes = record::route(message.payload);
+            let routes = record::route(message.payload, request::MAIN);
             Some(format!("{heard:?} {link:?} {address:?} {routes:?}"))
         }
     });

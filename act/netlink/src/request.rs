@@ -4,8 +4,9 @@ use std::net::IpAddr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use ipnet::IpNet;
-use selvedge_datapath::state::{Address, Port, Route, Scope};
+use selvedge_datapath::state::{Address, Port, Route, Rule, Scope, Selector};
 use selvedge_datapath::step::{LinkChange, VethPair};
+use selvedge_model::mark::ROUTE_PROTOCOL;
 use selvedge_model::{IfName, MacAddr, Mtu};
 use selvedge_wire::flag::{CREATE, DUMP, EXCL, REPLACE};
 use selvedge_wire::{Request, Writer};
@@ -28,6 +29,18 @@ pub(crate) const BRIDGE_PORT_HAIRPIN: u16 = 4;
 pub(crate) const BRIDGE_PORT_ISOLATED: u16 = 33;
 /// RTAX_MTU.
 pub(crate) const METRIC_MTU: u16 = 2;
+/// FR_ACT_TO_TBL.
+pub(crate) const RULE_TO_TABLE: u8 = 1;
+/// FRA_DST.
+pub(crate) const RULE_DESTINATION: u16 = 1;
+/// FRA_SRC.
+pub(crate) const RULE_SOURCE: u16 = 2;
+/// FRA_PRIORITY.
+pub(crate) const RULE_PRIORITY: u16 = 6;
+/// FRA_TABLE.
+pub(crate) const RULE_TABLE: u16 = 15;
+/// FRA_PROTOCOL.
+pub(crate) const RULE_PROTOCOL: u16 = 21;
 
 /// Asks for all links, without their counters, which are half of each answer.
 pub(crate) fn list_links() -> Request {
@@ -190,19 +203,24 @@ fn address_header(bytes: [u8; 4], device: u32) -> Vec<u8> {
     [bytes, device.to_ne_bytes()].concat()
 }
 
-/// Asks for the unicast routes of the main table, through one device or all.
-pub(crate) fn list_routes(family: u8, device: Option<u32>) -> Request {
-    let header = route_header([family, 0, 0, 0], [libc::RT_TABLE_MAIN, 0, 0, libc::RTN_UNICAST]);
+/// The number of the main table.
+pub(crate) const MAIN: u32 = libc::RT_TABLE_MAIN as u32;
+
+/// Asks for the unicast routes of a table, through one device or all.
+pub(crate) fn list_routes(family: u8, table: u32, device: Option<u32>) -> Request {
+    let header = route_header([family, 0, 0, 0], [0, 0, 0, libc::RTN_UNICAST]);
     Request::new(libc::RTM_GETROUTE, DUMP, &header, |w| {
+        w.u32_ne(libc::RTA_TABLE, table);
         if let Some(device) = device {
             w.u32_ne(libc::RTA_OIF, device);
         }
     })
 }
 
-/// Adds a route, or replaces the one to the same destination.
-pub(crate) fn replace_route(device: u32, route: &Route) -> Request {
+/// Adds a route to a table, or replaces the one to the same destination.
+pub(crate) fn replace_route(device: u32, table: u32, route: &Route) -> Request {
     Request::new(libc::RTM_NEWROUTE, CREATE | REPLACE, &header_of(route), |w| {
+        w.u32_ne(libc::RTA_TABLE, table);
         write_route(w, device, route);
         if let Some(mtu) = route.mtu {
             w.nest(libc::RTA_METRICS, |metrics| metrics.u32_ne(METRIC_MTU, mtu));
@@ -232,6 +250,33 @@ fn header_of(route: &Route) -> Vec<u8> {
 /// type; flags.
 fn route_header(first: [u8; 4], second: [u8; 4]) -> Vec<u8> {
     [first, second, [0; 4]].concat()
+}
+
+/// Asks for the rules of a family.
+pub(crate) fn list_rules(family: u8) -> Request {
+    Request::new(libc::RTM_GETRULE, DUMP, &route_header([family, 0, 0, 0], [0; 4]), |_| {})
+}
+
+/// Adds a rule that leads to a table, or deletes it.
+pub(crate) fn about_rule(kind: u16, table: u32, rule: &Rule) -> Request {
+    let net = rule.net();
+    let (from, to) = match rule.selector {
+        Selector::From(net) => (net.prefix_len(), 0),
+        Selector::To(net) => (0, net.prefix_len()),
+    };
+    // `struct fib_rule_hdr` has the measures of `struct rtmsg`: the lengths of both prefixes, and the action last.
+    let header = route_header([family(net.addr()), to, from, 0], [0, 0, 0, RULE_TO_TABLE]);
+    let flags = if kind == libc::RTM_NEWRULE { CREATE | EXCL } else { 0 };
+    Request::new(kind, flags, &header, |w| {
+        match rule.selector {
+            Selector::From(net) if net.prefix_len() > 0 => w.ip(RULE_SOURCE, net.network()),
+            Selector::To(net) if net.prefix_len() > 0 => w.ip(RULE_DESTINATION, net.network()),
+            Selector::From(_) | Selector::To(_) => {}
+        }
+        w.u32_ne(RULE_PRIORITY, rule.priority);
+        w.u32_ne(RULE_TABLE, table);
+        w.bytes(RULE_PROTOCOL, &[ROUTE_PROTOCOL]);
+    })
 }
 
 fn write_route(w: &mut Writer, device: u32, route: &Route) {

@@ -17,6 +17,7 @@ mod contract;
 mod reading;
 mod reaping;
 mod shaping;
+mod tables;
 mod watching;
 
 /// A node's namespace and a pod's, with a socket in each. They go when it does, also when the test is killed.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use selvedge_cni::{Add, AddResult, Attach, CniError, Interface, Ip, Ipam, NetConf, Route, code};
-use selvedge_datapath::attachment::{Attachment, Mode};
+use selvedge_datapath::attachment::{Attachment, Further, Mode};
 use selvedge_datapath::step::NetStep;
 use selvedge_datapath::{PodAddress, Prune, Seen, plan};
 use selvedge_leases::Store;
@@ -44,11 +44,13 @@ pub(crate) fn add(request: &Add, entry: &mut Entry) -> Result<(), CniError> {
     let mut route = RouteSocket::open().map_err(|e| failure::of_netlink(&e))?;
     let mut pod = RouteSocket::open_in(&namespace).map_err(|e| failure::of_netlink(&e))?;
     refuse_present(&mut pod, &request.attachment.ifname)?;
+    let further = further(&mut pod, request)?;
     let host = removal::free_name(&mut route, &store, (&request.attachment, &conf.bandwidth), entry)?;
     let requested = conf.requested(&request.args);
     let asking = Asking { key: &request.attachment, veth: &host, requested: &requested };
     let given = ipam::give(&conf.ipam, &store, asking, entry)?;
-    let attachment = attachment(request, host, &given);
+    let mut attachment = attachment(request, host, &given);
+    attachment.further = further;
     entry.field("addresses", Nets(&attachment.pod_nets()));
     let mut work = Work { request, attachment: &attachment, namespace: &namespace, route, pod, made: false };
     let attached = catch_unwind(AssertUnwindSafe(|| {
@@ -80,6 +82,15 @@ fn refuse_present(pod: &mut RouteSocket, ifname: &IfName) -> Result<(), CniError
     }
 }
 
+/// How the attachment is one beside others: the container has a default route by another interface.
+fn further(pod: &mut RouteSocket, request: &Add) -> Result<Option<Further>, CniError> {
+    if !pod.has_default_route().map_err(|e| failure::of_netlink(&e))? {
+        return Ok(None);
+    }
+    let inside = pod.observe().map_err(|e| failure::of_netlink(&e))?;
+    Ok(Some(Further::new(&request.conf.network, &request.attachment.ifname, &inside)))
+}
+
 fn attachment(request: &Add, host: IfName, given: &Given) -> Attachment {
     let conf = &request.conf;
     let first = given.addresses.first().map(|a| a.net.addr());
@@ -100,6 +111,7 @@ fn attachment(request: &Add, host: IfName, given: &Given) -> Attachment {
         node_addresses: conf.node_addresses.clone(),
         bridge_netfilter: node::bridge_netfilter(conf),
         bandwidth: conf.bandwidth,
+        further: None,
     }
 }
 

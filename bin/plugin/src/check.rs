@@ -5,7 +5,7 @@ use std::path::Path;
 
 use ipnet::IpNet;
 use selvedge_cni::{Check, CniError, Ipam, code};
-use selvedge_datapath::attachment::Attachment;
+use selvedge_datapath::attachment::{Attachment, Further};
 use selvedge_datapath::state::ObservedNetwork;
 use selvedge_datapath::{DesiredNetwork, Mode, PodAddress, PodRoute, Prune, Seen, plan};
 use selvedge_ipam::Lease;
@@ -26,14 +26,21 @@ pub(crate) fn check(request: &Check) -> Result<(), CniError> {
     let lease = store.lease(&request.attachment).map_err(|e| journal::failure(&e))?;
     let lease = lease.ok_or_else(|| drifted(&format!("{} has no lease", request.attachment)))?;
     refuse_other_addresses(request, &lease)?;
-    let attachment = attachment(request, &lease);
+    let mut attachment = attachment(request, &lease);
     let mut route = RouteSocket::open().map_err(|e| failure::of_netlink(&e))?;
     let wanted = attachment.host();
     let host = look(&mut route, &attachment, &wanted).map_err(|e| failure::of_netlink(&e))?;
     compare("host", &wanted, &host)?;
     let namespace = Namespace::open(Path::new(&request.netns.path)).map_err(|e| failure::of_netns(&e))?;
     let mut pod = RouteSocket::open_in(&namespace).map_err(|e| failure::of_netlink(&e))?;
-    let inside = pod.observe().map_err(|e| failure::of_netlink(&e))?;
+    let mut inside = pod.observe().map_err(|e| failure::of_netlink(&e))?;
+    // What ADD found there doesn't last; what it made of it does.
+    let number = Further::table(&request.attachment.ifname);
+    let table = pod.observe_table(number).map_err(|e| failure::of_netlink(&e))?;
+    if !table.rules.is_empty() {
+        attachment.further = Some(Further::new(&conf.network, &request.attachment.ifname, &inside));
+        inside.tables.insert(number, table);
+    }
     compare("container", &as_reported(request, attachment.pod()), &inside)?;
     check_node(request, &attachment, &mut route)?;
     match &conf.ipam {
@@ -101,6 +108,7 @@ fn attachment(request: &Check, lease: &Lease) -> Attachment {
         node_addresses: conf.node_addresses.clone(),
         bridge_netfilter: node::bridge_netfilter(conf),
         bandwidth: conf.bandwidth,
+        further: None,
     }
 }
 

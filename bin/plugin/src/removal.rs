@@ -4,6 +4,7 @@ use std::path::Path;
 
 use ipnet::IpNet;
 use selvedge_cni::{CniError, Delegate, Ipam, NetConf, RemovalConf};
+use selvedge_datapath::attachment::Further;
 use selvedge_datapath::state::LinkKind;
 use selvedge_datapath::step::NetStep;
 use selvedge_ipam::Lease;
@@ -263,6 +264,11 @@ fn strip_pod(namespace: &Namespace, end: &HostEnd) -> Result<(), CniError> {
     let has = |net: &IpNet| link.addresses.iter().any(|a| a.net.addr() == net.addr());
     if link.kind == LinkKind::Veth && end.owner.addresses.iter().any(has) {
         pod.detach(name).map_err(|e| failure::of_netlink(&e))?;
+        // Routes go with the link, rules don't.
+        let table = Further::table(name);
+        let rules = pod.observe_rules(table).map_err(|e| failure::of_netlink(&e))?;
+        let delete: Vec<_> = rules.into_iter().map(|rule| NetStep::DeleteRule { table, rule }).collect();
+        pod.apply_until_failure(&delete, None).map_err(|e| failure::of_netlink(&e))?;
     }
     Ok(())
 }

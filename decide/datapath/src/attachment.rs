@@ -75,6 +75,8 @@ pub struct Attachment {
     pub bridge_netfilter: bool,
     /// How much it may receive and send.
     pub bandwidth: Bandwidth,
+    /// Set where the container has a default route by another interface already.
+    pub further: Option<Further>,
 }
 
 impl Attachment {
@@ -161,7 +163,11 @@ impl Attachment {
             addresses: nets.into_iter().map(address).collect(),
             ..DesiredLink::default()
         };
-        let mut pod = DesiredNetwork { routes: self.pod_routes(), ..DesiredNetwork::default() };
+        let mut pod = DesiredNetwork::default();
+        match &self.further {
+            None => pod.routes = self.pod_routes(),
+            Some(further) => pod.tables = further.tables(self),
+        }
         pod.links.insert(self.key.ifname.clone(), link);
         pod.links.insert(loopback(), DesiredLink::default());
         pod
@@ -193,16 +199,14 @@ impl Attachment {
         routes
     }
 
+    fn pod_route(&self, destination: IpNet, via: Option<IpAddr>) -> Route {
+        let device = self.key.ifname.clone();
+        let protocol = RouteProtocol(ROUTE_PROTOCOL);
+        Route { destination, via, device, source: None, mtu: None, protocol }
+    }
+
     fn pod_routes(&self) -> BTreeSet<Route> {
-        let device = &self.key.ifname;
-        let route = |destination, via| Route {
-            destination,
-            via,
-            device: device.clone(),
-            source: None,
-            mtu: None,
-            protocol: RouteProtocol(ROUTE_PROTOCOL),
-        };
+        let route = |destination, via| self.pod_route(destination, via);
         let mut routes = BTreeSet::new();
         for wanted in self.result_routes() {
             routes.insert(route(wanted.destination, wanted.via));
@@ -230,6 +234,9 @@ impl Attachment {
         fresh
     }
 }
+
+mod further;
+pub use further::Further;
 
 fn loopback() -> IfName {
     #[expect(clippy::unwrap_used, reason = "a constant that is a valid name")]

@@ -71,7 +71,10 @@ impl Step {
             Self::Net(NetStep::CreateIfb { .. } | NetStep::SetLink { .. }) => "link",
             Self::Net(NetStep::SetBucket { .. } | NetStep::Redirect { .. }) => "qdisc",
             Self::Net(NetStep::AddAddress { .. } | NetStep::DeleteAddress { .. }) => "address",
-            Self::Net(NetStep::ReplaceRoute(_) | NetStep::DeleteRoute(_)) => "route",
+            Self::Net(
+                NetStep::ReplaceRoute(_) | NetStep::DeleteRoute(_) | NetStep::ReplaceRouteIn { .. },
+            ) => "route",
+            Self::Net(NetStep::AddRule { .. } | NetStep::DeleteRule { .. }) => "rule",
             Self::Net(NetStep::SetSysctl { .. }) => "sysctl",
             Self::Rules(..) => "table",
             Self::Accept(..) => "forward-chain",

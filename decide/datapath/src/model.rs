@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use ipnet::IpNet;
 use selvedge_model::IfName;
 
-use crate::state::{LinkKind, ObservedLink, ObservedNetwork, Port, Sysctl};
+use crate::state::{LinkKind, ObservedLink, ObservedNetwork, Port, RoutingTable, Sysctl};
 use crate::step::{LinkChange, NetStep, VethPair};
 
 impl ObservedNetwork {
@@ -18,12 +18,10 @@ impl ObservedNetwork {
     pub fn apply(&mut self, step: &NetStep, sysctls: &mut BTreeMap<Sysctl, String>) {
         match step {
             NetStep::CreateBridge { name, mac, mtu, alias } => {
-                let bridge = ObservedLink::new(LinkKind::Bridge, *mac, *mtu, alias);
-                self.links.entry(name.clone()).or_insert(bridge);
+                self.create(name, ObservedLink::new(LinkKind::Bridge, *mac, *mtu, alias));
             }
             NetStep::CreateIfb { name, mac, mtu, alias } => {
-                let ifb = ObservedLink::new(LinkKind::Ifb, *mac, *mtu, alias);
-                self.links.entry(name.clone()).or_insert(ifb);
+                self.create(name, ObservedLink::new(LinkKind::Ifb, *mac, *mtu, alias));
             }
             NetStep::CreateVeth(pair) => self.create_veth(pair),
             NetStep::SetLink { name, change } => self.set_link(name, change),
@@ -61,10 +59,17 @@ impl ObservedNetwork {
                 self.routes.insert(route.clone());
             }
             NetStep::DeleteRoute(route) => self.routes.retain(|have| have.key() != route.key()),
+            NetStep::ReplaceRouteIn { table, .. }
+            | NetStep::AddRule { table, .. }
+            | NetStep::DeleteRule { table, .. } => self.tables.entry(*table).or_default().apply(step),
             NetStep::SetSysctl { key, value } => {
                 sysctls.insert(key.clone(), (*value).to_owned());
             }
         }
+    }
+
+    fn create(&mut self, name: &IfName, link: ObservedLink) {
+        self.links.entry(name.clone()).or_insert(link);
     }
 
     fn create_veth(&mut self, pair: &VethPair) {
@@ -107,6 +112,21 @@ impl ObservedNetwork {
             LinkChange::Port(port) => link.port = Some(*port),
             LinkChange::Group(group) => link.group = *group,
             LinkChange::Rename(_) => {}
+        }
+    }
+}
+
+impl RoutingTable {
+    /// Changes the table as a step does that names it.
+    fn apply(&mut self, step: &NetStep) {
+        match step {
+            NetStep::ReplaceRouteIn { route, .. } => {
+                self.routes.retain(|have| have.key() != route.key());
+                self.routes.insert(route.clone());
+            }
+            NetStep::AddRule { rule, .. } => drop(self.rules.insert(*rule)),
+            NetStep::DeleteRule { rule, .. } => drop(self.rules.remove(rule)),
+            _ => {}
         }
     }
 }

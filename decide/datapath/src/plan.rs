@@ -10,7 +10,9 @@ use selvedge_model::mark::{self, ROUTE_PROTOCOL};
 use selvedge_model::{IfName, MacAddr, Mtu};
 
 use crate::shaping::TokenBucket;
-use crate::state::{Address, LinkKind, ObservedLink, ObservedNetwork, Port, Route, Scope, Sysctl};
+use crate::state::{
+    Address, LinkKind, ObservedLink, ObservedNetwork, Port, Route, RoutingTable, Scope, Sysctl,
+};
 use crate::step::{LinkChange, NetStep};
 
 /// What is wanted of one link. `None` leaves a property as it is.
@@ -85,6 +87,8 @@ pub struct DesiredNetwork {
     pub links: BTreeMap<IfName, DesiredLink>,
     /// The routes.
     pub routes: BTreeSet<Route>,
+    /// Tables beside the main one, by number.
+    pub tables: BTreeMap<u32, RoutingTable>,
     /// The sysctls, with the value that is written.
     pub sysctls: BTreeMap<Sysctl, &'static str>,
     /// Links of ours that somebody else looks after: nothing on them is pruned.
@@ -96,6 +100,7 @@ impl DesiredNetwork {
     pub fn merge(&mut self, other: Self) {
         self.links.extend(other.links);
         self.routes.extend(other.routes);
+        self.tables.extend(other.tables);
         self.sysctls.extend(other.sysctls);
         self.keep.extend(other.keep);
     }
@@ -232,13 +237,26 @@ fn is_kernels_own(address: &Address) -> bool {
 }
 
 fn plan_routes(desired: &DesiredNetwork, observed: &ObservedNetwork, steps: &mut Vec<NetStep>) {
-    let missing = desired.routes.difference(&observed.routes).filter(|route| {
+    let exists = |route: &&Route| {
         let device = desired.links.get(&route.device);
         observed.links.contains_key(&route.device) || device.is_some_and(|d| d.create.is_some())
-    });
-    // A route to a next hop needs the route to that hop first.
-    let (direct, via): (Vec<&Route>, Vec<&Route>) = missing.partition(|route| route.via.is_none());
-    steps.extend(direct.into_iter().chain(via).cloned().map(NetStep::ReplaceRoute));
+    };
+    let missing = desired.routes.difference(&observed.routes).filter(exists);
+    steps.extend(in_order(missing).cloned().map(NetStep::ReplaceRoute));
+    for (&table, wanted) in &desired.tables {
+        let nothing = RoutingTable::default();
+        let there = observed.tables.get(&table).unwrap_or(&nothing);
+        let missing = wanted.routes.difference(&there.routes).filter(exists);
+        steps.extend(in_order(missing).cloned().map(|route| NetStep::ReplaceRouteIn { table, route }));
+        let missing = wanted.rules.difference(&there.rules);
+        steps.extend(missing.map(|rule| NetStep::AddRule { table, rule: *rule }));
+    }
+}
+
+/// A route to a next hop needs the route to that hop first.
+fn in_order<'a>(routes: impl Iterator<Item = &'a Route>) -> impl Iterator<Item = &'a Route> {
+    let (direct, via): (Vec<_>, Vec<_>) = routes.partition(|route| route.via.is_none());
+    direct.into_iter().chain(via)
 }
 
 fn plan_pruning(desired: &DesiredNetwork, observed: &ObservedNetwork, steps: &mut Vec<NetStep>) {

@@ -153,6 +153,42 @@ impl Route {
     }
 }
 
+/// What a rule compares of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Selector {
+    /// Its source; a prefix of no length is every packet of that family.
+    From(IpNet),
+    /// Its destination.
+    To(IpNet),
+}
+
+/// A rule that leads to a routing table, by our protocol number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rule {
+    /// When its turn comes; the main table's is 32766.
+    pub priority: u32,
+    /// Which packets it leads there.
+    pub selector: Selector,
+}
+
+impl Rule {
+    /// What it compares with.
+    pub fn net(&self) -> IpNet {
+        match self.selector {
+            Selector::From(net) | Selector::To(net) => net,
+        }
+    }
+}
+
+/// A routing table beside the main one.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RoutingTable {
+    /// What leads to it.
+    pub rules: BTreeSet<Rule>,
+    /// What is in it.
+    pub routes: BTreeSet<Route>,
+}
+
 /// A sysctl below `/proc/sys/net` in the namespace at hand, as path components: interface names may hold dots.
 ///
 /// They are written in this order: the interfaces' own settings before the switches that would change them.
@@ -201,4 +237,6 @@ pub struct ObservedNetwork {
     pub links: BTreeMap<IfName, ObservedLink>,
     /// The routes.
     pub routes: BTreeSet<Route>,
+    /// Tables beside the main one, by number, as far as they were asked for.
+    pub tables: BTreeMap<u32, RoutingTable>,
 }

@@ -2,10 +2,11 @@
 
 use std::fmt;
 
+use selvedge_model::mark::ROUTE_PROTOCOL;
 use selvedge_model::{IfName, MacAddr, Mtu};
 
 use crate::shaping::TokenBucket;
-use crate::state::{Address, Port, Route, Sysctl};
+use crate::state::{Address, Port, Route, Rule, Selector, Sysctl};
 
 /// A change that `act/netlink` makes over rtnetlink or in `/proc/sys`.
 ///
@@ -81,6 +82,27 @@ pub enum NetStep {
     ReplaceRoute(Route),
     /// Deletes a route.
     DeleteRoute(Route),
+    /// Adds a route to a table beside the main one, or replaces the one with the same key there.
+    ReplaceRouteIn {
+        /// The table's number.
+        table: u32,
+        /// The route.
+        route: Route,
+    },
+    /// Adds a rule that leads to a table.
+    AddRule {
+        /// The table's number.
+        table: u32,
+        /// The rule.
+        rule: Rule,
+    },
+    /// Deletes a rule that leads to a table.
+    DeleteRule {
+        /// The table's number.
+        table: u32,
+        /// The rule.
+        rule: Rule,
+    },
     /// Writes a sysctl.
     SetSysctl {
         /// The file.
@@ -180,6 +202,11 @@ impl fmt::Display for NetStep {
             Self::DeleteAddress { device, address } => write!(f, "ip addr del {} dev {device}", address.net),
             Self::ReplaceRoute(route) => write!(f, "ip route replace {route}"),
             Self::DeleteRoute(route) => write!(f, "ip route del {route}"),
+            Self::ReplaceRouteIn { table, route } => write!(f, "ip route replace {route} table {table}"),
+            Self::AddRule { table, rule } => write!(f, "ip {} rule add {rule} lookup {table}", family(rule)),
+            Self::DeleteRule { table, rule } => {
+                write!(f, "ip {} rule del {rule} lookup {table}", family(rule))
+            }
             Self::SetSysctl { key, value } => write!(f, "sysctl -w {key}={value}"),
         }
     }
@@ -202,6 +229,23 @@ impl fmt::Display for Address {
             f.write_str(" noprefixroute")?;
         }
         Ok(())
+    }
+}
+
+/// The flag for a rule's family: `from 0.0.0.0/0` alone doesn't tell.
+fn family(rule: &Rule) -> &'static str {
+    if rule.net().addr().is_ipv4() { "-4" } else { "-6" }
+}
+
+impl fmt::Display for Rule {
+    /// The words after `ip rule add`, without the table.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "priority {} ", self.priority)?;
+        match self.selector {
+            Selector::From(net) => write!(f, "from {net}")?,
+            Selector::To(net) => write!(f, "to {net}")?,
+        }
+        write!(f, " proto {ROUTE_PROTOCOL}")
     }
 }
 

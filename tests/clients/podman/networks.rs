@@ -1,9 +1,11 @@
 //! Several networks on one container, networks that come and go, and what podman makes of conflists of ours.
 
+use std::process::Command;
+
 use selvedge_tests::Echo;
 use serde_json::{Value, json};
 
-use super::host::{Host, conflist, dual, must_answer, routed, tutorial};
+use super::host::{Container, HOST, Host, OUTSIDE, conflist, dual, must_answer, routed, tutorial};
 
 #[test]
 fn podman_lists_and_inspects_a_network_of_a_type_that_it_does_not_know() {
@@ -33,31 +35,99 @@ fn podman_takes_a_conflist_of_every_version_that_its_library_speaks() {
     }
 }
 
-/// A second network beside `dual`.
-fn routed_apart() -> Value {
-    let mut plugin = routed()["plugins"][0].clone();
-    plugin["network"] = json!(["10.99.0.0/16", "fd00:99::/48"]);
-    plugin["ipam"] = json!({"ranges": [[{"subnet": "10.99.1.0/24"}], [{"subnet": "fd00:99:0:1::/64"}]]});
-    conflist("apart", plugin)
+/// Two networks apart from `dual`: another bridge, and a routed one.
+fn apart() -> [Value; 2] {
+    ["bridge", "routed"].map(|attach| {
+        conflist(
+            &format!("{attach}-apart"),
+            json!({"attach": attach, "bridge": "apart0", "network": ["10.99.0.0/16", "fd00:99::/48"],
+                "nodeAddresses": HOST,
+                "ipam": {"ranges": [[{"subnet": "10.99.1.0/24"}], [{"subnet": "fd00:99:0:1::/64"}]]}}),
+        )
+    })
+}
+
+/// An address of the outside that no interface of a container is on.
+fn far(host: &Host, container: &Container) {
+    must_answer(&container.space, &OUTSIDE);
+    must_answer(host.machine().node(), &[container.addresses("eth0"), container.addresses("eth1")].concat());
+}
+
+#[test]
+fn a_container_on_two_networks_reaches_and_is_reached_on_both() {
+    for [first, second] in
+        apart().map(|other| [other, dual()]).into_iter().flat_map(|[a, b]| [[a.clone(), b.clone()], [b, a]])
+    {
+        let names = [&first, &second].map(|network| network["name"].as_str().unwrap().to_owned());
+        let Some(host) = Host::new(&[first, second]) else { return };
+        let [first, second] = &names;
+        let both = host.start("both", &format!("--network {first} --network {second}"));
+        let peers =
+            names.each_ref().map(|name| host.start(&format!("on-{name}"), &format!("--network {name}")));
+        let _echoes = [&both.space, &peers[0].space, &peers[1].space, host.outside()].map(Echo::serve);
+        for (peer, interface) in peers.iter().zip(["eth0", "eth1"]) {
+            must_answer(&peer.space, &both.addresses(interface));
+            must_answer(&both.space, &peer.addresses("eth0"));
+        }
+        far(&host, &both);
+        host.podman("rm --force --time 0 --all").must_succeed();
+        host.must_be_clean();
+    }
 }
 
 #[test]
 fn a_network_is_connected_to_a_container_that_runs_and_disconnected_again() {
-    let Some(host) = Host::new(&[dual(), routed_apart()]) else { return };
-    let web = host.start("web", "--network dual");
-    let peer = host.start("peer", "--network apart");
-    let _echo = Echo::serve(&web.space);
-    for _ in 0..2 {
-        let connect = "network connect --ip 10.99.1.77 --ip6 fd00:99:0:1::77 apart web";
-        host.podman(connect).must_succeed();
-        assert_eq!(web.addresses("eth1"), ["10.99.1.77/32", "fd00:99:0:1::77/128"]);
-        must_answer(&peer.space, &web.addresses("eth1"));
-        must_answer(host.machine().node(), &web.addresses("eth0"));
-        host.podman("network disconnect apart web").must_succeed();
-        must_answer(host.machine().node(), &web.addresses("eth0"));
+    for other in apart() {
+        let name = other["name"].as_str().unwrap().to_owned();
+        let Some(host) = Host::new(&[dual(), other]) else { return };
+        let web = host.start("web", "--network dual");
+        let peer = host.start("peer", &format!("--network {name}"));
+        let _echoes = [&web.space, host.outside()].map(Echo::serve);
+        let before = routing(&web);
+        for _ in 0..2 {
+            let connect = "network connect --ip 10.99.1.77 --ip6 fd00:99:0:1::77";
+            host.podman(&format!("{connect} {name} web")).must_succeed();
+            let connected = web.addresses("eth1");
+            assert!(connected[0].starts_with("10.99.1.77/") && connected[1].starts_with("fd00:99:0:1::77/"));
+            must_answer(&peer.space, &connected);
+            far(&host, &web);
+            host.podman(&format!("network disconnect {name} web")).must_succeed();
+            must_answer(host.machine().node(), &web.addresses("eth0"));
+            must_answer(&web.space, &OUTSIDE);
+            assert_eq!(routing(&web), before);
+        }
+        host.podman("rm --force --time 0 --all").must_succeed();
+        host.must_be_clean();
     }
-    host.podman("rm --force --time 0 --all").must_succeed();
-    host.must_be_clean();
+}
+
+#[test]
+fn a_container_whose_first_network_is_disconnected_goes_out_by_its_second() {
+    for other in apart() {
+        let name = other["name"].as_str().unwrap().to_owned();
+        let Some(host) = Host::new(&[dual(), other]) else { return };
+        let web = host.start("web", &format!("--network dual --network {name}"));
+        let _echoes = [&web.space, host.outside()].map(Echo::serve);
+        host.podman("network disconnect dual web").must_succeed();
+        must_answer(&web.space, &OUTSIDE);
+        must_answer(host.machine().node(), &web.addresses("eth1"));
+        host.podman("rm --force --time 0 --all").must_succeed();
+        host.must_be_clean();
+    }
+}
+
+/// The rules and all tables of a container, as ip lists them.
+fn routing(container: &Container) -> String {
+    let listed = |arguments: &[&str]| {
+        let output = container.space.run(|| Command::new("ip").args(arguments).output()).unwrap().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let rules = [&["-4", "rule"][..], &["-6", "rule"]].map(listed).concat();
+    let routes = [&["-4", "route", "show", "table", "all"][..], &["-6", "route", "show", "table", "all"]];
+    let routes = routes.map(listed).concat();
+    // The kernel adds and removes these in its own time.
+    let lasting = routes.lines().filter(|line| !line.contains("fe80:") && !line.contains("ff00:"));
+    rules + &lasting.collect::<Vec<_>>().join("\n")
 }
 
 #[test]

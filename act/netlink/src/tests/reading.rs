@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use selvedge_wire as wire;
 
 use super::*;
-use crate::{record, shaping};
+use crate::{record, request, shaping};
 
 proptest! {
     #[test]
@@ -15,7 +15,7 @@ proptest! {
         for message in wire::messages(&bytes) {
             drop(message.verdict());
         }
-        drop((record::link(&bytes), record::address(&bytes), record::route(&bytes)));
+        drop((record::link(&bytes), record::address(&bytes), record::route(&bytes, request::MAIN), record::rule(&bytes)));
         let _ = (shaping::bucket(&bytes), shaping::redirection(&bytes));
     }
 
@@ -23,8 +23,8 @@ proptest! {
     fn a_cut_message_is_read_or_left_out(cut in 0usize..64) {
         let whole = route_message();
         let length = whole.len().min(cut);
-        drop(record::route(&whole[..length]));
-        prop_assert!(record::route(&whole).is_some());
+        drop(record::route(&whole[..length], request::MAIN));
+        prop_assert!(record::route(&whole, request::MAIN).is_some());
     }
 }
 

@@ -17,6 +17,7 @@ fn attachment(mode: Mode) -> Attachment {
         node_addresses: vec!["172.30.0.11".parse().unwrap()],
         bridge_netfilter: false,
         bandwidth: Bandwidth::default(),
+        further: None,
     }
 }
 
@@ -157,4 +158,64 @@ fn what_is_limited_one_way_is_not_limited_the_other() {
     };
     assert_eq!(only(Bandwidth { ingress: Some(limit), egress: None }), 0);
     assert_eq!(only(Bandwidth { ingress: None, egress: Some(limit) }), 4);
+}
+
+#[test]
+fn a_further_attachments_routes_are_in_a_table_of_its_own() {
+    let mut pod = attachment(Mode::Routed);
+    pod.key.ifname = "eth1".parse().unwrap();
+    let networks = ["10.244.0.0/16".parse().unwrap()];
+    pod.further = Some(Further::new(&networks, &pod.key.ifname, &ObservedNetwork::default()));
+    let table = Further::table(&pod.key.ifname);
+    let lines = lines(&pod.pod(), &pod.fresh_pod());
+    let lines: Vec<_> = lines.iter().map(|line| line.replace(&table.to_string(), "T")).collect();
+    assert_eq!(
+        lines[4..],
+        [
+            "ip route replace 169.254.1.1/32 dev eth1 proto 83 table T",
+            "ip route replace 0.0.0.0/0 via 169.254.1.1 dev eth1 proto 83 table T",
+            "ip route replace 10.244.0.0/16 via 169.254.1.1 dev eth1 proto 83 table T",
+            "ip route replace 10.244.1.0/24 via 169.254.1.1 dev eth1 proto 83 table T",
+            "ip route replace ::/0 via fe80::1 dev eth1 proto 83 table T",
+            "ip route replace fd00::/64 via fe80::1 dev eth1 proto 83 table T",
+            "ip -4 rule add priority 83 from 10.244.1.7/32 proto 83 lookup T",
+            "ip -6 rule add priority 83 from fd00::7/128 proto 83 lookup T",
+            "ip -4 rule add priority 84 to 10.244.0.0/16 proto 83 lookup T",
+            "ip -4 rule add priority 84 to 10.244.1.0/24 proto 83 lookup T",
+            "ip -6 rule add priority 84 to fd00::/64 proto 83 lookup T",
+            "ip -4 rule add priority 33083 from 0.0.0.0/0 proto 83 lookup T",
+            "ip -6 rule add priority 33083 from ::/0 proto 83 lookup T",
+        ]
+    );
+}
+
+#[test]
+fn a_further_attachments_plan_is_empty_once_it_is_carried_out() {
+    let mut pod = attachment(Mode::Bridge("cni0".parse().unwrap()));
+    pod.further = Some(Further::default());
+    pod.routes = vec![PodRoute { destination: "10.9.0.0/16".parse().unwrap(), via: None }];
+    let (desired, mut now) = (pod.pod(), pod.fresh_pod());
+    let sysctls = BTreeMap::new();
+    let steps = plan(&desired, Seen { network: &now, sysctls: &sysctls }, Prune::Nothing).steps;
+    for step in &steps {
+        now.apply(step, &mut BTreeMap::new());
+    }
+    assert!(plan(&desired, Seen { network: &now, sysctls: &sysctls }, Prune::Nothing).is_empty());
+    assert!(now.routes.is_empty(), "{:?}", now.routes);
+}
+
+#[test]
+fn a_further_attachment_to_the_same_network_leaves_the_first_ones_answers_alone() {
+    let first = attachment(Mode::Routed);
+    let mut inside = first.fresh_pod();
+    let seen = inside.clone();
+    let seen = Seen { network: &seen, sysctls: &BTreeMap::new() };
+    for step in plan(&first.pod(), seen, Prune::Nothing).steps {
+        inside.apply(&step, &mut BTreeMap::new());
+    }
+    let mut pod = attachment(Mode::Routed);
+    pod.key.ifname = "eth1".parse().unwrap();
+    pod.further = Some(Further::new(&["10.244.0.0/16".parse().unwrap()], &pod.key.ifname, &inside));
+    let lines = lines(&pod.pod(), &pod.fresh_pod());
+    assert!(lines.iter().all(|line| !line.contains(" to ")), "{lines:?}");
 }

@@ -87,6 +87,7 @@ fn desired() -> impl Strategy<Value = DesiredNetwork> {
         DesiredNetwork {
             links,
             routes,
+            tables: BTreeMap::new(),
             sysctls: BTreeMap::from([(Sysctl::Ipv4Forward, "1")]),
             keep: BTreeSet::new(),
         }
@@ -117,7 +118,7 @@ fn observed() -> impl Strategy<Value = ObservedNetwork> {
         for link in links.values_mut() {
             link.shaping.redirect.take_if(|to| !names.contains(to));
         }
-        ObservedNetwork { links, routes }
+        ObservedNetwork { links, routes, ..ObservedNetwork::default() }
     })
 }
 

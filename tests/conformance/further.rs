@@ -1,0 +1,81 @@
+//! A container's further attachments, by another interface each: they take nothing from the first.
+
+use selvedge_tests::{Call, Pod, Stage};
+use serde_json::{Value, json};
+
+use crate::config::{MODES, add, after, must_be_back, traces, with};
+use crate::hand::{look, must_run};
+
+/// A second network beside the one of `MODES`.
+fn other(stage: &Stage, attach: fn(&Stage) -> Value) -> Value {
+    let pools =
+        json!({"name": "othernet", "bridge": "other0", "network": "10.99.0.0/16", "subnet": "10.99.1.0/24"});
+    with(attach(stage), pools)
+}
+
+fn call(verb: &str, config: &Value, ifname: &str, pod: &Pod) -> Call {
+    Call::new(verb, config.clone()).of("web-0", pod).with("CNI_IFNAME", ifname)
+}
+
+/// The rules of a pod and its routes in every table, as ip lists them.
+fn routing(pod: &Pod) -> Option<String> {
+    let [rules, routes] = [&["-4", "rule"][..], &["-4", "route", "show", "table", "all"]];
+    Some(must_run(pod.namespace(), "ip", rules)? + &must_run(pod.namespace(), "ip", routes)?)
+}
+
+/// Each pair of ways to attach, as the first network's configuration and the second's.
+fn pairs(stage: &Stage) -> impl Iterator<Item = [Value; 2]> {
+    MODES.iter().flat_map(move |first| MODES.map(|second| [first(stage), other(stage, second)]))
+}
+
+#[test]
+fn a_second_network_took_the_default_route_and_del_left_the_container_without_one() {
+    let Some(stage) = Stage::new() else { return };
+    for [first, second] in pairs(&stage) {
+        let (before, pod) = (traces(&stage), stage.pod());
+        let first = after(&first, &add(&stage, &first, "web-0", &pod));
+        let Some(alone) = routing(&pod) else { return };
+        let main =
+            || look(pod.namespace()).routes.into_iter().filter(|route| route.destination.addr().is_ipv4());
+        let firsts: Vec<_> = main().collect();
+        for _ in 0..2 {
+            let answer = call("ADD", &second, "eth1", &pod).run(stage.node());
+            let second = after(&second, answer.result());
+            assert_eq!(main().collect::<Vec<_>>(), firsts, "the main table is the first network's");
+            call("CHECK", &first, "eth0", &pod).run(stage.node()).done();
+            call("CHECK", &second, "eth1", &pod).run(stage.node()).done();
+            call("DEL", &second, "eth1", &pod).run(stage.node()).done();
+            assert_eq!(routing(&pod).as_deref(), Some(&*alone));
+            call("CHECK", &first, "eth0", &pod).run(stage.node()).done();
+        }
+        call("DEL", &first, "eth0", &pod).run(stage.node()).done();
+        must_be_back(&before, &stage);
+    }
+}
+
+#[test]
+fn chk_2_a_rule_or_a_route_of_a_further_attachment_that_is_gone_is_noticed() {
+    let Some(stage) = Stage::new() else { return };
+    for [first, second] in pairs(&stage) {
+        let pod = stage.pod();
+        add(&stage, &first, "web-0", &pod);
+        for broken in ["from", "to", "route"] {
+            let answer = call("ADD", &second, "eth1", &pod).run(stage.node());
+            let second = after(&second, answer.result());
+            call("CHECK", &second, "eth1", &pod).run(stage.node()).done();
+            let Some(rules) = must_run(pod.namespace(), "ip", &["-4", "rule"]) else { return };
+            let from = rules.lines().find(|line| line.contains("from 10.99.1.")).unwrap();
+            let table = from.split_whitespace().skip_while(|word| *word != "lookup").nth(1).unwrap();
+            let delete = match broken {
+                "from" => vec!["rule", "del", "priority", "83"],
+                "to" => vec!["rule", "del", "priority", "84"],
+                _ => vec!["route", "del", "default", "table", table],
+            };
+            must_run(pod.namespace(), "ip", &delete);
+            let refusal = call("CHECK", &second, "eth1", &pod).run(stage.node());
+            assert_eq!(refusal.refusal().0, 104, "{broken}");
+            call("DEL", &second, "eth1", &pod).run(stage.node()).done();
+        }
+        call("DEL", &first, "eth0", &pod).run(stage.node()).done();
+    }
+}
