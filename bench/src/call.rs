@@ -1,9 +1,11 @@
 //! One timed call of a CNI plugin.
 
 use std::fs::{self, File};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Instant;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -86,6 +88,30 @@ impl Call {
         Ok(Self { command, verb: verb.name(), stdout, stderr })
     }
 
+    /// Runs the program with a stdout that takes nothing until it waits for that, reads the most that it has had
+    /// resident, in bytes, and lets it end; what it printed.
+    pub(crate) fn peak_memory(mut self) -> Result<(u64, String), BenchError> {
+        let program = PathBuf::from(self.command.get_program());
+        let failed = |source| BenchError::file("run", &program, source);
+        let (mut reader, mut writer) = std::io::pipe().map_err(failed)?;
+        writer.write_all(&[b' '; PIPE]).map_err(failed)?;
+        let mut child = self.command.stdout(writer).spawn().map_err(failed)?;
+        // It has the other end of the pipe too.
+        drop(self.command);
+        let until = Instant::now() + PATIENCE;
+        while !writes(child.id()) && Instant::now() < until && child.try_wait().map_err(failed)?.is_none() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let bytes = peak_of(child.id());
+        let mut output = String::new();
+        reader.read_to_string(&mut output).map_err(failed)?;
+        let status = child.wait().map_err(failed)?;
+        match bytes.filter(|_| status.success()) {
+            Some(bytes) => Ok((bytes, output.trim().to_owned())),
+            None => Err(BenchError::Call { program: program.clone(), verb: self.verb, status, output }),
+        }
+    }
+
     /// Runs the program to its end, in the caller's namespaces, and says when that was and what it printed.
     pub(crate) fn run(mut self) -> Result<(Instant, String), BenchError> {
         let status = self.command.status();
@@ -100,4 +126,24 @@ impl Call {
         let output = format!("{output}\n{}", read(&self.stderr)?);
         Err(BenchError::Call { program: program(), verb: self.verb, status, output })
     }
+}
+
+/// What fills a pipe.
+const PIPE: usize = 64 << 10;
+
+/// How long a program may take until it answers.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// True if a thread of a process waits until it can write to a pipe.
+fn writes(process: u32) -> bool {
+    let threads = fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten();
+    let waits = |thread: fs::DirEntry| fs::read_to_string(thread.path().join("wchan")).unwrap_or_default();
+    threads.map(waits).any(|place| place.contains("pipe_write"))
+}
+
+/// The most memory that a process has had resident until now, in bytes.
+fn peak_of(process: u32) -> Option<u64> {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    Some(line.trim().strip_suffix(" kB")?.parse::<u64>().ok()? * 1024)
 }

@@ -3,6 +3,7 @@
 use std::error::Error;
 use std::fs;
 use std::net::Ipv4Addr;
+use std::ops::Range;
 use std::path::Path;
 
 use selvedge_leases::{Oracle, OracleError, Store};
@@ -12,8 +13,8 @@ use crate::call::container_id;
 use crate::error::BenchError;
 
 /// As host-local writes them: a file for each address, with the container and the interface in it.
-pub(crate) fn by_files(folder: &Path, leases: u16) -> Result<(), BenchError> {
-    (0..leases).try_for_each(|number| {
+pub(crate) fn by_files(folder: &Path, mut leases: Range<u16>) -> Result<(), BenchError> {
+    leases.try_for_each(|number| {
         let path = folder.join(address(number).to_string());
         let text = format!("{}\r\neth0", container(number));
         fs::write(&path, text).map_err(|source| BenchError::file("write", &path, source))
@@ -22,11 +23,11 @@ pub(crate) fn by_files(folder: &Path, leases: u16) -> Result<(), BenchError> {
 
 /// As the plugin writes them: records in a network's journal below a run directory. To be called in the node's
 /// namespace, whose identity is in the journal.
-pub(crate) fn in_journal(run_dir: &Path, network: &str, leases: u16) -> Result<(), BenchError> {
+pub(crate) fn in_journal(run_dir: &Path, network: &str, leases: Range<u16>) -> Result<(), BenchError> {
     let fill = || -> Result<(), Box<dyn Error + Send + Sync>> {
         let network = network.parse()?;
         let mut journal = Store::new(run_dir, &network).lock(&mut NoLinks)?;
-        for number in 0..leases {
+        for number in leases.clone() {
             let key = AttachmentKey { container: container(number).parse()?, ifname: "eth0".parse()? };
             let address = format!("{}/16", address(number)).parse()?;
             journal.record(&key, vec![address], &host_veth_name(&network, &key, 0))?;

@@ -8,6 +8,7 @@
 
 mod agent;
 mod call;
+mod crowd;
 mod error;
 mod lease;
 mod node;

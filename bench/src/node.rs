@@ -80,6 +80,21 @@ impl Node {
         })?
     }
 
+    /// Calls a plugin for one pod, and reads its memory when it is about to answer.
+    pub(crate) fn peak_memory(
+        &self,
+        plugin: &Plugin,
+        verb: Verb<'_>,
+        pod: usize,
+    ) -> Result<(u64, Timed), BenchError> {
+        let call = Call::prepare(plugin, verb, &self.pods[pod], &self.folder)?;
+        self.namespace.run(|| {
+            let began = Instant::now();
+            let (bytes, output) = call.peak_memory()?;
+            Ok((bytes, Timed { took: began.elapsed(), output }))
+        })?
+    }
+
     /// Calls a plugin for the first pods, one verb each, all at the same moment, each from a thread of its own. Every
     /// time counts from that moment.
     pub(crate) fn call_at_once<'a>(

@@ -7,6 +7,7 @@ use std::time::Duration;
 use std::{fs, thread};
 
 use crate::agent::Agent;
+use crate::crowd::Load;
 use crate::error::BenchError;
 use crate::node::Node;
 use crate::rounds::{Effort, measure};
@@ -26,6 +27,7 @@ pub(crate) struct Report {
     effort: Effort,
     empty: Scores,
     leased: Scores,
+    loads: Vec<Load>,
     agent: Option<AgentFigures>,
 }
 
@@ -50,12 +52,32 @@ impl Report {
         let empty = scores(&mut sides, &effort)?;
         // An agent would free leases that no pod stands behind.
         sides.retain(|side| side.kind() != Kind::Agent);
-        say(&format!("bench: the same with {} leases", effort.leases));
-        sides.iter().try_for_each(|side| side.lease(effort.leases))?;
-        let leased = scores(&mut sides, &effort)?;
+        let (mut loads, mut leased) = (Vec::new(), None);
+        let mut steps: Vec<u16> = effort.loads.iter().copied().chain([effort.leases]).collect();
+        steps.sort_unstable();
+        steps.dedup();
+        for leases in steps {
+            sides.iter_mut().try_for_each(|side| side.lease(leases))?;
+            if leases == effort.leases {
+                say(&format!("bench: the same with {leases} leases"));
+                leased = Some(scores(&mut sides, &effort)?);
+            }
+            if effort.loads.contains(&leases) {
+                loads.push(Load::measure(&mut sides, leases, &effort)?);
+            }
+        }
+        let leased = leased.unwrap_or_default();
         drop(sides);
         let agent = flags.sides.contains(&Kind::Agent).then(|| AgentFigures::measure(flags)).transpose()?;
-        Ok(Self { machine: machine(), version: version.trim().to_owned(), effort, empty, leased, agent })
+        Ok(Self {
+            machine: machine(),
+            version: version.trim().to_owned(),
+            effort,
+            empty,
+            leased,
+            loads,
+            agent,
+        })
     }
 }
 
@@ -112,6 +134,14 @@ impl Display for Report {
         writeln!(f, "{}", self.times(&self.empty))?;
         writeln!(f, "The same, with {} leases in the network:\n", effort.leases)?;
         writeln!(f, "{}", self.times(&self.leased))?;
+        for load in &self.loads {
+            let leases = load.leases();
+            writeln!(
+                f,
+                "p50 / p90 / p99 over all rounds with {leases} leases, in brackets the ratio of the p99:\n\n{}",
+                load.table()
+            )?;
+        }
         if let Some(agent) = &self.agent {
             writeln!(f, "The agent:\n\n{}", agent.table())?;
         }
@@ -165,7 +195,7 @@ impl Report {
                 })
             });
         let memory = self.agent.iter().flat_map(|agent| agent.memory).filter_map(over_memory);
-        times.chain(memory).collect()
+        times.chain(memory).chain(self.loads.iter().flat_map(Load::missed)).collect()
     }
 }
 
@@ -210,11 +240,11 @@ fn ratio(reference: &Score, score: &Score, task: Task, figure: fn(&Spread) -> Du
     Some(figure(&score.get(task)?).div_duration_f64(figure(&reference.get(task)?)))
 }
 
-fn milliseconds(time: Duration) -> String {
+pub(crate) fn milliseconds(time: Duration) -> String {
     format!("{:.2} ms", time.as_secs_f64() * 1e3)
 }
 
-fn megabytes(bytes: u64) -> String {
+pub(crate) fn megabytes(bytes: u64) -> String {
     format!("{}.{} MB", bytes / 1_000_000, bytes % 1_000_000 / 100_000)
 }
 

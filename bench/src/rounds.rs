@@ -23,6 +23,12 @@ pub(crate) struct Effort {
     /// Leases in the network, for the figures of a network in use.
     #[arg(long, default_value_t = 4000)]
     pub(crate) leases: u16,
+    /// How many pods are attached at once for the percentiles.
+    #[arg(long, value_delimiter = ',', default_values_t = [1, 20, 100, 200])]
+    pub(crate) crowds: Vec<usize>,
+    /// How many leases the network has then.
+    #[arg(long, value_delimiter = ',', default_values_t = [0, 4_000, 16_000])]
+    pub(crate) loads: Vec<u16>,
     /// Changes of a manifest, each timed to its route.
     #[arg(long, default_value_t = 60)]
     pub(crate) changes: u8,
@@ -31,15 +37,15 @@ pub(crate) struct Effort {
 impl Effort {
     /// The most pods that are attached to a node at the same time.
     pub(crate) fn most_pods(&self) -> usize {
-        self.pods.max(self.at_once)
+        self.crowds.iter().copied().chain([self.pods, self.at_once, 1]).max().unwrap_or(1)
     }
 }
 
 /// After a DEL, until the next side's turn: the kernel goes on with the veth, and an agent with its reaping, under a
 /// lock that the next call would wait for.
-const SETTLE: Duration = Duration::from_millis(50);
+pub(crate) const SETTLE: Duration = Duration::from_millis(50);
 /// The same after many at once, and after the nodes were made.
-const SETTLE_AFTER_MANY: Duration = Duration::from_secs(1);
+pub(crate) const SETTLE_AFTER_MANY: Duration = Duration::from_secs(1);
 
 /// Goes through the rounds, and returns each side's best figures in the order of the sides.
 pub(crate) fn measure(sides: &mut [Side], effort: &Effort) -> Result<Vec<Score>, BenchError> {

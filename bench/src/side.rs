@@ -53,6 +53,8 @@ pub(crate) struct Side {
     attached: Vec<Value>,
     /// Ends with the side.
     _agent: Option<Agent>,
+    /// How many leases of other containers the network has.
+    leases: u16,
 }
 
 impl Side {
@@ -68,16 +70,25 @@ impl Side {
             Kind::Reference => flags.reference.join("usr/lib/cni/bridge"),
             _ => flags.programs.join("selvedge"),
         };
-        Ok(Self { kind, node, plugin: Plugin { program, config }, attached: Vec::new(), _agent: agent })
+        Ok(Self {
+            kind,
+            node,
+            plugin: Plugin { program, config },
+            attached: Vec::new(),
+            _agent: agent,
+            leases: 0,
+        })
     }
 
     pub(crate) fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// Gives the network so many leases of other containers.
-    pub(crate) fn lease(&self, leases: u16) -> Result<(), BenchError> {
+    /// Gives the network so many leases of other containers, if it hasn't got them.
+    pub(crate) fn lease(&mut self, leases: u16) -> Result<(), BenchError> {
         let store = store(&self.node);
+        let leases = self.leases..leases.max(self.leases);
+        self.leases = leases.end;
         match self.kind {
             Kind::Reference => lease::by_files(&store.join(NETWORK), leases),
             _ => self.node.namespace().run(|| lease::in_journal(&store, NETWORK, leases))?,
@@ -95,6 +106,14 @@ impl Side {
     pub(crate) fn del(&mut self) -> Result<Duration, BenchError> {
         let previous = self.attached.pop().unwrap_or_default();
         Ok(self.node.call(&self.plugin, Verb::Del(&previous), self.attached.len())?.took)
+    }
+
+    /// The most memory that one ADD has resident, in bytes; the pod is detached again.
+    pub(crate) fn memory_of_add(&mut self) -> Result<u64, BenchError> {
+        let (bytes, timed) = self.node.peak_memory(&self.plugin, Verb::Add, self.attached.len())?;
+        self.attached.push(timed.result()?);
+        self.del()?;
+        Ok(bytes)
     }
 
     pub(crate) fn version(&self) -> Result<Duration, BenchError> {

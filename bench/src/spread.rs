@@ -71,7 +71,7 @@ impl Score {
 }
 
 /// The time at a percentile, by nearest rank.
-fn rank(times: &[Duration], percent: usize) -> Option<Duration> {
+pub(crate) fn rank(times: &[Duration], percent: usize) -> Option<Duration> {
     let mut sorted = times.to_vec();
     sorted.sort();
     let place = (sorted.len() * percent).div_ceil(100).max(1);

@@ -26,6 +26,18 @@ pub(crate) fn text(task: Task) -> &'static str {
     }
 }
 
+/// The highest ratio of the p99 of so many ADDs at once, in a network with so many leases.
+pub(crate) fn crowd(at_once: usize, leases: u16) -> Option<f64> {
+    match (at_once, leases) {
+        (100, 0) => Some(0.25),
+        (100, 16_000) => Some(0.05),
+        _ => None,
+    }
+}
+
+/// The most memory that one ADD may take, in bytes.
+pub(crate) const MEMORY_OF_ADD: u64 = 4_000_000;
+
 /// The most memory that an agent may take, in bytes, for so many nodes.
 pub(crate) fn memory(nodes: u16) -> u64 {
     if nodes <= 3 { 12_000_000 } else { 20_000_000 }
