@@ -2,6 +2,7 @@
 
 mod bandwidth;
 mod pools;
+mod ports;
 mod removal;
 mod runtime;
 

@@ -5,6 +5,7 @@
 //! - [`link`]: MAC addresses and MTUs, and how they are derived
 //! - [`mark`]: what we write on kernel objects so that they can be told from everybody else's
 //! - [`chain`]: an error with its causes
+//! - [`port`]: ports of a node that lead to a pod
 //! - [`cluster`]: the complete snapshot of a cluster, and the only way to get one
 //!
 //! No item here reads a file, a clock or the environment.
@@ -15,6 +16,7 @@ pub mod cluster;
 pub mod link;
 pub mod mark;
 pub mod names;
+pub mod port;
 
 pub use bandwidth::{Bandwidth, RateLimit};
 pub use chain::chain;
@@ -25,3 +27,4 @@ pub use names::{
     AttachmentKey, ContainerId, IfName, NameError, NetworkName, NodeName, PodKey, host_veth_name,
     reaped_name, shaper_name,
 };
+pub use port::{HostIp, PortMapping, Transport};

@@ -3,10 +3,11 @@
 
 use std::collections::BTreeMap;
 
-use selvedge_model::{Bandwidth, NetworkName};
+use selvedge_model::{Bandwidth, NetworkName, PortMapping};
 
 use super::bandwidth::limits;
 use super::pools::{RangeSet, range_sets};
+use super::ports::port_mappings;
 use crate::args::Requested;
 use crate::dns::Dns;
 use crate::error::CniError;
@@ -21,6 +22,8 @@ pub struct RuntimeConfig {
     pub ip_ranges: Vec<RangeSet>,
     /// `dns`
     pub dns: Dns,
+    /// `portMappings`
+    pub port_mappings: Vec<PortMapping>,
     /// `aliases`: further names of the container in this network.
     pub aliases: Vec<String>,
     /// `io.kubernetes.cri.pod-annotations`
@@ -40,6 +43,7 @@ impl RuntimeConfig {
             requested: requested(&runtime)?,
             ip_ranges: range_sets(&runtime, "ipRanges")?,
             dns: Dns::stated_by_runtime(&runtime)?,
+            port_mappings: port_mappings(&runtime)?,
             aliases: aliases(&runtime, network)?,
             pod_annotations: annotations(&runtime)?,
             cgroup_path: runtime.text("cgroupPath")?.map(str::to_owned),
@@ -49,7 +53,6 @@ impl RuntimeConfig {
             },
         };
         let demands = [
-            ("portMappings", publishes_ports(&runtime)?),
             ("deviceID", runtime.text("deviceID")?.is_some()),
             ("infinibandGUID", runtime.text("infinibandGUID")?.is_some()),
         ];
@@ -89,32 +92,6 @@ fn texts(field: &Field<'_>) -> Result<Vec<String>, CniError> {
 fn annotations(runtime: &Object<'_>) -> Result<BTreeMap<String, String>, CniError> {
     let Some(map) = runtime.object("io.kubernetes.cri.pod-annotations")? else { return Ok(BTreeMap::new()) };
     map.entries().map(|(key, value)| Ok((key.to_owned(), value.text()?.to_owned()))).collect()
-}
-
-/// True if a mapping names a host port; those with port 0 or none ask for nothing.
-fn publishes_ports(runtime: &Object<'_>) -> Result<bool, CniError> {
-    let mut any = false;
-    for mapping in runtime.list("portMappings")? {
-        let mapping = mapping.object()?;
-        let host = port(&mapping, "hostPort")?;
-        let container = port(&mapping, "containerPort")?;
-        let known = |p: &str| ["tcp", "udp", "sctp"].iter().any(|known| known.eq_ignore_ascii_case(p));
-        if mapping.text("protocol")?.is_some_and(|p| !known(p)) {
-            return Err(mapping.need("protocol")?.wrong("is none of tcp, udp and sctp"));
-        }
-        mapping.ip("hostIP")?;
-        if host.is_some() && container.is_none() {
-            return Err(mapping.need("hostPort")?.wrong("is mapped to no containerPort"));
-        }
-        any |= host.is_some();
-    }
-    Ok(any)
-}
-
-fn port(mapping: &Object<'_>, key: &str) -> Result<Option<u16>, CniError> {
-    let Some(field) = mapping.get(key) else { return Ok(None) };
-    let port = u16::try_from(field.whole()?).map_err(|_too_great| field.wrong("is no port"))?;
-    Ok(Some(port).filter(|port| *port > 0))
 }
 
 #[cfg(test)]

@@ -41,11 +41,6 @@ fn aliases_are_read_as_a_list_and_as_podmans_map() {
 #[test]
 fn what_is_not_supported_yet_is_code_2_once_it_is_asked_for() {
     let rows = [
-        ("portMappings", json!([{ "HostPort": 8080, "ContainerPort": 80, "Protocol": "tcp", "HostIP": "" }])),
-        (
-            "portMappings",
-            json!([{ "hostPort": 0 }, { "hostPort": 53.0, "containerPort": 53, "protocol": "UDP" }]),
-        ),
         ("deviceID", json!("0000:00:1f.6")),
         ("infinibandGUID", json!("c2:11:22:33:44:55:66:77")),
     ];
@@ -74,12 +69,6 @@ fn nothing_asked_for_is_nothing_refused() {
 fn malformed_values_are_code_7_before_anything_is_called_unsupported() {
     let port = json!([{ "hostPort": 80, "containerPort": 80 }]);
     let rows = [
-        json!({ "portMappings": [{ "hostPort": 65536, "containerPort": 80 }] }),
-        json!({ "portMappings": [{ "hostPort": -1, "containerPort": 80 }] }),
-        json!({ "portMappings": [{ "hostPort": 80 }] }),
-        json!({ "portMappings": [{ "hostPort": 80, "containerPort": 80, "protocol": "icmp" }] }),
-        json!({ "portMappings": [{ "hostPort": 80, "containerPort": 80, "hostIP": "localhost" }] }),
-        json!({ "portMappings": { "hostPort": 80 } }),
         json!({ "portMappings": port, "bandwidth": { "ingressRate": 5 } }),
         json!({ "bandwidth": { "egressBurst": 5 } }),
         json!({ "bandwidth": { "egressRate": 5, "egressBurst": 34_359_738_368_u64 } }),
