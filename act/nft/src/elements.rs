@@ -17,6 +17,7 @@ use crate::expression::{read_verdict, write_verdict};
 use crate::message::{attr, family};
 use crate::place::{bytes, length, value};
 use crate::socket::request;
+use crate::userdata::{read_comment, write_comment};
 
 const FLAG_CONSTANT: u32 = 2;
 const FLAG_INTERVAL: u32 = 4;
@@ -43,6 +44,7 @@ const ELEMENT_KEY: u16 = 1;
 const ELEMENT_DATA: u16 = 2;
 const ELEMENT_FLAGS: u16 = 3;
 const ELEMENT_TIMEOUT: u16 = 4;
+const ELEMENT_USERDATA: u16 = 6;
 const ELEMENT_KEY_END: u16 = 10;
 const DATA_VALUE: u16 = 1;
 const FLAG_INTERVAL_END: u32 = 1;
@@ -185,6 +187,9 @@ fn write_element(set_type: &SetType, key: &[Part], element: &Element, list: &mut
         if let Some(timeout) = element.timeout {
             w.u64_be(ELEMENT_TIMEOUT, u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX));
         }
+        if let Some(comment) = &element.comment {
+            w.bytes(ELEMENT_USERDATA, &write_comment(comment));
+        }
     });
     if !(set_type.interval && single) {
         return;
@@ -296,7 +301,7 @@ fn read_element(set_type: &SetType, element: Reader<'_>) -> Option<Raw> {
         key: key_in(ELEMENT_KEY)?,
         key_end: key_in(ELEMENT_KEY_END),
         is_end,
-        element: Element { data, timeout },
+        element: Element { data, timeout, comment: element.get(ELEMENT_USERDATA).and_then(read_comment) },
     })
 }
 

@@ -23,6 +23,7 @@ mod place;
 mod recorded;
 mod socket;
 mod transaction;
+mod userdata;
 
 pub use conntrack::Conntrack;
 pub use error::NftError;

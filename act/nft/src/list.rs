@@ -13,10 +13,10 @@ use crate::decompile::decompile;
 use crate::elements;
 use crate::expression::Expression;
 use crate::message::{
-    FAMILIES, HOOKS, KINDS, POLICIES, TABLE_DORMANT, TABLE_OWNER, TABLE_PERSIST, USERDATA_COMMENT, attr,
-    family, kind,
+    FAMILIES, HOOKS, KINDS, POLICIES, TABLE_DORMANT, TABLE_OWNER, TABLE_PERSIST, attr, family, kind,
 };
 use crate::socket::{Received, ask, request};
+use crate::userdata::read_comment;
 
 /// The number of the present generation of rules: it changes with every transaction of anybody.
 pub(crate) fn generation(socket: &mut Socket) -> Result<u32, Errno> {
@@ -136,23 +136,10 @@ pub(crate) fn read_rule(family: Family, attributes: Reader<'_>) -> Option<ReadRu
     let list = attributes.nest(attr::RULE_EXPRESSIONS).unwrap_or(Reader(&[]));
     let mut rule = decompile(family, &Expression::read_list(list));
     if let Some(comment) = attributes.get(attr::RULE_USERDATA).and_then(read_comment) {
-        rule = rule.comment(comment);
+        rule = rule.comment(comment.as_str());
     }
     let chain = ChainName::listed(attributes.text(attr::RULE_CHAIN)?);
     Some(ReadRule { chain, handle: Handle(attributes.u64_be(attr::RULE_HANDLE)?), rule })
-}
-
-/// The comment among type-length-value records of one byte each.
-fn read_comment(mut userdata: &[u8]) -> Option<String> {
-    while let [kind, length, rest @ ..] = userdata {
-        let value = rest.get(..usize::from(*length))?;
-        if *kind == USERDATA_COMMENT {
-            let text = value.strip_suffix(&[0]).unwrap_or(value);
-            return Some(String::from_utf8_lossy(text).into_owned());
-        }
-        userdata = &rest[value.len()..];
-    }
-    None
 }
 
 fn sets(socket: &mut Socket, id: &TableId) -> Result<BTreeMap<SetName, Seen<Set>>, Errno> {

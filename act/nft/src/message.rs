@@ -7,6 +7,7 @@ use selvedge_wire::{Request, Writer};
 use crate::compile::compile;
 use crate::elements;
 use crate::socket::request;
+use crate::userdata::write_comment;
 
 const SUBSYSTEM: u16 = 10 << 8;
 
@@ -67,9 +68,6 @@ pub(crate) const TABLE_DORMANT: u32 = 1;
 pub(crate) const TABLE_OWNER: u32 = 2;
 /// `NFT_TABLE_F_PERSIST`
 pub(crate) const TABLE_PERSIST: u32 = 4;
-/// The type of a comment in a rule's user data, as nft writes it.
-pub(crate) const USERDATA_COMMENT: u8 = 0;
-
 /// The kernel's number of each family.
 pub(crate) const FAMILIES: [(Family, u8); 6] = [
     (Family::Inet, 1),
@@ -160,10 +158,6 @@ fn write_rule(family: Family, rule: &Rule, w: &mut Writer) {
         compile(family, rule).iter().for_each(|expression| expression.write(list));
     });
     if let Some(comment) = rule.comment_text() {
-        let text = comment.as_str().as_bytes();
-        // A comment has at most 128 bytes.
-        let length = u8::try_from(text.len() + 1).unwrap_or(u8::MAX);
-        let userdata = [&[USERDATA_COMMENT, length][..], text, &[0]].concat();
-        w.bytes(attr::RULE_USERDATA, &userdata);
+        w.bytes(attr::RULE_USERDATA, &write_comment(comment));
     }
 }

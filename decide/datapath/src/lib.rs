@@ -6,6 +6,7 @@
 //! - [`mod@plan`]: the difference between desired and observed, in an order in which every prefix is harmless
 //! - [`model`]: what a namespace shows after a step, without a kernel
 //! - [`firewall`]: the nftables tables of node, network and bridge ports
+//! - [`published`]: ports of the node that lead to pods
 //! - [`node`]: what the agent wants of its node, from a [`selvedge_model::Cluster`]
 //! - [`foreign`]: what must pass other people's forward chains
 //! - [`converge`]: the whole node, and the plan that has steps of every kind
@@ -21,6 +22,7 @@ pub mod model;
 pub mod node;
 pub mod plan;
 pub mod shaping;
+pub mod published;
 pub mod state;
 pub mod step;
 

@@ -143,12 +143,12 @@ impl Rule {
     /// The rule with a statement added at its end.
     ///
     /// As nft does when it lists rules, a protocol test just before a statement that implies it is left out, and a
-    /// port has its protocol's name where that is known.
+    /// port has its protocol's name where that is known. What nft would spell out is added.
     #[must_use]
     pub fn then(mut self, statement: impl Into<Statement>) -> Self {
         let known = self.statements.iter().fold(Needs::NOTHING, |known, earlier| earlier.proves().and(known));
         let statement = statement.into().named(known);
-        let needs = statement.needs();
+        let needs = statement.implies();
         while let Some(Statement::Match(Match { negated: false, test })) = self.statements.last() {
             let implied = match *test {
                 Test::NfProto(version) => needs.network == Some(version.ether_type()),
@@ -160,6 +160,13 @@ impl Rule {
                 break;
             }
             self.statements.pop();
+        }
+        // nft doesn't imply the family to which an address is rewritten: it spells it out.
+        if let Statement::DnatMap(version, ..) = &statement {
+            let known = self.statements.iter().fold(needs, |known, earlier| earlier.proves().and(known));
+            if known.network != Some(version.ether_type()) {
+                self.statements.push(Test::NfProto(*version).into());
+            }
         }
         self.statements.push(statement);
         self
@@ -209,6 +216,16 @@ impl Statement {
             Self::VerdictMap(key, _) => of_key(key),
             Self::DnatMap(version, key, _) => Needs::ip(*version).and(of_key(key)),
             _ => Needs::NOTHING,
+        }
+    }
+
+    /// What nft leaves out before the statement, because what the statement looks at says it.
+    fn implies(&self) -> Needs {
+        match self {
+            Self::DnatMap(_, key, _) => {
+                key.iter().fold(Needs::NOTHING, |needs, field| needs.and(field.needs()))
+            }
+            other => other.needs(),
         }
     }
 

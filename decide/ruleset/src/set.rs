@@ -8,7 +8,7 @@ use std::time::Duration;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use selvedge_model::{IfName, MacAddr};
 
-use crate::rule::Verdict;
+use crate::rule::{Comment, Verdict};
 use crate::value::{KeyType, L4Proto, Part, Value};
 
 /// What a set holds: all that cannot be changed once the set is there.
@@ -56,6 +56,14 @@ pub struct Element {
     pub data: Data,
     /// After which time the kernel takes it away.
     pub timeout: Option<Duration>,
+    /// Its comment, if it has one.
+    pub comment: Option<Comment>,
+}
+
+impl From<Data> for Element {
+    fn from(data: Data) -> Self {
+        Self { data, timeout: None, comment: None }
+    }
 }
 
 /// A set or a map. Every element has the set's type.
@@ -100,7 +108,7 @@ impl Set {
 
     fn build<K: SetKey>(data: DataType, elements: impl Iterator<Item = (Key, Data)>) -> Self {
         let set_type = SetType { key: K::types(), interval: K::INTERVAL, timeout: false, data };
-        let elements = elements.map(|(key, data)| (key, Element { data, timeout: None })).collect();
+        let elements = elements.map(|(key, data)| (key, Element::from(data))).collect();
         Self::merged(set_type, elements)
     }
 
@@ -115,9 +123,19 @@ impl Set {
     pub fn with_timeouts<K: SetKey>(mut self, elements: impl IntoIterator<Item = (K, Duration)>) -> Self {
         self.set_type.timeout = true;
         for (key, timeout) in elements {
-            let (key, element) = (key.parts(), Element { data: Data::Nothing, timeout: Some(timeout) });
+            let (key, element) =
+                (key.parts(), Element { timeout: Some(timeout), ..Element::from(Data::Nothing) });
             debug_assert!(self.set_type.fits(&key, &element), "a key of the set's own type");
             self.elements.insert(key, element);
+        }
+        self
+    }
+
+    /// The set with a comment on the element of that key, if it has one.
+    #[must_use]
+    pub fn comment(mut self, key: impl SetKey, comment: Comment) -> Self {
+        if let Some(element) = self.elements.get_mut(&key.parts()) {
+            element.comment = Some(comment);
         }
         self
     }
@@ -144,7 +162,7 @@ impl Set {
                 _ => ranges.push(range),
             }
         }
-        let plain = || Element { data: Data::Nothing, timeout: None };
+        let plain = || Element::from(Data::Nothing);
         Self { set_type, elements: ranges.into_iter().map(|range| (vec![range], plain())).collect() }
     }
 }

@@ -10,8 +10,8 @@ use selvedge_ruleset::matching::*;
 use selvedge_ruleset::rule::*;
 use selvedge_ruleset::value::AddressType;
 use selvedge_ruleset::{
-    Base, Chain, ChainName, EtherType, Family, Field, Hook, Icmp6Type, IcmpType, IpVersion, L4Proto, Match,
-    PacketType, Policy, Rule, Set, SetName, Table, TableId, Test, priority, rule,
+    Base, Chain, ChainName, Comment, EtherType, Family, Field, Hook, Icmp6Type, IcmpType, IpVersion, L4Proto,
+    Match, PacketType, Policy, Rule, Set, SetName, Table, TableId, Test, priority, rule,
 };
 
 pub(crate) const INET: TableId = TableId::literal(Family::Inet, "sample");
@@ -126,6 +126,7 @@ fn dnat() -> Vec<Rule> {
     vec![
         rule![dnat_map(IpVersion::V4, [Field::IpDaddr, Field::L4Proto, Field::ThDport], &set("published"))],
         rule![dnat_map(IpVersion::V6, [Field::Ip6Daddr, Field::L4Proto, Field::ThDport], &set("published6"))],
+        rule![dnat_map(IpVersion::V4, [Field::L4Proto, Field::ThDport], &set("everywhere"))],
     ]
 }
 
@@ -158,6 +159,13 @@ fn sets() -> Table {
         .set(set("by_net"), Set::verdicts([(nets[0], goto_leaf), (nets[1], Verdict::Continue)]))
         .set(set("published"), Set::map([((v4(1), L4Proto::TCP, 80u16), (v4(2), 8080u16))]))
         .set(set("published6"), Set::map([((v6(1), L4Proto::TCP, 80u16), (v6(2), 8080u16))]))
+        .set(set("everywhere"), everywhere())
+}
+
+/// One of the elements says whose it is.
+fn everywhere() -> Set {
+    Set::map([((L4Proto::SCTP, 80u16), (v4(2), 8080u16)), ((L4Proto::UDP, 53u16), (v4(2), 53u16))])
+        .comment((L4Proto::SCTP, 80u16), Comment::new("slv1 mynet web-0/eth0"))
 }
 
 pub(crate) fn bridge() -> Table {

@@ -77,6 +77,9 @@ impl Display for Braced<'_> {
             f.write_str(" timeout ")?;
             show_time(timeout, f)?;
         }
+        if let Some(comment) = &element.comment {
+            write!(f, " comment \"{comment}\"")?;
+        }
         match &element.data {
             Data::Nothing => Ok(()),
             Data::Verdict(verdict) => write!(f, " : {verdict}"),
