@@ -1,8 +1,9 @@
 //! Tracked connections, over ctnetlink.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use rustix::io::Errno;
+use selvedge_ruleset::IpVersion;
 use selvedge_wire::flag::DUMP;
 use selvedge_wire::{Reader, Request, Socket, Writer};
 
@@ -26,6 +27,12 @@ const FILTER: u16 = 25;
 const FILTER_ORIGINAL_FLAGS: u16 = 1;
 const FILTER_REPLY_FLAGS: u16 = 2;
 const TUPLE_IP: u16 = 1;
+const TUPLE_PROTO: u16 = 2;
+const PROTO_NUMBER: u16 = 1;
+const PROTO_DST_PORT: u16 = 3;
+/// `CTA_FILTER_F_CTA_PROTO_NUM | CTA_FILTER_F_CTA_PROTO_DST_PORT`
+const FILTER_PORT: u32 = 1 << 3 | 1 << 5;
+const UDP: u8 = 17;
 /// Which end of a tuple: the flag by which a filter looks at it, and the attributes of an IPv4 and an IPv6 address.
 const ENDS: [End; 2] = [End { flag: 1, v4: 1, v6: 3 }, End { flag: 2, v4: 2, v6: 4 }];
 
@@ -67,6 +74,54 @@ impl Conntrack {
         flushed.map_err(|errno| NftError::Conntrack { address, source: errno.into() })
     }
 
+    /// Deletes the UDP entries whose first packet went to a port of an address of which that is true. They would have
+    /// later packets go where that one went, whatever rules there are by now.
+    ///
+    /// Succeeds where connections are not tracked at all.
+    pub fn flush_udp_port(
+        &mut self,
+        version: IpVersion,
+        port: u16,
+        at: impl Fn(IpAddr) -> bool,
+    ) -> Result<(), NftError> {
+        let any = match version {
+            IpVersion::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            IpVersion::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        let entries = match self.count() {
+            Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::NOENT) | Ok(0) => Ok(Vec::new()),
+            Err(errno) => Err(errno),
+            Ok(_) => self.dump_udp_port(any, port),
+        };
+        let concerned = |entry: &&Received| {
+            first_destination(entry.attributes(), port).is_some_and(|address| at(address))
+        };
+        let flushed = entries.and_then(|entries| {
+            entries.iter().filter(concerned).try_for_each(|entry| self.delete(entry.attributes(), any))
+        });
+        flushed.map_err(|errno| NftError::ConntrackPort { port, source: errno.into() })
+    }
+
+    /// Entries that may be of UDP and that port; the kernel filters where it can.
+    fn dump_udp_port(&mut self, family: IpAddr, port: u16) -> Result<Vec<Received>, Errno> {
+        let filtered = message(GET, DUMP, family, |w| {
+            w.nest(TUPLE_ORIGINAL, |tuple| {
+                tuple.nest(TUPLE_PROTO, |proto| {
+                    proto.bytes(PROTO_NUMBER, &[UDP]);
+                    proto.bytes(PROTO_DST_PORT, &port.to_be_bytes());
+                });
+            });
+            w.nest(FILTER, |filter| {
+                filter.u32_ne(FILTER_ORIGINAL_FLAGS, FILTER_PORT);
+                filter.u32_ne(FILTER_REPLY_FLAGS, 0);
+            });
+        });
+        match ask(&mut self.socket, &filtered) {
+            Err(Errno::INVAL | Errno::OPNOTSUPP) => self.dump(family),
+            answer => answer,
+        }
+    }
+
     /// How many connections are tracked in this namespace.
     fn count(&mut self) -> Result<u32, Errno> {
         let answer = ask(&mut self.socket, &request(GET_STATISTICS, 0, 0, |_| {}))?;
@@ -101,21 +156,25 @@ impl Conntrack {
     fn delete_one_by_one(&mut self, address: IpAddr) -> Result<(), Errno> {
         let entries = self.dump(address)?;
         for entry in entries.iter().filter(|entry| has_address(entry.attributes(), address)) {
-            let attributes = entry.attributes();
-            let message = message(DELETE, 0, address, |w| {
-                // The id makes sure that it is this entry that goes, not one that came after it.
-                for kind in [TUPLE_ORIGINAL, ZONE, ID] {
-                    if let Some(value) = attributes.get(kind) {
-                        w.copy(kind, value, kind == TUPLE_ORIGINAL);
-                    }
-                }
-            });
-            match ask(&mut self.socket, &message) {
-                Ok(_) | Err(Errno::NOENT) => {}
-                Err(errno) => return Err(errno),
-            }
+            self.delete(entry.attributes(), address)?;
         }
         Ok(())
+    }
+
+    /// Deletes an entry of the family of an address, if it is still there.
+    fn delete(&mut self, entry: Reader<'_>, family: IpAddr) -> Result<(), Errno> {
+        let message = message(DELETE, 0, family, |w| {
+            // The id makes sure that it is this entry that goes, not one that came after it.
+            for kind in [TUPLE_ORIGINAL, ZONE, ID] {
+                if let Some(value) = entry.get(kind) {
+                    w.copy(kind, value, kind == TUPLE_ORIGINAL);
+                }
+            }
+        });
+        match ask(&mut self.socket, &message) {
+            Ok(_) | Err(Errno::NOENT) => Ok(()),
+            Err(errno) => Err(errno),
+        }
     }
 
     /// All entries. One that comes while they are listed is of no interest, so the listing need not be of one moment.
@@ -144,6 +203,21 @@ pub(crate) fn addresses(entry: Reader<'_>) -> impl Iterator<Item = IpAddr> {
         ENDS.map(|end| ip.get(end.v4).and_then(v4).or_else(|| ip.get(end.v6).and_then(v6)))
     };
     ips.flat_map(ends).flatten()
+}
+
+/// Where the first packet of an entry went, if it was one of UDP to that port.
+fn first_destination(entry: Reader<'_>, port: u16) -> Option<IpAddr> {
+    let tuple = entry.nest(TUPLE_ORIGINAL)?;
+    let proto = tuple.nest(TUPLE_PROTO)?;
+    if proto.get(PROTO_NUMBER)? != [UDP] || proto.get(PROTO_DST_PORT)? != port.to_be_bytes() {
+        return None;
+    }
+    let [_, destination] = &ENDS;
+    let ip = tuple.nest(TUPLE_IP)?;
+    if let Some(v4) = ip.get(destination.v4) {
+        return Some(IpAddr::from(<[u8; 4]>::try_from(v4).ok()?));
+    }
+    Some(IpAddr::from(<[u8; 16]>::try_from(ip.get(destination.v6)?).ok()?))
 }
 
 #[cfg(test)]

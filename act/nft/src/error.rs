@@ -87,4 +87,13 @@ pub enum NftError {
         #[source]
         source: io::Error,
     },
+    /// Tracked connections to a published port could not be deleted.
+    #[error("cannot remove the tracked connections to UDP port {port}")]
+    ConntrackPort {
+        /// The port.
+        port: u16,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
 }

@@ -24,12 +24,21 @@ pub(crate) fn generation(socket: &mut Socket) -> Result<u32, Errno> {
     Ok(answer.first().and_then(|answer| answer.attributes().u32_be(attr::GENERATION_ID)).unwrap_or(0))
 }
 
+/// How much of a table is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// All of it.
+    Elements,
+    /// Of its sets only that they are there.
+    Rules,
+}
+
 /// The tables with those ids, as far as they are there. `EINTR` if a dump was interrupted by a change.
-pub(crate) fn tables(socket: &mut Socket, ids: &[TableId]) -> Result<Listed, Errno> {
+pub(crate) fn tables(socket: &mut Socket, ids: &[TableId], depth: Depth) -> Result<Listed, Errno> {
     let mut listed = Listed::new();
     for id in ids {
         if let Some(mut table) = table(socket, id)? {
-            fill(socket, id, &mut table)?;
+            fill(socket, id, &mut table, depth)?;
             listed.insert(id.clone(), table);
         }
     }
@@ -59,7 +68,7 @@ pub(crate) fn read_table(table: Reader<'_>, portid: u32) -> ListedTable {
     ListedTable { ownership, dormant: flags & TABLE_DORMANT != 0, ..ListedTable::default() }
 }
 
-fn fill(socket: &mut Socket, id: &TableId, table: &mut ListedTable) -> Result<(), Errno> {
+fn fill(socket: &mut Socket, id: &TableId, table: &mut ListedTable, depth: Depth) -> Result<(), Errno> {
     for chain in chains(socket, id.family)?.into_iter().filter(|chain| chain.table == id.name) {
         table.chains.insert(chain.name, ListedChain { base: chain.base, rules: Vec::new() });
     }
@@ -68,8 +77,21 @@ fn fill(socket: &mut Socket, id: &TableId, table: &mut ListedTable) -> Result<()
             chain.rules.push(ListedRule { handle: rule.handle, rule: rule.rule });
         }
     }
-    table.sets = sets(socket, id)?;
+    table.sets = sets(socket, id, depth)?;
     Ok(())
+}
+
+/// True if there is a chain of that name.
+pub(crate) fn has_chain(socket: &mut Socket, id: &TableId, chain: &ChainName) -> Result<bool, Errno> {
+    let get = request(kind::GET_CHAIN, 0, family(id.family), |w| {
+        w.text(attr::CHAIN_TABLE, id.name.as_str());
+        w.text(attr::CHAIN_NAME, chain.as_str());
+    });
+    match ask(socket, &get) {
+        Ok(answer) => Ok(!answer.is_empty()),
+        Err(Errno::NOENT | Errno::AFNOSUPPORT) => Ok(false),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// A chain without its rules.
@@ -142,7 +164,7 @@ pub(crate) fn read_rule(family: Family, attributes: Reader<'_>) -> Option<ReadRu
     Some(ReadRule { chain, handle: Handle(attributes.u64_be(attr::RULE_HANDLE)?), rule })
 }
 
-fn sets(socket: &mut Socket, id: &TableId) -> Result<BTreeMap<SetName, Seen<Set>>, Errno> {
+fn sets(socket: &mut Socket, id: &TableId, depth: Depth) -> Result<BTreeMap<SetName, Seen<Set>>, Errno> {
     let listed =
         dump(socket, kind::GET_SET, family(id.family), |w| w.text(attr::SET_TABLE, id.name.as_str()))?;
     let mut sets = BTreeMap::new();
@@ -150,6 +172,10 @@ fn sets(socket: &mut Socket, id: &TableId) -> Result<BTreeMap<SetName, Seen<Set>
         let Some(name) = set.attributes().text(attr::SET_NAME) else { continue };
         // Sets of a rule's own come and go with the rule, which already shows that it isn't ours.
         if name.starts_with("__") {
+            continue;
+        }
+        if depth == Depth::Rules {
+            sets.insert(SetName::listed(name), Seen::Unknown("a set that was not looked into".to_owned()));
             continue;
         }
         let lists = dump(socket, kind::GET_ELEMENT, family(id.family), |w| {

@@ -4,12 +4,12 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::Errno;
-use selvedge_ruleset::{Command, Family, Listed, Ownership, TableId, Transaction};
+use selvedge_ruleset::{ChainName, Command, Family, Listed, Ownership, TableId, Transaction};
 use selvedge_wire::flag::CREATE;
 use selvedge_wire::{Request, Socket, Writer};
 
 use crate::error::NftError;
-use crate::list;
+use crate::list::{self, Depth};
 use crate::message::{TABLE_OWNER, TABLE_PERSIST, attr, kind, messages};
 use crate::socket::{self, header, request};
 
@@ -65,7 +65,13 @@ impl NftSocket {
 
     /// The tables with those ids as they are at one moment; one that isn't there has no entry.
     pub fn list(&mut self, ids: &[TableId]) -> Result<Listed, NftError> {
-        self.steady("tables", |socket| list::tables(socket, ids)).map(|(listed, _)| listed)
+        self.steady("tables", |socket| list::tables(socket, ids, Depth::Elements)).map(|(listed, _)| listed)
+    }
+
+    /// True if a table has a chain of that name. One question, whatever else is in the table.
+    pub fn has_chain(&mut self, table: &TableId, chain: &ChainName) -> Result<bool, NftError> {
+        let has = list::has_chain(&mut self.socket, table, chain);
+        has.map_err(|errno| NftError::List { what: format!("chain {table} {chain}"), source: errno.into() })
     }
 
     /// Looks until nothing changed while it looked; also gives the generation of rules that it saw.
@@ -113,7 +119,16 @@ impl NftSocket {
         ids: &[TableId],
         decide: impl FnMut(&Listed) -> Transaction,
     ) -> Result<Transaction, NftError> {
-        self.settle("tables", |socket| list::tables(socket, ids), decide)
+        self.settle("tables", |socket| list::tables(socket, ids, Depth::Elements), decide)
+    }
+
+    /// The same for who doesn't care for sets: of those it is only shown that they are there.
+    pub fn update_rules(
+        &mut self,
+        ids: &[TableId],
+        decide: impl FnMut(&Listed) -> Transaction,
+    ) -> Result<Transaction, NftError> {
+        self.settle("tables", |socket| list::tables(socket, ids, Depth::Rules), decide)
     }
 
     /// Looks, decides, and changes only what is still as it was seen.

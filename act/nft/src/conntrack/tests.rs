@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use selvedge_ruleset::matching::{CtStates, ct_state};
-use selvedge_ruleset::{Base, Chain, ChainName, Family, Hook, Table, TableId, Verdict, priority, rule};
+use selvedge_ruleset::{
+    Base, Chain, ChainName, Family, Hook, IpVersion, Table, TableId, Verdict, priority, rule,
+};
 
 use super::Conntrack;
 use crate::NftSocket;
@@ -91,6 +93,42 @@ fn a_flush_stays_in_its_namespace() {
 #[test]
 fn entries_can_be_deleted_one_by_one() {
     only_its_own_entries_go(|conntrack, address| conntrack.delete_one_by_one(address).unwrap());
+}
+
+#[test]
+fn entries_towards_a_udp_port_go_and_no_others() {
+    if !installed("ip") {
+        return;
+    }
+    in_namespace(|| {
+        let addresses = sample();
+        track(&addresses);
+        let mut conntrack = Conntrack::open().unwrap();
+        for (version, gone, stays) in
+            [(IpVersion::V4, addresses[0], addresses[1]), (IpVersion::V6, addresses[3], addresses[4])]
+        {
+            conntrack.flush_udp_port(version, 10, |_| true).unwrap();
+            conntrack.flush_udp_port(version, 9, |_| false).unwrap();
+            assert_eq!(entries(&mut conntrack, gone), 5);
+            conntrack.flush_udp_port(version, 9, |at| at == gone).unwrap();
+            // What it sent itself stays.
+            assert_eq!((entries(&mut conntrack, gone), entries(&mut conntrack, stays)), (2, 4));
+        }
+    });
+}
+
+#[test]
+fn the_kernel_lists_what_is_asked_for_and_little_else() {
+    if !installed("ip") {
+        return;
+    }
+    in_namespace(|| {
+        track(&sample());
+        let mut conntrack = Conntrack::open().unwrap();
+        let mut listed =
+            |port| conntrack.dump_udp_port(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port).unwrap().len();
+        assert_eq!((listed(9), listed(10)), (9, 0));
+    });
 }
 
 #[test]
