@@ -29,6 +29,7 @@ const SIDEWAYS: &[(&str, &[&str])] = &[
     ("act/leases", &["act/netlink"]),
     ("act/netlink", &["act/netns", "act/wire"]),
     ("act/nft", &["act/wire"]),
+    ("act/ports", &["act/leases", "act/netlink", "act/nft"]),
     (
         "act/reconcile",
         &["act/leases", "act/netlink", "act/netns", "act/nft", "act/source", "act/wireguard", "act/xtables"],

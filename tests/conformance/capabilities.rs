@@ -21,16 +21,6 @@ fn refused(runtime: &Value, expected: u64, key: &str) {
 
 #[test]
 fn cap_what_is_not_supported_yet_is_refused_with_code_2_if_it_is_asked_for() {
-    refused(
-        &json!({"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}),
-        2,
-        "port",
-    );
-    refused(
-        &json!({"PortMappings": [{"HostPort": 8080, "ContainerPort": 80, "Protocol": "TCP", "HostIP": ""}]}),
-        2,
-        "port",
-    );
     refused(&json!({"deviceID": "0000:00:1f.6"}), 2, "deviceid");
     refused(&json!({"infinibandGUID": "c2:11:22:33:44:55:66:77"}), 2, "infinibandguid");
 }

@@ -6,7 +6,7 @@
 //!   `delegation`, `capabilities`
 //! - `bandwidth`: limits, measured
 //! - `further`: a container's second interface and network
-//! - `tutorial`, `spoofing`: packets
+//! - `tutorial`, `spoofing`, `published`: packets
 //! - `defects`: what the scripts of the tutorials got wrong, each under its own name
 //! - `crash`: kills, reboots, a journal that is gone
 #![cfg(test)]
@@ -25,7 +25,9 @@ mod further;
 mod gc;
 mod hand;
 mod machine;
+mod mirror;
 mod process;
+mod published;
 mod site;
 mod spoofing;
 mod statements;

@@ -37,6 +37,15 @@ pub fn lock_file(path: &Path, patience: Duration) -> Result<File, LeaseError> {
     }
 }
 
+/// Waits until nobody else prepares the node of a run directory, or changes what its pods share: who is guarded, and
+/// which ports are published.
+///
+/// # Errors
+/// [`LeaseError::Busy`] if somebody was at it all the time, [`LeaseError::File`].
+pub fn lock_node(run_dir: &Path, patience: Duration) -> Result<File, LeaseError> {
+    lock_file(&run_dir.join("node.lock"), patience)
+}
+
 /// Takes a lock; false if somebody else held it until the deadline.
 pub(crate) fn lock(file: &File, patience: Duration) -> io::Result<bool> {
     let until = Instant::now() + patience;

@@ -31,11 +31,15 @@ fn living() -> Result<BTreeSet<IfName>, NetlinkError> {
 
 impl Store {
     /// Frees the leases whose host end is gone while nobody is at work on the attachment; returns whose they were.
-    /// `before` is called for each before its addresses are freed, to remove their last traces.
+    /// `before` is called for each before its addresses are freed, to remove their last traces; if it says that some
+    /// are left, the lease stays.
     ///
     /// # Errors
     /// [`LeaseError`]; leases freed until then stay freed.
-    pub fn free_dead(&self, mut before: impl FnMut(&Lease)) -> Result<Vec<AttachmentKey>, LeaseError> {
+    pub fn free_dead(
+        &self,
+        mut before: impl FnMut(&Lease) -> bool,
+    ) -> Result<Vec<AttachmentKey>, LeaseError> {
         let asked = |error: NetlinkError| LeaseError::Oracle(Box::new(error));
         let table = self.read()?;
         let alive = living().map_err(asked)?;
@@ -49,7 +53,9 @@ impl Store {
             if living().map_err(asked)?.contains(&lease.veth) {
                 continue;
             }
-            before(&lease);
+            if !before(&lease) {
+                continue;
+            }
             if locked.release(key)?.is_some() {
                 freed.push(key.clone());
             }

@@ -37,6 +37,7 @@ pub trait Oracle {
 #[derive(Debug)]
 pub struct Store {
     network: NetworkName,
+    run_dir: PathBuf,
     directory: PathBuf,
     patience: Duration,
 }
@@ -52,7 +53,7 @@ impl Store {
     /// The store of a network; nothing is made yet.
     pub fn new(run_dir: &Path, network: &NetworkName) -> Self {
         let directory = run_dir.join("ipam").join(network.as_str());
-        Self { network: network.clone(), directory, patience: PATIENCE }
+        Self { network: network.clone(), run_dir: run_dir.to_owned(), directory, patience: PATIENCE }
     }
 
     /// The same store for a caller that can wait for each lock only so long.
@@ -81,6 +82,16 @@ impl Store {
     /// [`LeaseError::File`] if that can't be seen.
     pub fn exists(&self) -> Result<bool, LeaseError> {
         self.directory.try_exists().map_err(LeaseError::file("look for", &self.directory))
+    }
+
+    /// The run directory that it is in.
+    pub fn run_dir(&self) -> &Path {
+        &self.run_dir
+    }
+
+    /// How long it waits for a lock.
+    pub fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// The network.

@@ -93,9 +93,7 @@ impl Conntrack {
             Err(errno) => Err(errno),
             Ok(_) => self.dump_udp_port(any, port),
         };
-        let concerned = |entry: &&Received| {
-            first_destination(entry.attributes(), port).is_some_and(|address| at(address))
-        };
+        let concerned = |entry: &&Received| first_destination(entry.attributes(), port).is_some_and(&at);
         let flushed = entries.and_then(|entries| {
             entries.iter().filter(concerned).try_for_each(|entry| self.delete(entry.attributes(), any))
         });

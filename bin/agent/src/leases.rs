@@ -8,10 +8,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use selvedge_leases::Store;
+use selvedge_ipam::Lease;
+use selvedge_leases::{PATIENCE, Store};
 use selvedge_model::chain;
 use selvedge_netlink::RouteSocket;
 use selvedge_nft::Conntrack;
+use selvedge_ports::{Ports, PortsError};
 use selvedge_reconcile::Status;
 use tracing::{info, warn};
 
@@ -103,11 +105,16 @@ fn collect(run_dir: &Path) -> Result<u64, Box<dyn Error>> {
             info!(%network, %shaper, "set a shaper aside: its pod is gone");
         }
         let gone = store.free_dead(|lease| {
+            if let Err(error) = withdraw_ports(run_dir, lease) {
+                warn!(error = chain(&error), "ports of a pod that is gone stay published");
+                return false;
+            }
             for net in &lease.addresses {
                 if let Err(error) = conntrack.flush_address(net.addr()) {
                     warn!(error = chain(&error), "connections of a pod that is gone stay tracked");
                 }
             }
+            true
         })?;
         for attachment in gone {
             info!(%network, %attachment, "freed a lease: its pod is gone");
@@ -115,5 +122,20 @@ fn collect(run_dir: &Path) -> Result<u64, Box<dyn Error>> {
         }
         store.forget_idle_attachments()?;
     }
+    if let Err(error) = sweep_ports(run_dir) {
+        warn!(error = chain(&error), "ports of pods that are gone may stay published");
+    }
     Ok(freed)
+}
+
+/// Takes away the ports of a pod that is gone, before somebody else can get its address.
+fn withdraw_ports(run_dir: &Path, lease: &Lease) -> Result<(), PortsError> {
+    let ports = Ports::open_if_any(run_dir, PATIENCE)?;
+    ports.map_or(Ok(()), |mut ports| ports.withdraw(std::slice::from_ref(&lease.veth)).map(drop))
+}
+
+/// Takes away the ports of pods that are gone and whose leases are lost.
+fn sweep_ports(run_dir: &Path) -> Result<(), PortsError> {
+    let ports = Ports::open_if_any(run_dir, PATIENCE)?;
+    ports.map_or(Ok(()), |mut ports| ports.sweep())
 }

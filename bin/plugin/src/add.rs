@@ -23,7 +23,7 @@ use crate::log::{Entry, Nets};
 use crate::node::{self, Standalone};
 use crate::removal::{self, Network, Removal};
 use crate::termination::Termination;
-use crate::{failure, guard, journal, stdout};
+use crate::{failure, guard, journal, ports, stdout};
 
 /// How long a pod's end may take to hear; later it does so without us.
 const HEARING: Duration = Duration::from_secs(1);
@@ -52,6 +52,7 @@ pub(crate) fn add(request: &Add, entry: &mut Entry) -> Result<(), CniError> {
     let mut attachment = attachment(request, host, &given);
     attachment.further = further;
     entry.field("addresses", Nets(&attachment.pod_nets()));
+    ports::tell_of_idle(conf, &attachment, entry);
     let mut work = Work { request, attachment: &attachment, namespace: &namespace, route, pod, made: false };
     let attached = catch_unwind(AssertUnwindSafe(|| {
         let answer = render(request, &attachment, given)?;
@@ -173,6 +174,8 @@ struct Work<'a> {
 impl Work<'_> {
     fn wire(&mut self, termination: &Termination) -> Result<(), CniError> {
         let conf = &self.request.conf;
+        let published = ports::publication(conf, self.attachment);
+        published.as_ref().map_or(Ok(()), |published| ports::refuse_taken(&conf.run_dir, published))?;
         let bridged = matches!(self.attachment.mode, Mode::Bridge(_));
         let standalone = conf.agent.is_none();
         let mut nft = match bridged || standalone {
@@ -187,6 +190,7 @@ impl Work<'_> {
         self.make_pair(nft.as_mut().filter(|_| bridged))?;
         apply(&mut self.pod, &self.attachment.pod(), &self.attachment.fresh_pod())?;
         apply(&mut self.route, &self.attachment.host(), &self.attachment.fresh_host())?;
+        published.as_ref().map_or(Ok(()), |published| ports::publish(&conf.run_dir, published))?;
         self.hear()?;
         termination.check()
     }

@@ -17,7 +17,7 @@ use selvedge_nft::NftSocket;
 
 use crate::add::mode;
 use crate::node::{self, Standalone};
-use crate::{failure, guard, ipam, journal};
+use crate::{failure, guard, ipam, journal, ports};
 
 /// Fails with code 104 and names the first thing that isn't as ADD made it. Changes nothing.
 pub(crate) fn check(request: &Check) -> Result<(), CniError> {
@@ -43,6 +43,7 @@ pub(crate) fn check(request: &Check) -> Result<(), CniError> {
     }
     compare("container", &as_reported(request, attachment.pod()), &inside)?;
     check_node(request, &attachment, &mut route)?;
+    check_ports(request, &attachment)?;
     match &conf.ipam {
         Ipam::BuiltIn(_) => Ok(()),
         Ipam::Delegated(delegate) => ipam::tell(delegate, "CHECK"),
@@ -140,6 +141,14 @@ fn check_node(request: &Check, attachment: &Attachment, route: &mut RouteSocket)
     match network.drift(route, &mut nft)? {
         None => Ok(()),
         Some(what) => Err(drifted(&format!("on the host, this would have to be done: {what}"))),
+    }
+}
+
+fn check_ports(request: &Check, attachment: &Attachment) -> Result<(), CniError> {
+    let Some(published) = ports::publication(&request.conf, attachment) else { return Ok(()) };
+    match ports::drift(&published)? {
+        None => Ok(()),
+        Some(what) => Err(drifted(&format!("for a published port, this would have to be done: {what}"))),
     }
 }
 

@@ -9,7 +9,7 @@ use selvedge_netlink::RouteSocket;
 
 use crate::log::Entry;
 use crate::removal::{self, Network, Removal};
-use crate::{failure, ipam, journal, reap};
+use crate::{failure, ipam, journal, ports, reap};
 
 /// Removes what belongs to no valid attachment; goes on after failures and reports the first.
 pub(crate) fn gc(request: &Gc, entry: &mut Entry) -> Result<(), CniError> {
@@ -24,6 +24,7 @@ pub(crate) fn gc(request: &Gc, entry: &mut Entry) -> Result<(), CniError> {
         }
     }
     entry.field("removed", removed);
+    failures.extend(ports::sweep(&conf.run_dir).err());
     failures.extend(store.forget_idle_attachments().map_err(|e| journal::failure(&e)).err());
     // What a call that was killed has set aside belongs to nobody who could be found.
     failures.extend(reap::reap(&conf.run_dir, conf.agent.as_deref()).err());

@@ -8,8 +8,8 @@ use selvedge_leases::{HostEnds, LeaseError, Locked, Store};
 use selvedge_model::{AttachmentKey, NetworkName};
 use selvedge_nft::Conntrack;
 
-use crate::failure;
 use crate::log::Entry;
+use crate::{failure, ports};
 
 /// The store of a network.
 pub(crate) fn store(run_dir: &Path, network: &NetworkName) -> Store {
@@ -49,9 +49,12 @@ pub(crate) fn failure(error: &LeaseError) -> CniError {
 /// Frees the leases whose pods are provably gone; true if there were any.
 pub(crate) fn free_dead(store: &Store) -> Result<bool, CniError> {
     let mut conntrack = Conntrack::open().map_err(|e| failure::of_nft(&e))?;
-    let flush = |lease: &Lease| {
+    let forget = |lease: &Lease| {
+        // A port must not lead to an address that somebody else may get.
+        let withdrawn = ports::withdraw(store, || vec![lease.veth.clone()]).is_ok();
         // Traces that stay are those of connections nobody answers any more.
         lease.addresses.iter().for_each(|net| conntrack.flush_address(net.addr()).unwrap_or_default());
+        withdrawn
     };
-    Ok(!store.free_dead(flush).map_err(|e| failure(&e))?.is_empty())
+    Ok(!store.free_dead(forget).map_err(|e| failure(&e))?.is_empty())
 }

@@ -11,6 +11,7 @@ mod ipam;
 mod journal;
 mod log;
 mod node;
+mod ports;
 mod reap;
 mod removal;
 mod shaper;

@@ -13,7 +13,7 @@ use selvedge_datapath::foreign::{self, Accept, ForwardChain, Place};
 use selvedge_datapath::state::{LinkKind, ObservedLink, ObservedNetwork, Sysctl};
 use selvedge_datapath::step::{LinkChange, NetStep};
 use selvedge_datapath::{DesiredNetwork, PodAddress, Prune, Seen, plan};
-use selvedge_leases::{PATIENCE, lock_file};
+use selvedge_leases::{PATIENCE, lock_node};
 use selvedge_model::mark::{self, REAP_GROUP};
 use selvedge_model::{IfName, Mtu, NetworkName, Owner};
 use selvedge_netlink::{RouteSocket, Sysctls};
@@ -61,7 +61,7 @@ impl<'a> Standalone<'a> {
             .into_iter()
             .collect::<Result<(), _>>()
             .map_err(|e| failure::of_netlink(&e))?;
-        nft.update(&[PLUGIN], |listed| self.transaction(listed)).map_err(|e| failure::of_nft(&e))?;
+        nft.update_rules(&[PLUGIN], |listed| self.transaction(listed)).map_err(|e| failure::of_nft(&e))?;
         accept(nft, &self.conf.name, &self.accepted())
     }
 
@@ -179,7 +179,7 @@ pub(crate) fn dismantle(
     (route, nft): (&mut RouteSocket, &mut NftSocket),
 ) -> Result<(), CniError> {
     let _lock = lock(run_dir)?;
-    nft.update(&[PLUGIN], |listed| rules_of(network, &BTreeMap::new(), listed))
+    nft.update_rules(&[PLUGIN], |listed| rules_of(network, &BTreeMap::new(), listed))
         .map_err(|e| failure::of_nft(&e))?;
     accept(nft, network, &[])?;
     let observed = route.observe().map_err(|e| failure::of_netlink(&e))?;
@@ -247,5 +247,5 @@ fn forward_chains(nft: &mut NftSocket, network: &NetworkName) -> Result<Vec<Forw
 
 /// One process at a time prepares or dismantles the node, or changes who is guarded.
 pub(crate) fn lock(run_dir: &Path) -> Result<File, CniError> {
-    lock_file(&run_dir.join("node.lock"), PATIENCE).map_err(|e| journal::failure(&e))
+    lock_node(run_dir, PATIENCE).map_err(|e| journal::failure(&e))
 }

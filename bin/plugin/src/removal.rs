@@ -1,5 +1,7 @@
 //! Taking one attachment out of the kernel: what DEL, GC and a failed ADD have in common.
 
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::path::Path;
 
 use ipnet::IpNet;
@@ -17,7 +19,7 @@ use selvedge_netns::Namespace;
 use selvedge_nft::{Conntrack, NftSocket};
 
 use crate::log::{Entry, Nets};
-use crate::{failure, ipam, journal, node, reap, shaper};
+use crate::{failure, ipam, journal, node, ports, reap, shaper};
 
 /// How often another name is tried for a host end whose name a foreign link has.
 const SALTS: u8 = 16;
@@ -38,9 +40,7 @@ pub(crate) fn find(
     key: &AttachmentKey,
     recorded: Option<&IfName>,
 ) -> Result<Option<HostEnd>, CniError> {
-    let mut names: Vec<IfName> = recorded.into_iter().cloned().collect();
-    names.extend((0..SALTS).map(|salt| host_veth_name(network, key, salt)));
-    for name in names {
+    for name in names(network, key, recorded) {
         match holder(route, &name, (network, key))? {
             Holder::This(owner) => return Ok(Some(HostEnd { name, owner })),
             Holder::Nobody if Some(&name) != recorded => break,
@@ -48,6 +48,16 @@ pub(crate) fn find(
         }
     }
     Ok(None)
+}
+
+/// The names that an attachment's host end can have; `recorded` is the one that the journal has.
+fn names(
+    network: &NetworkName,
+    key: &AttachmentKey,
+    recorded: Option<&IfName>,
+) -> impl Iterator<Item = IfName> {
+    let possible = (0..=SALTS).map(move |salt| host_veth_name(network, key, salt));
+    recorded.into_iter().cloned().chain(possible)
 }
 
 /// The first name for a new host end that nobody else's link has, nor the shaper's that goes with it. A link of the same attachment's without a lease is
@@ -179,9 +189,18 @@ impl Removal<'_> {
         let addresses = end.as_ref().map(|end| &end.owner.addresses);
         let addresses = addresses.or_else(|| lease.as_ref().map(|lease| &lease.addresses));
         let addresses = addresses.cloned().unwrap_or_default();
+        let mut traced: BTreeSet<IpAddr> = addresses.iter().map(IpNet::addr).collect();
+        match ports::withdraw(self.store, || self.hosts(lease.as_ref())) {
+            Ok(led) => traced.extend(led),
+            // A port must not lead to an address that somebody else may get.
+            Err(error) => {
+                failures.push(error);
+                cut_off = false;
+            }
+        }
         entry.field("addresses", Nets(&addresses));
         waits |= end.as_ref().is_some_and(|end| end.owner.is_bridged());
-        failures.extend(forget_connections(&addresses).err());
+        failures.extend(forget_connections(&traced).err());
         failures.extend(self.network.delegate.and_then(|delegate| ipam::take_back(delegate, self.key).err()));
         if cut_off {
             match self.release(&mut route, entry) {
@@ -193,6 +212,11 @@ impl Removal<'_> {
             failures.extend(reap::reap(self.network.run_dir, self.network.agent).err());
         }
         failures.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// The names that the host end can have had.
+    fn hosts(&self, lease: Option<&Lease>) -> Vec<IfName> {
+        names(self.store.network(), self.key, lease.map(|lease| &lease.veth)).collect()
     }
 
     /// Cuts the pod off. With its namespace at hand both ends are set aside for the reaper; without it the pair is
@@ -247,12 +271,12 @@ impl Removal<'_> {
 }
 
 /// Removes the connections that the kernel tracks for the pod.
-fn forget_connections(addresses: &[IpNet]) -> Result<(), CniError> {
+fn forget_connections(addresses: &BTreeSet<IpAddr>) -> Result<(), CniError> {
     if addresses.is_empty() {
         return Ok(());
     }
     let mut conntrack = Conntrack::open().map_err(|e| failure::of_nft(&e))?;
-    addresses.iter().try_for_each(|net| conntrack.flush_address(net.addr()).map_err(|e| failure::of_nft(&e)))
+    addresses.iter().try_for_each(|ip| conntrack.flush_address(*ip).map_err(|e| failure::of_nft(&e)))
 }
 
 /// Sets the pod's end aside, if the interface of that name is ours: a veth with one of the owner's addresses. The

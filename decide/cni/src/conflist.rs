@@ -29,9 +29,8 @@ pub struct AgentConflist {
     pub log_file: Option<String>,
 }
 
-/// What a runtime may ask of us; it tells a plugin only what its configuration lists. Ports are missing for as long as
-/// asking for them is an error.
-const CAPABILITIES: [&str; 4] = ["bandwidth", "dns", "ips", "mac"];
+/// What a runtime may ask of us; it tells a plugin only what its configuration lists.
+const CAPABILITIES: [&str; 5] = ["bandwidth", "dns", "ips", "mac", "portMappings"];
 
 /// The file: JSON for people to read, nothing in it that changes as nodes come and go, the same bytes for the same values, a line break at its end.
 pub fn render(conflist: &AgentConflist) -> String {

@@ -41,6 +41,8 @@ pub mod code {
     pub const DELEGATE: u32 = 103;
     /// CHECK: what is there is not what ADD made.
     pub const DRIFTED: u32 = 104;
+    /// A host port is published for another attachment.
+    pub const PORT_TAKEN: u32 = 105;
     /// A defect of the plugin itself.
     pub const INTERNAL: u32 = 999;
 }

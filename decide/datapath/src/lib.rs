@@ -21,8 +21,8 @@ pub mod foreign;
 pub mod model;
 pub mod node;
 pub mod plan;
-pub mod shaping;
 pub mod published;
+pub mod shaping;
 pub mod state;
 pub mod step;
 

@@ -56,7 +56,8 @@ fn the_file_is_as_agreed() {
         "bandwidth": true,
         "dns": true,
         "ips": true,
-        "mac": true
+        "mac": true,
+        "portMappings": true
       }
     }
   ]

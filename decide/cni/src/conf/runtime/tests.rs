@@ -40,10 +40,7 @@ fn aliases_are_read_as_a_list_and_as_podmans_map() {
 
 #[test]
 fn what_is_not_supported_yet_is_code_2_once_it_is_asked_for() {
-    let rows = [
-        ("deviceID", json!("0000:00:1f.6")),
-        ("infinibandGUID", json!("c2:11:22:33:44:55:66:77")),
-    ];
+    let rows = [("deviceID", json!("0000:00:1f.6")), ("infinibandGUID", json!("c2:11:22:33:44:55:66:77"))];
     for (key, value) in rows {
         let error = stated(&json!({ key: value })).unwrap_err();
         assert_eq!(error.code(), code::UNSUPPORTED_FIELD, "{key}: {error}");
