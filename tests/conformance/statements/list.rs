@@ -20,7 +20,7 @@ const IDS: &[&str] = &[
     "CONV-1", "CONV-2", "CONV-3", "CONV-4",
     "DG-1", "DG-2", "DG-3", "DG-4", "DG-5", "DG-6", "DG-7", "DG-8",
     "CAP-1", "CAP-2", "CAP-3", "CAP-4", "CAP-5", "CAP-6", "CAP-7", "CAP-8", "CAP-9", "CAP-10", "CAP-11", "CAP-12",
-    "CAP-13",
+    "CAP-13", "CAP-14",
     "ERR-1", "ERR-2", "ERR-3", "ERR-4",
 ];
 

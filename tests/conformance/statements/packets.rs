@@ -1,7 +1,7 @@
-//! CAP-13: capabilities that only packets show.
+//! CAP-13 and CAP-14: capabilities that only packets show.
 
-use std::io::{self, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream};
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,9 @@ use crate::statements::{Verdict, statements};
 statements! {
     "CAP-13" Convention cap_13_what_the_container_receives_and_sends_is_held_to_the_rate
     "bandwidth: what the container receives and sends is held to the rates, and DEL leaves nothing of it."
+    "CAP-14" Convention cap_14_a_published_port_leads_to_the_container_until_del
+    "portMappings: a published TCP or UDP port of the node, whatever the protocol's case, leads to the container, and \
+     DEL leaves nothing of it."
 }
 
 /// How long an answer may take on a busy machine.
@@ -52,6 +55,48 @@ fn pass(on: &Subject, runtime: &Value, look: Look) -> Verdict {
     }
     on.del(&config, "web-0", &pod).done()?;
     Ok(())
+}
+
+fn cap_14_a_published_port_leads_to_the_container_until_del(on: &Subject) -> Verdict {
+    let mapping = |protocol: &str, host: u16, container: u16| json!({"hostPort": host, "containerPort": container, "protocol": protocol});
+    let mut runtime = json!({"portMappings": [mapping("TCP", 8080, 80), mapping("udp", 8053, 53)]});
+    runtime["portMappings"][0]["hostIP"] = json!("");
+    round(on, &runtime, |on, pod, _| {
+        on.must(tcp_leads(on.stage().node(), pod.namespace()).is_ok(), "TCP does not reach the container");
+        on.must(udp_leads(on.stage().node(), pod.namespace()).is_ok(), "UDP does not reach the container");
+    })
+}
+
+fn tcp_leads(node: &Namespace, pod: &Namespace) -> io::Result<()> {
+    let listener = pod.run(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 80))).unwrap()?;
+    let accepted =
+        thread::spawn(move || listener.accept().and_then(|(mut stream, _)| stream.write_all(b"!")));
+    let connect = || TcpStream::connect_timeout(&(NODE, 8080).into(), PATIENCE);
+    let mut stream = match node.run(connect).unwrap() {
+        Ok(stream) => stream,
+        Err(error) => {
+            // Whoever accepts must not wait for ever.
+            drop(pod.run(|| TcpStream::connect((Ipv4Addr::LOCALHOST, 80))).unwrap());
+            drop(accepted.join());
+            return Err(error);
+        }
+    };
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.read_exact(&mut [0])?;
+    accepted.join().unwrap()
+}
+
+fn udp_leads(node: &Namespace, pod: &Namespace) -> io::Result<()> {
+    let server = pod.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 53))).unwrap()?;
+    let client = node.run(|| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))).unwrap()?;
+    for socket in [&server, &client] {
+        socket.set_read_timeout(Some(PATIENCE))?;
+    }
+    client.connect((NODE, 8053))?;
+    client.send(b"?")?;
+    let (_, from) = server.recv_from(&mut [0])?;
+    server.send_to(b"!", from)?;
+    client.recv(&mut [0]).map(drop)
 }
 
 /// Bits in a second.
