@@ -6,7 +6,8 @@
 //!   `delegation`, `capabilities`
 //! - `bandwidth`: limits, measured
 //! - `further`: a container's second interface and network
-//! - `tutorial`, `spoofing`, `published`: packets
+//! - `ports`: published ports and whose they are
+//! - `tutorial`, `spoofing`, `published`, `sctp`: packets
 //! - `defects`: what the scripts of the tutorials got wrong, each under its own name
 //! - `crash`: kills, reboots, a journal that is gone
 #![cfg(test)]
@@ -25,9 +26,10 @@ mod further;
 mod gc;
 mod hand;
 mod machine;
-mod mirror;
+mod ports;
 mod process;
 mod published;
+mod sctp;
 mod site;
 mod spoofing;
 mod statements;

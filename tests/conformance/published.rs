@@ -7,10 +7,10 @@ use selvedge_lab::plan::Place;
 use selvedge_lab::shape::FamilyChoice;
 use selvedge_model::Transport;
 use selvedge_netns::Namespace;
+use selvedge_tests::{Asker, Mirror, ask, must_be_silent};
 use serde_json::{Value, json};
 
 use crate::hand::must_run;
-use crate::mirror::{Asker, Mirror, ask, must_be_silent};
 use crate::site::Site;
 
 const BOTH: [Transport; 2] = [Transport::Tcp, Transport::Udp];

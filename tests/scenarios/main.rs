@@ -2,6 +2,7 @@
 //!
 //! - `drift`: what others break is back within a second, and the agent names it
 //! - `limits`: pods with limits, and what those leave
+//! - `ports`: published ports beside an agent
 //! - `restart`: kills, ends, and what changed while no agent ran
 //! - `matrix`: the lab, in each mode of attachment and each choice of families
 #![cfg(test)]
@@ -9,5 +10,6 @@
 mod drift;
 mod limits;
 mod matrix;
+mod ports;
 mod restart;
 mod site;

@@ -21,7 +21,7 @@ pub(crate) struct Site {
     pub(crate) agent: Agent,
     pub(crate) pod: Attached,
     pub(crate) cluster: Cluster,
-    _alone: MutexGuard<'static, ()>,
+    pub(crate) _alone: MutexGuard<'static, ()>,
 }
 
 /// Keeps the other scenarios waiting: one that measures a second has the machine for itself.

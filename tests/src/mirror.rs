@@ -21,22 +21,30 @@ const DATAGRAMS: (usize, Duration) = (5, Duration::from_millis(400));
 const SILENCE: Duration = Duration::from_millis(400);
 
 /// Who answered, and as whom he was asked.
-pub(crate) type Heard = (String, SocketAddr);
+pub type Heard = (String, SocketAddr);
 
 /// Answers on a TCP and a UDP port of a namespace, in both families, until dropped.
-pub(crate) struct Mirror {
+#[derive(Debug)]
+pub struct Mirror {
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Mirror {
     /// Begins to answer, in front of each answer a name.
-    pub(crate) fn serve(place: &Namespace, port: u16, name: &str) -> Self {
+    ///
+    /// # Panics
+    /// If it can't.
+    pub fn serve(place: &Namespace, port: u16, name: &str) -> Self {
         let at = SocketAddr::from((Ipv6Addr::UNSPECIFIED, port));
-        let listen = || -> io::Result<_> { Ok((TcpListener::bind(at)?, UdpSocket::bind(at)?)) };
-        let (tcp, udp) = place.run(listen).unwrap().unwrap();
-        tcp.set_nonblocking(true).unwrap();
-        udp.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let listen = || -> io::Result<_> {
+            let (tcp, udp) = (TcpListener::bind(at)?, UdpSocket::bind(at)?);
+            tcp.set_nonblocking(true)?;
+            udp.set_read_timeout(Some(Duration::from_millis(20)))?;
+            Ok((tcp, udp))
+        };
+        let listening = place.run(listen).unwrap_or_else(|error| panic!("{error}"));
+        let (tcp, udp) = listening.unwrap_or_else(|error| panic!("listen on port {port}: {error}"));
         let stop = Arc::new(AtomicBool::new(false));
         let over = |work: Box<dyn Fn() + Send>| {
             let stop = Arc::clone(&stop);
@@ -82,8 +90,11 @@ fn answer_datagram(udp: &UdpSocket, name: &str) {
     }
 }
 
-/// Asks from a namespace; the name that answered, and as whom it was asked.
-pub(crate) fn ask(from: &Namespace, transport: Transport, at: SocketAddr) -> io::Result<Heard> {
+/// Asks from a namespace; who answered, and as whom he was asked.
+///
+/// # Errors
+/// What the system says, and where no answer comes in time.
+pub fn ask(from: &Namespace, transport: Transport, at: SocketAddr) -> io::Result<Heard> {
     let answer = from.run(|| match transport {
         Transport::Tcp => ask_stream(at),
         Transport::Udp => Asker::new(from, at.is_ipv4(), 0)?.ask(at),
@@ -93,13 +104,19 @@ pub(crate) fn ask(from: &Namespace, transport: Transport, at: SocketAddr) -> io:
 }
 
 /// Fails if a namespace gets an answer there.
-pub(crate) fn must_be_silent(from: &Namespace, transport: Transport, at: SocketAddr) {
+///
+/// # Panics
+/// If it does.
+pub fn must_be_silent(from: &Namespace, transport: Transport, at: SocketAddr) {
     let heard = from.run(|| match transport {
         Transport::Tcp => TcpStream::connect_timeout(&at, SILENCE).map(drop).err(),
-        Transport::Udp => Asker::new(from, at.is_ipv4(), 0).unwrap().ask_once(at, SILENCE).err(),
-        Transport::Sctp => None,
+        Transport::Udp => {
+            Asker::new(from, at.is_ipv4(), 0).and_then(|asker| asker.ask_once(at, SILENCE)).map(drop).err()
+        }
+        Transport::Sctp => Some(ErrorKind::Unsupported.into()),
     });
-    assert!(heard.unwrap().is_some(), "{transport} {at} answers");
+    let refused = heard.unwrap_or_else(|error| panic!("{error}"));
+    assert!(refused.is_some(), "{transport} {at} answers");
 }
 
 fn ask_stream(at: SocketAddr) -> io::Result<Heard> {
@@ -111,21 +128,28 @@ fn ask_stream(at: SocketAddr) -> io::Result<Heard> {
 }
 
 /// Asks over UDP, from one port all the time.
-pub(crate) struct Asker {
+#[derive(Debug)]
+pub struct Asker {
     socket: UdpSocket,
     asked: Cell<u32>,
 }
 
 impl Asker {
     /// In a namespace, from a port of its own or any.
-    pub(crate) fn new(place: &Namespace, v4: bool, port: u16) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn new(place: &Namespace, v4: bool, port: u16) -> io::Result<Self> {
         let any = if v4 { IpAddr::from(Ipv4Addr::UNSPECIFIED) } else { Ipv6Addr::UNSPECIFIED.into() };
         let socket = place.run(|| UdpSocket::bind((any, port))).map_err(io::Error::other)??;
         Ok(Self { socket, asked: Cell::new(0) })
     }
 
     /// Asks until there is an answer.
-    pub(crate) fn ask(&self, at: SocketAddr) -> io::Result<Heard> {
+    ///
+    /// # Errors
+    /// What the system says, and where no answer comes in time.
+    pub fn ask(&self, at: SocketAddr) -> io::Result<Heard> {
         let (tries, wait) = DATAGRAMS;
         let mut last = self.ask_once(at, wait);
         for _ in 1..tries {
@@ -138,7 +162,10 @@ impl Asker {
     }
 
     /// Asks once.
-    pub(crate) fn ask_once(&self, at: SocketAddr, wait: Duration) -> io::Result<Heard> {
+    ///
+    /// # Errors
+    /// What the system says, and where no answer comes in time.
+    pub fn ask_once(&self, at: SocketAddr, wait: Duration) -> io::Result<Heard> {
         self.asked.set(self.asked.get() + 1);
         let question = self.asked.get().to_be_bytes();
         self.socket.send_to(&question, at)?;
