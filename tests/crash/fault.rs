@@ -66,7 +66,7 @@ fn on_netlink(point: &Point) -> bool {
 }
 
 /// An ADD whose effect is judged.
-const ADD: Sweep = Sweep {
+pub(crate) const ADD: Sweep = Sweep {
     name: "",
     mode: Mode::Bridge,
     prepare: Scene::boot,
@@ -88,7 +88,7 @@ const ADD: Sweep = Sweep {
 };
 
 /// A DEL whose effect is judged.
-const DEL: Sweep = Sweep {
+pub(crate) const DEL: Sweep = Sweep {
     prepare: Scene::attach,
     call: |scene| scene.call("DEL"),
     tidy: |_| {},
@@ -105,7 +105,7 @@ const DEL: Sweep = Sweep {
 };
 
 /// A GC of one of two, whose effect is judged.
-const GC: Sweep = Sweep {
+pub(crate) const GC: Sweep = Sweep {
     mode: Mode::WideBridge,
     prepare: Scene::attach_both,
     call: |scene| scene.gc(&["web-1"]),

@@ -12,7 +12,7 @@ use crate::sweep::Sweep;
 /// How soon the agent has cleaned up behind a pod that is gone, in seconds.
 const SWEPT_WITHIN: f64 = 5.0;
 
-const ADD: Sweep = Sweep {
+pub(crate) const ADD: Sweep = Sweep {
     name: "",
     mode: Mode::Bridge,
     prepare: Scene::boot,
@@ -22,7 +22,8 @@ const ADD: Sweep = Sweep {
     judge: one_del,
 };
 
-const DEL: Sweep = Sweep { prepare: Scene::attach, call: |scene| scene.call("DEL"), tidy: |_| {}, ..ADD };
+pub(crate) const DEL: Sweep =
+    Sweep { prepare: Scene::attach, call: |scene| scene.call("DEL"), tidy: |_| {}, ..ADD };
 
 /// Detaches `web-0` without a word of its namespace, which lives.
 fn del_without_netns(scene: &Scene) -> Call {
@@ -46,7 +47,17 @@ fn one_del_without_netns(scene: &Scene, _ended: &Ended) -> Result<bool, Harm> {
     Ok(false)
 }
 
-fn another_add_and_gc(scene: &Scene, _ended: &Ended) -> Result<bool, Harm> {
+/// The pod goes without a DEL, and the agent sweeps.
+pub(crate) fn the_pod_is_gone(scene: &Scene, _ended: &Ended) -> Result<bool, Harm> {
+    scene.nobody_gets_its_address()?;
+    scene.must_do(&scene.call_of_other("DEL"))?;
+    scene.replace_victim();
+    the_agent_sweeps(scene)?;
+    scene.must_be_as_before()?;
+    Ok(false)
+}
+
+pub(crate) fn another_add_and_gc(scene: &Scene, _ended: &Ended) -> Result<bool, Harm> {
     scene.nobody_gets_its_address()?;
     scene.must_do(&scene.gc(&[]))?;
     scene.must_be_as_before()?;
@@ -82,15 +93,8 @@ fn after_an_add_beside_an_agent_killed_anywhere_one_del_leaves_nothing() {
 
 #[test]
 fn after_an_add_beside_an_agent_killed_anywhere_the_agent_leaves_nothing_once_the_pod_is_gone() {
-    let swept = |scene: &Scene, _ended: &Ended| {
-        scene.nobody_gets_its_address()?;
-        scene.must_do(&scene.call_of_other("DEL"))?;
-        scene.replace_victim();
-        the_agent_sweeps(scene)?;
-        scene.must_be_as_before()?;
-        Ok(false)
-    };
-    Sweep { name: "kills in ADD, agent, then its sweep", mode: Mode::Agent, judge: swept, ..ADD }.kill();
+    Sweep { name: "kills in ADD, agent, then its sweep", mode: Mode::Agent, judge: the_pod_is_gone, ..ADD }
+        .kill();
 }
 
 /// Waits until the agent has freed what a pod held that is gone.

@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod concurrent;
+mod defects;
 mod exhaustion;
 mod fault;
 mod herd;

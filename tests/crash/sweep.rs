@@ -7,7 +7,7 @@ use selvedge_tests::Call;
 use crate::judge::Harm;
 use crate::scene::{Mode, Scene};
 use crate::strace::{Ended, Inject, Point, Recording};
-use crate::tally::{Tally, report};
+use crate::tally::{Tally, report, write};
 
 /// How often a point is tried that a call doesn't come to.
 const TRIES: usize = 3;
@@ -80,7 +80,12 @@ pub(crate) struct Sweep {
 impl Sweep {
     /// Kills the call at every system call that a recording shows.
     pub(crate) fn kill(&self) {
-        self.run(&[Inject::Kill], |_| true);
+        self.kill_at(|_| true);
+    }
+
+    /// Kills the call at those of its system calls that are chosen.
+    pub(crate) fn kill_at(&self, chosen: fn(&Point) -> bool) {
+        self.run(&[Inject::Kill], chosen);
     }
 
     /// Fails each of the call's system calls that are chosen with each error.
@@ -98,7 +103,9 @@ impl Sweep {
         for point in points.iter().filter(|point| chosen(point)) {
             for inject in injections {
                 if let Err(harm) = self.try_at(&scene, (point, *inject), &mut tally) {
-                    wrong.push(format!("{inject:?} at {} {}: {harm:?}", point.name, point.number));
+                    let what = format!("{inject:?} at {} {}: {harm:?}", point.name, point.number);
+                    write(&format!("crash: {}: {what}\n", self.name));
+                    wrong.push(what);
                     match harm {
                         Harm::Leak(_) => tally.leaks += 1,
                         Harm::DoubleOwner(_) => tally.double_owners += 1,

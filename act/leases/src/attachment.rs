@@ -2,10 +2,9 @@
 
 use std::fs::{self, File};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
 
 use crate::error::LeaseError;
-use crate::file;
+use crate::file::{self, Wait};
 
 /// Holds an attachment until dropped; the lock file goes with it.
 #[derive(Debug)]
@@ -16,13 +15,11 @@ pub struct AttachmentGuard {
 
 impl AttachmentGuard {
     /// Waits for the attachment; `None` if somebody else is still at work on it at the deadline.
-    pub(crate) fn take(path: PathBuf, patience: Duration) -> Result<Option<Self>, LeaseError> {
-        let until = Instant::now() + patience;
+    pub(crate) fn take(path: PathBuf, wait: &Wait) -> Result<Option<Self>, LeaseError> {
         loop {
             let open = File::options().create(true).truncate(false).write(true).open(&path);
             let file = open.map_err(LeaseError::file("open", &path))?;
-            let left = until.saturating_duration_since(Instant::now());
-            if !file::lock(&file, left).map_err(LeaseError::file("lock", &path))? {
+            if !file::lock(&file, wait).map_err(LeaseError::file("lock", &path))? {
                 return Ok(None);
             }
             let guard = Self { path: path.clone(), file };

@@ -23,12 +23,12 @@ pub enum LeaseError {
         source: io::Error,
     },
     /// Somebody else held the lock all the time.
-    #[error("lock {}: still held by another process after {:.1} s", path.display(), patience.as_secs_f32())]
+    #[error("lock {}: still held by another process after {:.1} s", path.display(), waited.as_secs_f32())]
     Busy {
         /// The lock file.
         path: PathBuf,
         /// How long it was waited for.
-        patience: Duration,
+        waited: Duration,
     },
     /// The journal must be rebuilt, and the kernel can't be asked.
     #[error("rebuild the lease journal from the kernel's links")]

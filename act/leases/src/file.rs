@@ -4,6 +4,8 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FallocateFlags, FlockOperation, fallocate, flock, fstatfs};
@@ -23,16 +25,41 @@ const AHEAD: u64 = 32 << 10;
 /// The longest pause between two looks at a lock that is held.
 const PAUSE: Duration = Duration::from_millis(5);
 
+/// How long a lock is waited for.
+#[derive(Debug, Clone)]
+pub struct Wait {
+    patience: Duration,
+    stop: Option<Arc<AtomicBool>>,
+}
+
+impl Wait {
+    /// At most so long.
+    pub const fn most(patience: Duration) -> Self {
+        Self { patience, stop: None }
+    }
+
+    /// And no longer than until this is set.
+    #[must_use]
+    pub fn until(self, stop: Arc<AtomicBool>) -> Self {
+        Self { stop: Some(stop), ..self }
+    }
+
+    fn is_over(&self) -> bool {
+        self.stop.as_ref().is_some_and(|stop| stop.load(Ordering::Relaxed))
+    }
+}
+
 /// Opens a lock file, made if it isn't there, and takes its lock; dropping the file gives it back.
 ///
 /// # Errors
 /// [`LeaseError::Busy`] if somebody else held it all the time, [`LeaseError::File`].
-pub fn lock_file(path: &Path, patience: Duration) -> Result<File, LeaseError> {
+pub fn lock_file(path: &Path, wait: &Wait) -> Result<File, LeaseError> {
     let open = File::options().create(true).truncate(false).write(true).open(path);
     let file = open.map_err(LeaseError::file("open", path))?;
-    match lock(&file, patience) {
+    let began = Instant::now();
+    match lock(&file, wait) {
         Ok(true) => Ok(file),
-        Ok(false) => Err(LeaseError::Busy { path: path.to_owned(), patience }),
+        Ok(false) => Err(LeaseError::Busy { path: path.to_owned(), waited: began.elapsed() }),
         Err(error) => Err(LeaseError::file("lock", path)(error)),
     }
 }
@@ -42,13 +69,13 @@ pub fn lock_file(path: &Path, patience: Duration) -> Result<File, LeaseError> {
 ///
 /// # Errors
 /// [`LeaseError::Busy`] if somebody was at it all the time, [`LeaseError::File`].
-pub fn lock_node(run_dir: &Path, patience: Duration) -> Result<File, LeaseError> {
-    lock_file(&run_dir.join("node.lock"), patience)
+pub fn lock_node(run_dir: &Path, wait: &Wait) -> Result<File, LeaseError> {
+    lock_file(&run_dir.join("node.lock"), wait)
 }
 
-/// Takes a lock; false if somebody else held it until the deadline.
-pub(crate) fn lock(file: &File, patience: Duration) -> io::Result<bool> {
-    let until = Instant::now() + patience;
+/// Takes a lock; false if somebody else held it as long as it was waited for.
+pub(crate) fn lock(file: &File, wait: &Wait) -> io::Result<bool> {
+    let until = Instant::now() + wait.patience;
     let mut pause = Duration::from_micros(100);
     loop {
         match flock(file, FlockOperation::NonBlockingLockExclusive) {
@@ -57,7 +84,7 @@ pub(crate) fn lock(file: &File, patience: Duration) -> io::Result<bool> {
             Err(Errno::WOULDBLOCK) => {}
             Err(error) => return Err(error.into()),
         }
-        if Instant::now() >= until {
+        if Instant::now() >= until || wait.is_over() {
             return Ok(false);
         }
         std::thread::sleep(pause);

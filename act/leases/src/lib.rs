@@ -25,7 +25,7 @@ mod store;
 
 pub use attachment::AttachmentGuard;
 pub use error::LeaseError;
-pub use file::{lock_file, lock_node};
+pub use file::{Wait, lock_file, lock_node};
 pub use kernel::HostEnds;
 pub use locked::{Locked, Recovery};
 pub use store::{Oracle, OracleError, PATIENCE, Store, boottime_ms};

@@ -5,7 +5,9 @@ use std::fs::{self, DirBuilder, File, ReadDir};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, clock_gettime};
 use selvedge_ipam::{Header, Lease, LeaseTable, Occupancy};
@@ -14,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use crate::attachment::AttachmentGuard;
 use crate::error::LeaseError;
-use crate::file;
+use crate::file::{self, Wait};
 use crate::locked::{JOURNAL, Locked};
 use crate::reading::{Purpose, Reading};
 
@@ -39,7 +41,7 @@ pub struct Store {
     network: NetworkName,
     run_dir: PathBuf,
     directory: PathBuf,
-    patience: Duration,
+    wait: Wait,
 }
 
 /// The time in milliseconds that leases are stamped with: it goes on while the machine sleeps and never jumps.
@@ -53,13 +55,20 @@ impl Store {
     /// The store of a network; nothing is made yet.
     pub fn new(run_dir: &Path, network: &NetworkName) -> Self {
         let directory = run_dir.join("ipam").join(network.as_str());
-        Self { network: network.clone(), run_dir: run_dir.to_owned(), directory, patience: PATIENCE }
+        let wait = Wait::most(PATIENCE);
+        Self { network: network.clone(), run_dir: run_dir.to_owned(), directory, wait }
     }
 
     /// The same store for a caller that can wait for each lock only so long.
     #[must_use]
     pub fn with_patience(self, patience: Duration) -> Self {
-        Self { patience, ..self }
+        Self { wait: Wait::most(patience), ..self }
+    }
+
+    /// The same store for a caller that waits for no lock any more once this is set.
+    #[must_use]
+    pub fn until(self, stop: Arc<AtomicBool>) -> Self {
+        Self { wait: self.wait.until(stop), ..self }
     }
 
     /// The networks that have a store below a run directory.
@@ -90,8 +99,8 @@ impl Store {
     }
 
     /// How long it waits for a lock.
-    pub fn patience(&self) -> Duration {
-        self.patience
+    pub fn wait(&self) -> &Wait {
+        &self.wait
     }
 
     /// The network.
@@ -105,8 +114,9 @@ impl Store {
     /// [`LeaseError::Busy`] if somebody was all the time, [`LeaseError::File`].
     pub fn lock_attachment(&self, key: &AttachmentKey) -> Result<AttachmentGuard, LeaseError> {
         let path = self.attachment_path(key)?;
-        let guard = AttachmentGuard::take(path.clone(), self.patience)?;
-        guard.ok_or(LeaseError::Busy { path, patience: self.patience })
+        let began = Instant::now();
+        let guard = AttachmentGuard::take(path.clone(), &self.wait)?;
+        guard.ok_or_else(|| LeaseError::Busy { path, waited: began.elapsed() })
     }
 
     /// The same without waiting; `None` if somebody is at work on it.
@@ -114,7 +124,7 @@ impl Store {
     /// # Errors
     /// [`LeaseError::File`].
     pub fn try_lock_attachment(&self, key: &AttachmentKey) -> Result<Option<AttachmentGuard>, LeaseError> {
-        AttachmentGuard::take(self.attachment_path(key)?, Duration::ZERO)
+        AttachmentGuard::take(self.attachment_path(key)?, &Wait::most(Duration::ZERO))
     }
 
     /// Removes the lock files that killed calls have left; those of calls at work stay.
@@ -129,7 +139,7 @@ impl Store {
         };
         for entry in entries.flatten() {
             // Whoever gets a lock removes its file when letting go.
-            drop(AttachmentGuard::take(entry.path(), Duration::ZERO)?);
+            drop(AttachmentGuard::take(entry.path(), &Wait::most(Duration::ZERO))?);
         }
         Ok(())
     }
@@ -209,9 +219,10 @@ impl Store {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             other => other.map_err(LeaseError::file("open", &path))?,
         };
-        match file::lock(&file, self.patience) {
+        let began = Instant::now();
+        match file::lock(&file, &self.wait) {
             Ok(true) => Ok(file::is_at(&file, &path).then_some(file)),
-            Ok(false) => Err(LeaseError::Busy { path, patience: self.patience }),
+            Ok(false) => Err(LeaseError::Busy { path, waited: began.elapsed() }),
             Err(error) => Err(LeaseError::file("lock", path)(error)),
         }
     }

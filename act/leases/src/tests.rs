@@ -275,7 +275,7 @@ fn a_lock_in_a_store_that_was_removed_excludes_nobody_and_is_taken_again() {
         drop(held);
         let waited = waiting.join().unwrap();
         let lock = fs::File::open(dir.0.join("ipam/mynet/lock")).unwrap();
-        assert!(!file::lock(&lock, std::time::Duration::ZERO).unwrap(), "two hold the lock");
+        assert!(!file::lock(&lock, &Wait::most(std::time::Duration::ZERO)).unwrap(), "two hold the lock");
         drop(waited);
     });
 }

@@ -14,12 +14,11 @@ use std::collections::BTreeSet;
 use std::fs::File;
 use std::net::IpAddr;
 use std::path::Path;
-use std::time::Duration;
 
 use selvedge_datapath::firewall::PLUGIN;
 use selvedge_datapath::published::{PUBLISHED, PortOwner, PublishedPort, PublishedPorts};
 use selvedge_datapath::state::Sysctl;
-use selvedge_leases::{PATIENCE, lock_node};
+use selvedge_leases::{Wait, lock_node};
 use selvedge_model::mark::REAP_GROUP;
 use selvedge_model::{IfName, Transport};
 use selvedge_netlink::{RouteSocket, Sysctls};
@@ -52,24 +51,24 @@ impl Ports {
     ///
     /// # Errors
     /// [`PortsError`].
-    pub fn open(run_dir: &Path) -> Result<Self, PortsError> {
-        Self::with(NftSocket::open()?, run_dir, PATIENCE)
+    pub fn open(run_dir: &Path, wait: &Wait) -> Result<Self, PortsError> {
+        Self::with(NftSocket::open()?, run_dir, wait)
     }
 
     /// The same, for so long, if any port is published on this node; one question to the kernel if not.
     ///
     /// # Errors
     /// [`PortsError`].
-    pub fn open_if_any(run_dir: &Path, patience: Duration) -> Result<Option<Self>, PortsError> {
+    pub fn open_if_any(run_dir: &Path, wait: &Wait) -> Result<Option<Self>, PortsError> {
         let mut nft = NftSocket::open()?;
         if !nft.has_chain(&PLUGIN, &PUBLISHED)? {
             return Ok(None);
         }
-        Self::with(nft, run_dir, patience).map(Some)
+        Self::with(nft, run_dir, wait).map(Some)
     }
 
-    fn with(nft: NftSocket, run_dir: &Path, patience: Duration) -> Result<Self, PortsError> {
-        Ok(Self { nft, route: RouteSocket::open()?, _lock: lock_node(run_dir, patience)? })
+    fn with(nft: NftSocket, run_dir: &Path, wait: &Wait) -> Result<Self, PortsError> {
+        Ok(Self { nft, route: RouteSocket::open()?, _lock: lock_node(run_dir, wait)? })
     }
 
     /// Publishes an attachment's ports, whose host end must be there, and has the kernel forget where it sent UDP to

@@ -9,7 +9,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use selvedge_ipam::Lease;
-use selvedge_leases::{PATIENCE, Store};
+use selvedge_leases::{PATIENCE, Store, Wait};
 use selvedge_model::chain;
 use selvedge_netlink::RouteSocket;
 use selvedge_nft::Conntrack;
@@ -130,12 +130,12 @@ fn collect(run_dir: &Path) -> Result<u64, Box<dyn Error>> {
 
 /// Takes away the ports of a pod that is gone, before somebody else can get its address.
 fn withdraw_ports(run_dir: &Path, lease: &Lease) -> Result<(), PortsError> {
-    let ports = Ports::open_if_any(run_dir, PATIENCE)?;
+    let ports = Ports::open_if_any(run_dir, &Wait::most(PATIENCE))?;
     ports.map_or(Ok(()), |mut ports| ports.withdraw(std::slice::from_ref(&lease.veth)).map(drop))
 }
 
 /// Takes away the ports of pods that are gone and whose leases are lost.
 fn sweep_ports(run_dir: &Path) -> Result<(), PortsError> {
-    let ports = Ports::open_if_any(run_dir, PATIENCE)?;
+    let ports = Ports::open_if_any(run_dir, &Wait::most(PATIENCE))?;
     ports.map_or(Ok(()), |mut ports| ports.sweep())
 }

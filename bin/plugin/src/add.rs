@@ -10,7 +10,7 @@ use selvedge_cni::{Add, AddResult, Attach, CniError, Interface, Ip, Ipam, NetCon
 use selvedge_datapath::attachment::{Attachment, Further, Mode};
 use selvedge_datapath::step::NetStep;
 use selvedge_datapath::{PodAddress, Prune, Seen, plan};
-use selvedge_leases::Store;
+use selvedge_leases::{Store, Wait};
 use selvedge_model::link::VethEnd;
 use selvedge_model::{IfName, MacAddr, Mtu, shaper_name};
 use selvedge_netlink::RouteSocket;
@@ -34,8 +34,9 @@ pub(crate) fn add(request: &Add, entry: &mut Entry) -> Result<(), CniError> {
     let termination = Termination::watch();
     let conf = &request.conf;
     let namespace = open(request)?;
-    let store = journal::store(&conf.run_dir, &conf.name);
-    let _guard = store.lock_attachment(&request.attachment).map_err(|e| journal::failure(&e))?;
+    let store = termination.ends(journal::store(&conf.run_dir, &conf.name));
+    let _guard =
+        store.lock_attachment(&request.attachment).map_err(|e| termination.or(journal::failure(&e)))?;
     // While we waited, the container may have gone and its name may mean another namespace now.
     if open(request)?.identity() != namespace.identity() {
         let message = format!("{} is not the namespace any more that it was", request.netns.path);
@@ -44,23 +45,24 @@ pub(crate) fn add(request: &Add, entry: &mut Entry) -> Result<(), CniError> {
     let mut route = RouteSocket::open().map_err(|e| failure::of_netlink(&e))?;
     let mut pod = RouteSocket::open_in(&namespace).map_err(|e| failure::of_netlink(&e))?;
     refuse_present(&mut pod, &request.attachment.ifname)?;
-    let further = further(&mut pod, request)?;
+    let (further, bridge_netfilter) = (further(&mut pod, request)?, node::bridge_netfilter(conf)?);
     let host = removal::free_name(&mut route, &store, (&request.attachment, &conf.bandwidth), entry)?;
     let requested = conf.requested(&request.args);
     let asking = Asking { key: &request.attachment, veth: &host, requested: &requested };
-    let given = ipam::give(&conf.ipam, &store, asking, entry)?;
+    let given = ipam::give(&conf.ipam, &store, asking, entry).map_err(|e| termination.or(e))?;
     let mut attachment = attachment(request, host, &given);
-    attachment.further = further;
+    (attachment.further, attachment.bridge_netfilter) = (further, bridge_netfilter);
     entry.field("addresses", Nets(&attachment.pod_nets()));
     ports::tell_of_idle(conf, &attachment, entry);
     let mut work = Work { request, attachment: &attachment, namespace: &namespace, route, pod, made: false };
     let attached = catch_unwind(AssertUnwindSafe(|| {
         let answer = render(request, &attachment, given)?;
-        work.wire(&termination)?;
+        work.wire(&termination).map_err(|e| termination.or(e))?;
         stdout::write(&answer)
     }));
     let attached = attached.unwrap_or_else(|panic| Err(failure::of_panic(panic.as_ref())));
-    attached.inspect_err(|_| work.undo(&store, entry))
+    // What is taken back waits for its locks, whoever asks to end.
+    attached.inspect_err(|_| work.undo(&journal::store(&conf.run_dir, &conf.name), entry))
 }
 /// The container's namespace, which must not be our own.
 fn open(request: &Add) -> Result<Namespace, CniError> {
@@ -110,7 +112,7 @@ fn attachment(request: &Add, host: IfName, given: &Given) -> Attachment {
         mtu: conf.mtu.unwrap_or(Mtu::ETHERNET),
         routes: given.routes.clone(),
         node_addresses: conf.node_addresses.clone(),
-        bridge_netfilter: node::bridge_netfilter(conf),
+        bridge_netfilter: false,
         bandwidth: conf.bandwidth,
         further: None,
     }
@@ -175,7 +177,9 @@ impl Work<'_> {
     fn wire(&mut self, termination: &Termination) -> Result<(), CniError> {
         let conf = &self.request.conf;
         let published = ports::publication(conf, self.attachment);
-        published.as_ref().map_or(Ok(()), |published| ports::refuse_taken(&conf.run_dir, published))?;
+        published
+            .as_ref()
+            .map_or(Ok(()), |published| ports::refuse_taken(&conf.run_dir, published, &termination.wait()))?;
         let bridged = matches!(self.attachment.mode, Mode::Bridge(_));
         let standalone = conf.agent.is_none();
         let mut nft = match bridged || standalone {
@@ -184,20 +188,22 @@ impl Work<'_> {
         };
         if let (Some(nft), true) = (&mut nft, standalone) {
             let network = Standalone::new(conf, &self.attachment.addresses, self.attachment.mtu);
-            network.prepare(&mut self.route, nft)?;
+            network.prepare((&mut self.route, nft), &termination.wait())?;
         }
         termination.check()?;
-        self.make_pair(nft.as_mut().filter(|_| bridged))?;
+        self.make_pair(nft.as_mut().filter(|_| bridged), &termination.wait())?;
         apply(&mut self.pod, &self.attachment.pod(), &self.attachment.fresh_pod())?;
         apply(&mut self.route, &self.attachment.host(), &self.attachment.fresh_host())?;
-        published.as_ref().map_or(Ok(()), |published| ports::publish(&conf.run_dir, published))?;
+        published
+            .as_ref()
+            .map_or(Ok(()), |published| ports::publish(&conf.run_dir, published, &termination.wait()))?;
         self.hear()?;
         termination.check()
     }
 
     /// Makes the pair; a bridge's port is guarded before it is up.
-    fn make_pair(&mut self, guarded: Option<&mut NftSocket>) -> Result<(), CniError> {
-        let _lock = guarded.is_some().then(|| node::lock(&self.request.conf.run_dir)).transpose()?;
+    fn make_pair(&mut self, guarded: Option<&mut NftSocket>, wait: &Wait) -> Result<(), CniError> {
+        let _lock = guarded.is_some().then(|| node::lock(&self.request.conf.run_dir, wait)).transpose()?;
         let pair = NetStep::CreateVeth(self.attachment.veth());
         let made = self.route.apply_until_failure(&[pair], Some(self.namespace.as_fd()));
         made.map_err(|e| failure::of_netlink(&e))?;

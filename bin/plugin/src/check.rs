@@ -27,6 +27,7 @@ pub(crate) fn check(request: &Check) -> Result<(), CniError> {
     let lease = lease.ok_or_else(|| drifted(&format!("{} has no lease", request.attachment)))?;
     refuse_other_addresses(request, &lease)?;
     let mut attachment = attachment(request, &lease);
+    attachment.bridge_netfilter = node::bridge_netfilter(conf)?;
     let mut route = RouteSocket::open().map_err(|e| failure::of_netlink(&e))?;
     let wanted = attachment.host();
     let host = look(&mut route, &attachment, &wanted).map_err(|e| failure::of_netlink(&e))?;
@@ -107,7 +108,7 @@ fn attachment(request: &Check, lease: &Lease) -> Attachment {
         mtu: conf.mtu.unwrap_or(Mtu::ETHERNET),
         routes: routes.iter().map(|r| PodRoute { destination: r.dst, via: r.gw }).collect(),
         node_addresses: conf.node_addresses.clone(),
-        bridge_netfilter: node::bridge_netfilter(conf),
+        bridge_netfilter: false,
         bandwidth: conf.bandwidth,
         further: None,
     }

@@ -13,7 +13,7 @@ use selvedge_datapath::foreign::{self, Accept, ForwardChain, Place};
 use selvedge_datapath::state::{LinkKind, ObservedLink, ObservedNetwork, Sysctl};
 use selvedge_datapath::step::{LinkChange, NetStep};
 use selvedge_datapath::{DesiredNetwork, PodAddress, Prune, Seen, plan};
-use selvedge_leases::{PATIENCE, lock_node};
+use selvedge_leases::{PATIENCE, Wait, lock_node};
 use selvedge_model::mark::{self, REAP_GROUP};
 use selvedge_model::{IfName, Mtu, NetworkName, Owner};
 use selvedge_netlink::{RouteSocket, Sysctls};
@@ -53,8 +53,12 @@ impl<'a> Standalone<'a> {
     }
 
     /// Makes the node as the network needs it. What is so already is left alone.
-    pub(crate) fn prepare(&self, route: &mut RouteSocket, nft: &mut NftSocket) -> Result<(), CniError> {
-        let _lock = lock(&self.conf.run_dir)?;
+    pub(crate) fn prepare(
+        &self,
+        (route, nft): (&mut RouteSocket, &mut NftSocket),
+        wait: &Wait,
+    ) -> Result<(), CniError> {
+        let _lock = lock(&self.conf.run_dir, wait)?;
         let steps = self.net_steps(route)?;
         route
             .apply(&steps, None)
@@ -143,12 +147,14 @@ impl<'a> Standalone<'a> {
             return Ok(Vec::new());
         }
         let observed = route.observe().map_err(|e| failure::of_netlink(&e))?;
-        let takes = |name: &IfName| {
+        let mut takes = Vec::new();
+        for (name, _) in observed.links.into_iter().filter(|(_, link)| link.hears_routers()) {
             let key = Sysctl::Ipv6Conf(Some(name.clone()), "accept_ra");
-            sysctls.read(&key).is_ok_and(|value| value == "1")
-        };
-        let foreign = observed.links.into_iter().filter(|(_, link)| link.hears_routers());
-        Ok(foreign.map(|(name, _)| name).filter(takes).collect())
+            if value(sysctls, &key)?.is_some_and(|value| value == "1") {
+                takes.push(name);
+            }
+        }
+        Ok(takes)
     }
 
     fn transaction(&self, listed: &Listed) -> Transaction {
@@ -166,9 +172,23 @@ impl<'a> Standalone<'a> {
 }
 
 /// Whether br_netfilter is in force, as far as that matters to pods attached in this way.
-pub(crate) fn bridge_netfilter(conf: &NetConf) -> bool {
-    let sysctls = Sysctls::current();
-    matches!(conf.attach, Attach::Bridge { .. }) && attachment::bridge_netfilter(|key| sysctls.read(key).ok())
+pub(crate) fn bridge_netfilter(conf: &NetConf) -> Result<bool, CniError> {
+    if !matches!(conf.attach, Attach::Bridge { .. }) {
+        return Ok(false);
+    }
+    let mut values = BTreeMap::new();
+    for key in attachment::BRIDGE_NETFILTER {
+        values.extend(value(&Sysctls::current(), &key)?.map(|value| (key, value)));
+    }
+    Ok(attachment::bridge_netfilter(|key| values.get(key).cloned()))
+}
+
+/// What a sysctl says; `None` where there is none, which one that can't be read doesn't show.
+fn value(sysctls: &Sysctls, key: &Sysctl) -> Result<Option<String>, CniError> {
+    match sysctls.read(key) {
+        Err(error) if error.is_gone() => Ok(None),
+        value => value.map(Some).map_err(|e| failure::of_netlink(&e)),
+    }
 }
 
 /// Takes away what [`Standalone::prepare`] made, under whatever name the configuration gives the bridge by now. The
@@ -178,7 +198,7 @@ pub(crate) fn dismantle(
     network: &NetworkName,
     (route, nft): (&mut RouteSocket, &mut NftSocket),
 ) -> Result<(), CniError> {
-    let _lock = lock(run_dir)?;
+    let _lock = lock(run_dir, &Wait::most(PATIENCE))?;
     nft.update_rules(&[PLUGIN], |listed| rules_of(network, &BTreeMap::new(), listed))
         .map_err(|e| failure::of_nft(&e))?;
     accept(nft, network, &[])?;
@@ -246,6 +266,6 @@ fn forward_chains(nft: &mut NftSocket, network: &NetworkName) -> Result<Vec<Forw
 }
 
 /// One process at a time prepares or dismantles the node, or changes who is guarded.
-pub(crate) fn lock(run_dir: &Path) -> Result<File, CniError> {
-    lock_node(run_dir, PATIENCE).map_err(|e| journal::failure(&e))
+pub(crate) fn lock(run_dir: &Path, wait: &Wait) -> Result<File, CniError> {
+    lock_node(run_dir, wait).map_err(|e| journal::failure(&e))
 }

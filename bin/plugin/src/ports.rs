@@ -7,7 +7,7 @@ use std::path::Path;
 use selvedge_cni::{CniError, NetConf, code};
 use selvedge_datapath::published::{PortOwner, PublishedPort};
 use selvedge_datapath::{Attachment, Mode};
-use selvedge_leases::{PATIENCE, Store};
+use selvedge_leases::{PATIENCE, Store, Wait};
 use selvedge_model::{IfName, PortMapping};
 use selvedge_ports::{Ports, PortsError, Publication};
 
@@ -49,14 +49,14 @@ fn addresses(attachment: &Attachment) -> Vec<IpAddr> {
 }
 
 /// Fails if somebody else has one of the ports, before anything is made.
-pub(crate) fn refuse_taken(run_dir: &Path, publication: &Publication) -> Result<(), CniError> {
-    let ports = Ports::open_if_any(run_dir, PATIENCE).map_err(|e| failure(&e))?;
+pub(crate) fn refuse_taken(run_dir: &Path, publication: &Publication, wait: &Wait) -> Result<(), CniError> {
+    let ports = Ports::open_if_any(run_dir, wait).map_err(|e| failure(&e))?;
     ports.map_or(Ok(()), |mut ports| ports.refuse_taken(publication)).map_err(|e| failure(&e))
 }
 
 /// Publishes an attachment's ports. Its host end is there.
-pub(crate) fn publish(run_dir: &Path, publication: &Publication) -> Result<(), CniError> {
-    Ports::open(run_dir).and_then(|mut ports| ports.publish(publication)).map_err(|e| failure(&e))
+pub(crate) fn publish(run_dir: &Path, publication: &Publication, wait: &Wait) -> Result<(), CniError> {
+    Ports::open(run_dir, wait).and_then(|mut ports| ports.publish(publication)).map_err(|e| failure(&e))
 }
 
 /// Takes away the ports of an attachment by the names that its host end can have; where they led. Needs nothing to be
@@ -65,14 +65,14 @@ pub(crate) fn withdraw(
     store: &Store,
     hosts: impl FnOnce() -> Vec<IfName>,
 ) -> Result<BTreeSet<IpAddr>, CniError> {
-    let ports = Ports::open_if_any(store.run_dir(), store.patience()).map_err(|e| failure(&e))?;
+    let ports = Ports::open_if_any(store.run_dir(), store.wait()).map_err(|e| failure(&e))?;
     let led = ports.map_or(Ok(BTreeSet::new()), |mut ports| ports.withdraw(&hosts()));
     led.map_err(|e| failure(&e))
 }
 
 /// Takes away the ports of attachments whose host end is no more.
 pub(crate) fn sweep(run_dir: &Path) -> Result<(), CniError> {
-    let ports = Ports::open_if_any(run_dir, PATIENCE).map_err(|e| failure(&e))?;
+    let ports = Ports::open_if_any(run_dir, &Wait::most(PATIENCE)).map_err(|e| failure(&e))?;
     ports.map_or(Ok(()), |mut ports| ports.sweep()).map_err(|e| failure(&e))
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use selvedge_cni::CniError;
-use selvedge_leases::{LeaseError, lock_file};
+use selvedge_leases::{LeaseError, PATIENCE, Wait, lock_file};
 use selvedge_netlink::RouteSocket;
 use selvedge_nft::NftSocket;
 
@@ -18,7 +18,7 @@ pub(crate) fn reap(run_dir: &Path, agent: Option<&Path>) -> Result<(), CniError>
         return Ok(());
     }
     let mut route = RouteSocket::open().map_err(|e| failure::of_netlink(&e))?;
-    let lock = match lock_file(&run_dir.join("reap.lock"), Duration::ZERO) {
+    let lock = match lock_file(&run_dir.join("reap.lock"), &Wait::most(Duration::ZERO)) {
         Err(LeaseError::Busy { .. }) => return Ok(()),
         lock => lock.map_err(|e| journal::failure(&e))?,
     };
@@ -37,6 +37,6 @@ fn delete_group(route: &mut RouteSocket) -> Result<bool, CniError> {
 /// Has the guard of bridge ports forget those that are no more.
 fn sweep(run_dir: &Path, route: &mut RouteSocket) -> Result<(), CniError> {
     let mut nft = NftSocket::open().map_err(|e| failure::of_nft(&e))?;
-    let _lock = node::lock(run_dir)?;
+    let _lock = node::lock(run_dir, &Wait::most(PATIENCE))?;
     guard::sweep(route, &mut nft)
 }

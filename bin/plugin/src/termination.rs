@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use selvedge_cni::{CniError, code};
+use selvedge_leases::{PATIENCE, Store, Wait};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 /// Remembers that the process was asked to end.
@@ -19,6 +20,21 @@ impl Termination {
             signal_hook::flag::register(signal, Arc::clone(&noted.0)).ok();
         }
         noted
+    }
+
+    /// How long a lock is waited for: no longer than until a signal comes.
+    pub(crate) fn wait(&self) -> Wait {
+        Wait::most(PATIENCE).until(Arc::clone(&self.0))
+    }
+
+    /// The failure of a call that was asked to end meanwhile is that; any other stays what it is.
+    pub(crate) fn or(&self, error: CniError) -> CniError {
+        self.check().err().unwrap_or(error)
+    }
+
+    /// The same store, of which no lock is waited for once a signal has come.
+    pub(crate) fn ends(&self, store: Store) -> Store {
+        store.until(Arc::clone(&self.0))
     }
 
     /// Fails once a signal has come.
