@@ -145,6 +145,38 @@ fn after_a_del_beside_an_agent_killed_anywhere_another_leaves_nothing() {
 }
 
 #[test]
+fn after_an_add_with_published_ports_killed_anywhere_one_del_leaves_nothing() {
+    let name = "kills in ADD with ports, bridge, then DEL";
+    Sweep { name, call: Scene::publish, judge: one_del_without_netns, ..ADD }.kill();
+}
+
+#[test]
+fn after_an_add_with_published_ports_beside_an_agent_killed_anywhere_the_agent_leaves_nothing() {
+    let swept = |scene: &Scene, _ended: &Ended| {
+        scene.replace_victim();
+        the_agent_sweeps(scene)?;
+        Ok(false)
+    };
+    let name = "kills in ADD with ports, agent, then its sweep";
+    Sweep { name, mode: Mode::Agent, call: Scene::publish, judge: swept, ..ADD }.kill();
+}
+
+#[test]
+fn after_a_del_with_published_ports_killed_anywhere_gc_leaves_nothing() {
+    let name = "kills in DEL with ports, routed, netns gone, then ADD and GC";
+    let judge = another_add_and_gc;
+    Sweep {
+        name,
+        mode: Mode::AgentAway,
+        prepare: Scene::attach_published,
+        call: del_of_gone_netns,
+        judge,
+        ..DEL
+    }
+    .kill();
+}
+
+#[test]
 fn after_a_compaction_killed_anywhere_the_leases_are_right_and_nothing_is_left() {
     let name = "kills in DEL with compaction, routed, then ADD and GC";
     let prepare = Scene::attach_with_a_long_journal;

@@ -170,6 +170,20 @@ impl Scene {
         Call::new(verb, self.config.clone()).of("web-0", &self.victim.borrow())
     }
 
+    /// An ADD of `web-0` with published ports. Its DEL knows nothing of them.
+    pub(crate) fn publish(&self) -> Call {
+        let mapping = |protocol| json!({"hostPort": 8080, "containerPort": 80, "protocol": protocol});
+        let mut config = self.config.clone();
+        config["runtimeConfig"] = json!({"portMappings": [mapping("tcp"), mapping("udp")]});
+        Call::new("ADD", config).of("web-0", &self.victim.borrow())
+    }
+
+    /// The node as it is after boot, with `web-0` attached and its ports published.
+    pub(crate) fn attach_published(&self) {
+        self.boot();
+        self.publish().run(self.node()).result();
+    }
+
     /// A call for `web-1`.
     pub(crate) fn call_of_other(&self, verb: &str) -> Call {
         Call::new(verb, self.config.clone()).of("web-1", &self.other)
