@@ -41,7 +41,7 @@ fn cap_containerds_spelling_of_a_port_is_understood_and_the_element_says_whose_i
         let Some(found) = published(stage.node()) else { return };
         let host = host_end(&result);
         assert_eq!(found.len(), 1, "{found:?}");
-        let expected = format!("tcp . 8080 comment \"{host} mynet web-0/eth0\" : 10.244.1.2 . 80");
+        let expected = format!("tcp . 8080 comment \"{host} web-0/eth0 mynet\" : 10.244.1.2 . 80");
         assert!(found[0].contains(&expected), "{found:?}");
         check(&stage, &after(&config, &result), "web-0", &pod).done();
     }
@@ -90,6 +90,30 @@ fn a_port_is_anothers_once_its_pod_is_gone_whether_or_not_it_was_detached() {
         assert_eq!(published(stage.node()).unwrap(), found);
         check(&stage, &after(&config, &result), "web-1", &second).done();
     }
+}
+
+#[test]
+fn a_container_on_two_networks_has_its_ports_once() {
+    let Some(stage) = Stage::new() else { return };
+    let pod = stage.pod();
+    let before = traces(&stage);
+    let first = publishing(tutorial(&stage), &web(8080, ""));
+    let more = json!({"name": "other", "subnet": "10.245.0.0/24", "bridge": "cni1"});
+    let second = with(first.clone(), more);
+    let call = |verb, config: &Value, ifname| {
+        Call::new(verb, config.clone()).of("web-0", &pod).with("CNI_IFNAME", ifname).run(stage.node())
+    };
+    let result = add(&stage, &first, "web-0", &pod);
+    let further = call("ADD", &second, "eth1");
+    let Some(found) = published(stage.node()) else { return };
+    assert!(found.len() == 1 && found[0].contains(&host_end(&result)), "{found:?}");
+    for (config, result, ifname) in [(&first, &result, "eth0"), (&second, further.result(), "eth1")] {
+        call("CHECK", &after(config, result), ifname).done();
+    }
+    call("DEL", &second, "eth1").done();
+    assert_eq!(published(stage.node()).unwrap(), found);
+    call("DEL", &first, "eth0").done();
+    must_be_back(&before, &stage);
 }
 
 /// What somebody did to an attachment, given its host end.

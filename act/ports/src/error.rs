@@ -1,6 +1,6 @@
 //! What can go wrong.
 
-use selvedge_datapath::published::{PortOwner, PublishedPort};
+use selvedge_datapath::published::PublishedPort;
 use selvedge_leases::LeaseError;
 use selvedge_netlink::NetlinkError;
 use selvedge_nft::NftError;
@@ -9,12 +9,10 @@ use selvedge_nft::NftError;
 #[derive(Debug, thiserror::Error)]
 pub enum PortsError {
     /// Somebody else has the port.
-    #[error("{port} is published already, for {holder}")]
+    #[error("{port} is published already, for {}", port.owner)]
     Taken {
         /// The port as the other one has it.
         port: Box<PublishedPort>,
-        /// The other one.
-        holder: PortOwner,
     },
     /// nftables or connection tracking.
     #[error(transparent)]

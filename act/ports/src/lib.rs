@@ -78,24 +78,16 @@ impl Ports {
     /// [`PortsError::Taken`]; then nothing was changed. [`PortsError`].
     pub fn publish(&mut self, publication: &Publication) -> Result<(), PortsError> {
         let Self { nft, route, .. } = self;
-        let (mut taken, mut released) = (None, Ok(()));
+        let mut done = Ok(PublishedPorts::default());
         nft.update(&[PLUGIN], |listed| {
             let before = PublishedPorts::listed(listed);
-            let mut ports = before.clone();
-            taken = publication.holder(&mut ports, route);
-            ports = publication.added_to(ports);
-            released = release(&before, &ports);
-            if taken.is_some() || released.is_err() {
-                Transaction::default()
-            } else {
-                ports.transaction(listed)
-            }
+            done = publication.settled(before.clone(), route).and_then(|(there, wanted)| {
+                let ports = publication.added_to(there, &wanted);
+                release(&before, &ports).map(|()| ports)
+            });
+            done.as_ref().map(|ports| ports.transaction(listed)).unwrap_or_default()
         })?;
-        released?;
-        if let Some((port, holder)) = taken {
-            return Err(PortsError::Taken { port: Box::new(port), holder });
-        }
-        if publication.is_at_loopback() {
+        if done?.loopback.contains(&publication.link) {
             Sysctls::current().write(&carries_loopback(&publication.link), "1")?;
         }
         self.forget_udp(publication)
@@ -106,11 +98,8 @@ impl Ports {
     /// # Errors
     /// [`PortsError::Taken`], [`PortsError`].
     pub fn refuse_taken(&mut self, publication: &Publication) -> Result<(), PortsError> {
-        let mut ports = PublishedPorts::listed(&self.nft.list(&[PLUGIN])?);
-        match publication.holder(&mut ports, &mut self.route) {
-            None => Ok(()),
-            Some((port, holder)) => Err(PortsError::Taken { port: Box::new(port), holder }),
-        }
+        let there = PublishedPorts::listed(&self.nft.list(&[PLUGIN])?);
+        publication.settled(there, &mut self.route).map(drop)
     }
 
     /// Takes away the ports of the attachments with these host ends; the addresses that they led to.
@@ -168,9 +157,11 @@ impl Ports {
 /// [`PortsError`].
 pub fn drift(publication: &Publication) -> Result<Option<String>, PortsError> {
     let listed = NftSocket::open()?.list(&[PLUGIN])?;
-    let mut ports = PublishedPorts::listed(&listed);
-    ports.retain(|owner| !owner.has(&publication.host));
-    let transaction = publication.added_to(ports).transaction(&listed);
+    let mut there = PublishedPorts::listed(&listed);
+    there.retain(|owner| !owner.has(&publication.host));
+    let wanted = publication.wanted(&there);
+    let ports = publication.added_to(there, &wanted);
+    let transaction = ports.transaction(&listed);
     // What others have left is not this attachment's.
     let adds = |change: &Change| {
         !matches!(change, Change::DeleteElements(_) | Change::DeleteRule(..) | Change::DeleteTable)
@@ -179,7 +170,7 @@ pub fn drift(publication: &Publication) -> Result<Option<String>, PortsError> {
         return Ok(Some(format!("nft {command}")));
     }
     let key = carries_loopback(&publication.link);
-    let carries = !publication.is_at_loopback() || Sysctls::current().read(&key)? == "1";
+    let carries = !ports.loopback.contains(&publication.link) || Sysctls::current().read(&key)? == "1";
     Ok((!carries).then(|| format!("sysctl -w {key}=1")))
 }
 
@@ -216,40 +207,47 @@ fn carries_loopback(link: &IfName) -> Sysctl {
 }
 
 impl Publication {
-    /// The first of the ports that somebody else has, and who. Whoever has lost his host end has lost his ports, and
-    /// is struck out.
-    fn holder(
+    /// The ports that are there less this attachment's, with whoever has lost his host end struck out; and those of
+    /// its ports that are still to be had: what it has by another of its container's networks it has.
+    ///
+    /// Fails if somebody else has one.
+    fn settled(
         &self,
-        ports: &mut PublishedPorts,
+        mut there: PublishedPorts,
         route: &mut RouteSocket,
-    ) -> Option<(PublishedPort, PortOwner)> {
-        ports.retain(|owner| !owner.has(&self.host));
-        loop {
-            let rival = |port: &&PublishedPort| self.ports.iter().any(|ours| ours.rivals(port));
-            let rival = ports.ports.iter().find(rival)?.clone();
-            // A host end that can't be looked at counts as there.
-            let link = rival.owner.host().map(|host| route.observe_link(&host));
-            let gone = match link {
-                None | Some(Ok(None)) => true,
-                Some(Ok(Some(link))) => link.group == REAP_GROUP,
-                Some(Err(_)) => false,
-            };
-            if !gone {
-                return Some((rival.clone(), rival.owner));
-            }
-            ports.retain(|owner| *owner != rival.owner);
+    ) -> Result<(PublishedPorts, Vec<&PublishedPort>), PortsError> {
+        there.retain(|owner| !owner.has(&self.host));
+        let rivals = there.ports.iter().filter(|port| self.ports.iter().any(|ours| ours.rivals(port)));
+        let holders: BTreeSet<PortOwner> = rivals.map(|port| port.owner.clone()).collect();
+        // A host end that can't be looked at counts as there.
+        let mut lives = |owner: &PortOwner| match owner.host().map(|host| route.observe_link(&host)) {
+            None | Some(Ok(None)) => false,
+            Some(Ok(Some(link))) => link.group != REAP_GROUP,
+            Some(Err(_)) => true,
+        };
+        let dead: BTreeSet<PortOwner> = holders.into_iter().filter(|owner| !lives(owner)).collect();
+        there.retain(|owner| !dead.contains(owner));
+        let wanted = self.wanted(&there);
+        match there.ports.iter().find(|port| wanted.iter().any(|ours| ours.rivals(port))) {
+            Some(rival) => Err(PortsError::Taken { port: Box::new(rival.clone()) }),
+            None => Ok((there, wanted)),
         }
     }
 
-    fn added_to(&self, mut ports: PublishedPorts) -> PublishedPorts {
-        ports.ports.extend(self.ports.iter().cloned());
-        if self.is_at_loopback() {
-            ports.loopback.insert(self.link.clone());
-        }
-        ports
+    /// The ports that the container has not by another of its networks.
+    fn wanted(&self, there: &PublishedPorts) -> Vec<&PublishedPort> {
+        let has = |ours: &PublishedPort| {
+            there.ports.iter().any(|p| ours.rivals(p) && p.owner.is_of_same_container(&ours.owner))
+        };
+        self.ports.iter().filter(|port| !has(port)).collect()
     }
 
-    fn is_at_loopback(&self) -> bool {
-        self.ports.iter().any(PublishedPort::is_at_loopback)
+    /// The ports that are there and these.
+    fn added_to(&self, mut there: PublishedPorts, wanted: &[&PublishedPort]) -> PublishedPorts {
+        there.ports.extend(wanted.iter().map(|&port| port.clone()));
+        if wanted.iter().any(|port| port.is_at_loopback()) {
+            there.loopback.insert(self.link.clone());
+        }
+        there
     }
 }

@@ -45,15 +45,15 @@ const LOOPBACK4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
 const LOOPBACK6: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128);
 const LINK_LOCAL6: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
 
-/// Whose a published port is: `HOST-END NETWORK CONTAINER/IFNAME`. The host end tells owners apart; the rest, which may
-/// be cut, is for people.
+/// Whose a published port is: `HOST-END CONTAINER/IFNAME NETWORK`. The host end tells owners apart. A long network's name,
+/// which is for people, may be cut.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PortOwner(Comment);
 
 impl PortOwner {
     /// The attachment with that host end.
     pub fn new(host: &IfName, network: &NetworkName, key: &AttachmentKey) -> Self {
-        Self(Comment::new(&format!("{host} {network} {}", key.recorded())))
+        Self(Comment::new(&format!("{host} {} {network}", key.recorded())))
     }
 
     /// True if it is the attachment with that host end.
@@ -66,16 +66,26 @@ impl PortOwner {
         self.words().0.parse().ok()
     }
 
-    fn words(&self) -> (&str, &str) {
-        let text = self.0.as_str();
-        text.split_once(' ').unwrap_or((text, ""))
+    /// True if both are attachments of one container. Runtimes ask for its ports on each of its networks.
+    pub fn is_of_same_container(&self, other: &Self) -> bool {
+        let container =
+            |owner: &Self| owner.words().1.rsplit_once('/').map(|(container, _)| container.to_owned());
+        container(self).is_some_and(|ours| container(other).is_some_and(|theirs| ours == theirs))
+    }
+
+    /// Host end, attachment and network.
+    fn words(&self) -> (&str, &str, &str) {
+        let mut words = self.0.as_str().splitn(3, ' ');
+        let mut word = || words.next().unwrap_or_default();
+        (word(), word(), word())
     }
 }
 
 impl fmt::Display for PortOwner {
     /// Network and attachment.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.words().1)
+        let (_, attachment, network) = self.words();
+        write!(f, "{network} {attachment}")
     }
 }
 

@@ -96,7 +96,7 @@ fn one_port_more_or_less_is_one_element_more_or_less() {
     let (one, two) = (ports(&[web]), ports(&[web, dns]));
     let text = two.transaction(&made(&[&one])).to_string();
     let line = "element inet selvedge-cni published4 \
-        { udp . 53 comment \"slv1 mynet web-0/eth0\" : 10.244.1.2 . 53 }\n";
+        { udp . 53 comment \"slv1 web-0/eth0 mynet\" : 10.244.1.2 . 53 }\n";
     assert_eq!(text, format!("add {line}"));
     assert_eq!(one.transaction(&made(&[&two])).to_string(), format!("delete {line}"));
 }
@@ -147,6 +147,22 @@ fn an_owner_is_told_by_its_host_end() {
         &AttachmentKey { container: "c".repeat(64).parse().unwrap(), ifname: "eth0".parse().unwrap() },
     );
     assert!(long.has(&link("slvabcdefghijkl")) && !long.has(&link("slvabcdefghijk")));
+    assert!(long.to_string().ends_with(&format!("n {}/eth0", "c".repeat(64))));
     assert_eq!(owner("slv1", "web-0").to_string(), "mynet web-0/eth0");
     assert_eq!(owner("slv1", "web-0").host(), Some(link("slv1")));
+}
+
+#[test]
+fn attachments_of_one_container_are_told_from_others() {
+    let further = |container: &str, ifname: &str| {
+        let key = AttachmentKey { container: container.parse().unwrap(), ifname: ifname.parse().unwrap() };
+        PortOwner::new(&link("slv7"), &"n".repeat(200).parse().unwrap(), &key)
+    };
+    let web = owner("slv1", "web-0");
+    assert!(web.is_of_same_container(&further("web-0", "eth1")));
+    assert!(!web.is_of_same_container(&further("web-1", "eth0")));
+    let long = "c".repeat(64);
+    assert!(further(&long, "eth0").is_of_same_container(&further(&long, "eth1")));
+    let odd = PortOwner(Comment::new("somebody"));
+    assert!(!odd.is_of_same_container(&odd) && odd.host().is_some());
 }
