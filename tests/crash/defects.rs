@@ -45,6 +45,12 @@ fn a_link_that_cannot_be_looked_up_is_not_taken_for_gone() {
 }
 
 #[test]
+fn a_shaper_that_cannot_be_looked_up_is_not_taken_for_none() {
+    let sweep = Sweep { name: "shapers that can't be looked up", mode: Mode::Bridge, ..fault::DEL };
+    sweep.fail(&["EBUSY"], |point| point.own && point.name == "ioctl");
+}
+
+#[test]
 fn a_store_that_cannot_be_looked_for_is_not_taken_for_none() {
     let sweep = Sweep { name: "stores that can't be looked for", mode: Mode::AgentAway, ..fault::DEL };
     sweep.fail(&["EIO"], |point| point.own && point.name == "statx");

@@ -23,15 +23,19 @@ const SYSCTLS: [(&str, &str); 3] = [
     ("/proc/sys/net/ipv4/conf/all/send_redirects", "1"),
 ];
 
+/// A limit in bits and bits per second.
+const RATE: u32 = 8_000_000;
+
 /// More lines than a journal of one lease and two resting addresses may have.
 const LONG: usize = 300;
 
 /// How a network's pods are attached, and who looks after the node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// Bridged, without an agent: the plugin makes the node's part itself. One pod finds room.
+    /// Bridged, without an agent: the plugin makes the node's part itself. One pod finds room, with published ports
+    /// and limits both ways.
     Bridge,
-    /// The same with room for a few.
+    /// Bridged without any of that, with room for a few.
     WideBridge,
     /// Routed, as an agent configures it that isn't there at the moment. One pod finds room.
     AgentAway,
@@ -243,6 +247,15 @@ fn config(mode: Mode, run_dir: &Path) -> Value {
         "ipam": {"ranges": pools},
         "runDir": run_dir,
     });
+    if mode == Mode::Bridge {
+        config["runtimeConfig"] = json!({
+            "bandwidth": {"ingressRate": RATE, "ingressBurst": RATE, "egressRate": RATE, "egressBurst": RATE},
+            "portMappings": [
+                {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"},
+                {"hostPort": 5353, "containerPort": 53, "protocol": "udp"},
+            ],
+        });
+    }
     if mode == Mode::AgentAway {
         config["attach"] = json!("routed");
         config["agent"] = json!(run_dir.join("agent.sock"));

@@ -45,10 +45,12 @@ const ALL: &[&str] = &[
     "file faults in DEL with compaction, routed, agent away",
     "file faults in GC, bridge",
     "netlink faults in GC, bridge",
+    "signals in ADD, bridge",
+    "signals in DEL, bridge",
 ];
 
 /// The system calls that a signal may interrupt (their manual pages list EINTR): they are made again.
-const INTERRUPTIBLE: &[&str] = &[
+pub(crate) const INTERRUPTIBLE: &[&str] = &[
     "connect",
     "fdatasync",
     "flock",
@@ -61,6 +63,13 @@ const INTERRUPTIBLE: &[&str] = &[
     "sendto",
     "write",
 ];
+
+/// Which of several injections a point is tried with.
+#[derive(Debug, Clone, Copy)]
+enum Each {
+    All,
+    InTurn,
+}
 
 /// How a call comes about, and what must be so after it was disturbed.
 pub(crate) struct Sweep {
@@ -88,43 +97,45 @@ impl Sweep {
 
     /// Kills the call at those of its system calls that are chosen.
     pub(crate) fn kill_at(&self, chosen: fn(&Point) -> bool) {
-        self.run(&[Inject::Kill], chosen);
+        self.run(&[Inject::Kill], chosen, Each::All);
     }
 
     /// Fails each of the call's system calls that are chosen with each error.
     pub(crate) fn fail(&self, errors: &[&'static str], chosen: fn(&Point) -> bool) {
-        let errors: Vec<_> = errors.iter().map(|error| Inject::Error(error)).collect();
-        self.run(&errors, chosen);
+        self.run(&errors.iter().map(|error| Inject::Error(error)).collect::<Vec<_>>(), chosen, Each::All);
     }
 
-    fn run(&self, injections: &[Inject], chosen: fn(&Point) -> bool) {
+    /// Fails each of the call's system calls that are chosen with one of the errors, which take turns.
+    pub(crate) fn fail_in_turn(&self, errors: &[&'static str], chosen: fn(&Point) -> bool) {
+        self.run(&errors.iter().map(|error| Inject::Error(error)).collect::<Vec<_>>(), chosen, Each::InTurn);
+    }
+
+    fn run(&self, injections: &[Inject], chosen: fn(&Point) -> bool, each: Each) {
         let Some(mut scene) = Scene::new(self.mode) else { return };
         let began = Instant::now();
-        let points = self.points(&scene);
+        let points = self.points(&scene).into_iter().filter(chosen);
+        let plan: Vec<(Point, Inject)> = match each {
+            Each::InTurn => points.zip(injections.iter().copied().cycle()).collect(),
+            Each::All => {
+                points.flat_map(|point| injections.iter().map(move |i| (point.clone(), *i))).collect()
+            }
+        };
         let mut tally = Tally::default();
         let mut wrong = Vec::new();
-        for point in points.iter().filter(|point| chosen(point)) {
-            for inject in injections {
-                if let Err(harm) = self.try_at(&scene, (point, *inject), &mut tally) {
-                    let what = format!("{inject:?} at {} {}: {harm:?}", point.name, point.number);
-                    write(&format!("crash: {}: {what}\n", self.name));
-                    wrong.push(what);
-                    match harm {
-                        Harm::Leak(_) => tally.leaks += 1,
-                        Harm::DoubleOwner(_) => tally.double_owners += 1,
-                        Harm::Untruth(_) => tally.untruths += 1,
-                    }
-                    // What is wrong with this node must not be found again.
-                    scene = Scene::new(self.mode).unwrap();
-                }
-            }
+        for (point, inject) in &plan {
+            let Err(harm) = self.try_at(&scene, (point, *inject), &mut tally) else { continue };
+            let what = format!("{inject:?} at {} {}: {harm:?}", point.name, point.number);
+            write(&format!("crash: {}: {what}\n", self.name));
+            wrong.push(what);
+            tally.count(&harm);
+            // What is wrong with this node must not be found again.
+            scene = Scene::new(self.mode).unwrap();
         }
         let tried = tally.killed + tally.failed + tally.not_reached;
-        let planned = points.iter().filter(|point| chosen(point)).count() * injections.len();
         report(self.name, tally, began, ALL);
         assert!(wrong.is_empty(), "{}: {} points:\n{}", self.name, wrong.len(), wrong.join("\n"));
-        assert_eq!(tried, planned, "{}: not every point was tried", self.name);
-        let allowed = planned * OUT_OF_REACH / 100;
+        assert_eq!(tried, plan.len(), "{}: not every point was tried", self.name);
+        let allowed = plan.len() * OUT_OF_REACH / 100;
         assert!(tally.not_reached <= allowed, "{}: {} out of reach", self.name, tally.not_reached);
     }
 

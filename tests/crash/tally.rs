@@ -6,6 +6,8 @@ use std::io::Write;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::judge::Harm;
+
 /// What one sweep, or all of them, came to.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Tally {
@@ -26,6 +28,15 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
+    /// Counts what was found wrong.
+    pub(crate) fn count(&mut self, harm: &Harm) {
+        match harm {
+            Harm::Leak(_) => self.leaks += 1,
+            Harm::DoubleOwner(_) => self.double_owners += 1,
+            Harm::Untruth(_) => self.untruths += 1,
+        }
+    }
+
     fn add(&mut self, other: Self) {
         self.killed += other.killed;
         self.failed += other.failed;

@@ -129,7 +129,9 @@ impl RouteSocket {
     /// # Errors
     /// [`NetlinkError::Read`], [`NetlinkError::Unsettled`].
     pub fn observe_shaping(&mut self, device: &IfName) -> Result<Shaping, NetlinkError> {
-        let Ok(index) = self.index_of(device) else { return Ok(Shaping::default()) };
+        let index = self.index_if_there(device);
+        let index = index.map_err(|source| NetlinkError::Read { what: "queueing of a link", source })?;
+        let Some(index) = index else { return Ok(Shaping::default()) };
         // Without the flag the kernel answers everybody but the asker.
         let root = Request::new(libc::RTM_GETQDISC, ECHO, &header(index, 0, ROOT, 0), |_| {});
         let bucket = match self.read_one(&root, bucket) {
@@ -153,7 +155,7 @@ impl RouteSocket {
         alias: &str,
         make: [Request; 2],
     ) -> Result<(), Refusal> {
-        if self.index_of(name).is_ok() {
+        if self.index_if_there(name)?.is_some() {
             let link =
                 self.observe_link(name).map_err(|error| Refusal::new(error.errno().unwrap_or(libc::EIO)))?;
             let same = link.is_some_and(|link| link.kind == LinkKind::Ifb && link.alias == alias);

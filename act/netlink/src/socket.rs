@@ -48,8 +48,13 @@ impl RouteSocket {
     }
 
     /// True if there is a link of that name. Costs less than to look at it.
-    pub fn has_link(&self, name: &IfName) -> bool {
-        self.index_of(name).is_ok()
+    ///
+    /// # Errors
+    /// [`NetlinkError::Read`] if that can't be asked.
+    pub fn has_link(&self, name: &IfName) -> Result<bool, NetlinkError> {
+        let index =
+            self.index_if_there(name).map_err(|source| NetlinkError::Read { what: "link", source })?;
+        Ok(index.is_some())
     }
 
     /// The index of a link, by any of its names.

@@ -72,7 +72,10 @@ impl<'a> Standalone<'a> {
     /// Fails where [`prepare`](Self::prepare) would because of the bridge's name. A link with an address of the network
     /// passes for its bridge: to look closer would be to wait for all links that are being made and deleted.
     pub(crate) fn can_be_prepared(&self, route: &mut RouteSocket) -> Result<(), CniError> {
-        let Some(name) = self.bridge().filter(|name| route.has_link(name)) else { return Ok(()) };
+        let Some(name) = self.bridge() else { return Ok(()) };
+        if !route.has_link(name).map_err(|e| failure::of_netlink(&e))? {
+            return Ok(());
+        }
         if route.has_address_in(name, &self.subnets) {
             return Ok(());
         }

@@ -23,7 +23,7 @@ fn holder(
     (network, key): (&NetworkName, &AttachmentKey),
 ) -> Result<Holder, CniError> {
     // Most pods have no limits: to find that out costs no more than this.
-    if !route.has_link(shaper) {
+    if !route.has_link(shaper).map_err(|e| failure::of_netlink(&e))? {
         return Ok(Holder::Nobody);
     }
     let link = route.observe_link(shaper).map_err(|e| failure::of_netlink(&e))?;
