@@ -79,3 +79,28 @@ fn chk_2_a_rule_or_a_route_of_a_further_attachment_that_is_gone_is_noticed() {
         call("DEL", &first, "eth0", &pod).run(stage.node()).done();
     }
 }
+
+#[test]
+fn a_containers_second_network_was_refused_the_ports_that_its_first_has() {
+    let Some(stage) = Stage::new() else { return };
+    let ports = json!({"runtimeConfig": {"portMappings":
+        [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}});
+    for [first, second] in pairs(&stage) {
+        let (first, second) = (with(first, ports.clone()), with(second, ports.clone()));
+        let (before, pod, other) = (traces(&stage), stage.pod(), stage.pod());
+        let first = after(&first, &add(&stage, &first, "web-0", &pod));
+        let answer = call("ADD", &second, "eth1", &pod).run(stage.node());
+        let second = after(&second, answer.result());
+        call("CHECK", &first, "eth0", &pod).run(stage.node()).done();
+        call("CHECK", &second, "eth1", &pod).run(stage.node()).done();
+        let refused = Call::new("ADD", second.clone()).of("web-1", &other).run(stage.node());
+        assert_eq!(refused.refusal().0, 105, "another container's is taken as ever");
+        call("DEL", &first, "eth0", &pod).run(stage.node()).done();
+        let map = ["list", "map", "inet", "selvedge-cni", "published4"];
+        let Some(listed) = must_run(stage.node(), "nft", &map) else { return };
+        assert!(listed.contains("8080") && listed.contains("10.99.1."), "{listed}");
+        call("CHECK", &second, "eth1", &pod).run(stage.node()).done();
+        call("DEL", &second, "eth1", &pod).run(stage.node()).done();
+        must_be_back(&before, &stage);
+    }
+}

@@ -93,7 +93,7 @@ fn a_port_is_anothers_once_its_pod_is_gone_whether_or_not_it_was_detached() {
 }
 
 #[test]
-fn a_container_on_two_networks_has_its_ports_once() {
+fn a_container_on_two_networks_has_its_ports_by_the_first_and_the_seconds_wait() {
     let Some(stage) = Stage::new() else { return };
     let pod = stage.pod();
     let before = traces(&stage);
@@ -104,9 +104,11 @@ fn a_container_on_two_networks_has_its_ports_once() {
         Call::new(verb, config.clone()).of("web-0", &pod).with("CNI_IFNAME", ifname).run(stage.node())
     };
     let result = add(&stage, &first, "web-0", &pod);
-    let further = call("ADD", &second, "eth1");
     let Some(found) = published(stage.node()) else { return };
     assert!(found.len() == 1 && found[0].contains(&host_end(&result)), "{found:?}");
+    let further = call("ADD", &second, "eth1");
+    let led = nft(&stage, "list map inet selvedge-cni published4").unwrap();
+    assert!(led.contains(&found[0]) && led.matches("comment").count() == 1, "{led}");
     for (config, result, ifname) in [(&first, &result, "eth0"), (&second, further.result(), "eth1")] {
         call("CHECK", &after(config, result), ifname).done();
     }

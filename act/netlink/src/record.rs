@@ -157,17 +157,19 @@ pub(crate) fn route(payload: &[u8], wanted: u32) -> Option<Vec<RouteRecord>> {
 pub(crate) fn rule(payload: &[u8]) -> Option<(u32, Rule)> {
     let [family, to, from, _, table, _, _, action, ..] = *payload else { return None };
     let (mut table, mut priority, mut protocol) = (u32::from(table), 0, 0);
-    let mut selector = Selector::From(IpNet::new(any(family)?, 0).ok()?);
+    let (mut source, mut destination) = (IpNet::new(any(family)?, 0).ok()?, None);
     for (attribute, value) in Reader(payload.get(ROUTE_HEADER..)?) {
         match attribute {
             request::RULE_TABLE => table = u32_at(value, 0)?,
             request::RULE_PRIORITY => priority = u32_at(value, 0)?,
             request::RULE_PROTOCOL => protocol = *value.first()?,
-            request::RULE_SOURCE => selector = Selector::From(IpNet::new(ip(family, value)?, from).ok()?),
-            request::RULE_DESTINATION => selector = Selector::To(IpNet::new(ip(family, value)?, to).ok()?),
+            request::RULE_SOURCE => source = IpNet::new(ip(family, value)?, from).ok()?,
+            request::RULE_DESTINATION => destination = Some(IpNet::new(ip(family, value)?, to).ok()?),
             _ => {}
         }
     }
+    let selector =
+        destination.map_or(Selector::From(source), |to| Selector::Unsourced { to, from: source.addr() });
     let ours = protocol == ROUTE_PROTOCOL && action == request::RULE_TO_TABLE;
     ours.then_some((table, Rule { priority, selector }))
 }

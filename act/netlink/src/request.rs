@@ -31,6 +31,8 @@ pub(crate) const BRIDGE_PORT_ISOLATED: u16 = 33;
 pub(crate) const METRIC_MTU: u16 = 2;
 /// FR_ACT_TO_TBL.
 pub(crate) const RULE_TO_TABLE: u8 = 1;
+/// FIB_RULE_FIND_SADDR.
+pub(crate) const RULE_FINDS_SOURCE: u32 = 1 << 16;
 /// FRA_DST.
 pub(crate) const RULE_DESTINATION: u16 = 1;
 /// FRA_SRC.
@@ -259,19 +261,23 @@ pub(crate) fn list_rules(family: u8) -> Request {
 
 /// Adds a rule that leads to a table, or deletes it.
 pub(crate) fn about_rule(kind: u16, table: u32, rule: &Rule) -> Request {
-    let net = rule.net();
     let (from, to) = match rule.selector {
-        Selector::From(net) => (net.prefix_len(), 0),
-        Selector::To(net) => (0, net.prefix_len()),
+        Selector::From(net) => (net, None),
+        Selector::Unsourced { to, from } => (IpNet::from(from), Some(to)),
     };
-    // `struct fib_rule_hdr` has the measures of `struct rtmsg`: the lengths of both prefixes, and the action last.
-    let header = route_header([family(net.addr()), to, from, 0], [0, 0, 0, RULE_TO_TABLE]);
+    // `struct fib_rule_hdr` begins like `struct rtmsg`, with the lengths of both prefixes, and ends in the action and
+    // flags.
+    let lengths = [to.map_or(0, |to| to.prefix_len()), from.prefix_len()];
+    let flags = if to.is_some() && from.addr().is_ipv6() { RULE_FINDS_SOURCE } else { 0 };
+    let header = [family(from.addr()), lengths[0], lengths[1], 0, 0, 0, 0, RULE_TO_TABLE];
+    let header = [header.as_slice(), &flags.to_ne_bytes()].concat();
     let flags = if kind == libc::RTM_NEWRULE { CREATE | EXCL } else { 0 };
     Request::new(kind, flags, &header, |w| {
-        match rule.selector {
-            Selector::From(net) if net.prefix_len() > 0 => w.ip(RULE_SOURCE, net.network()),
-            Selector::To(net) if net.prefix_len() > 0 => w.ip(RULE_DESTINATION, net.network()),
-            Selector::From(_) | Selector::To(_) => {}
+        if from.prefix_len() > 0 {
+            w.ip(RULE_SOURCE, from.network());
+        }
+        if let Some(to) = to {
+            w.ip(RULE_DESTINATION, to.network());
         }
         w.u32_ne(RULE_PRIORITY, rule.priority);
         w.u32_ne(RULE_TABLE, table);

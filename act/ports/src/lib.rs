@@ -81,8 +81,8 @@ impl Ports {
         let mut done = Ok(PublishedPorts::default());
         nft.update(&[PLUGIN], |listed| {
             let before = PublishedPorts::listed(listed);
-            done = publication.settled(before.clone(), route).and_then(|(there, wanted)| {
-                let ports = publication.added_to(there, &wanted);
+            done = publication.settled(before.clone(), route).and_then(|there| {
+                let ports = publication.added_to(there);
                 release(&before, &ports).map(|()| ports)
             });
             done.as_ref().map(|ports| ports.transaction(listed)).unwrap_or_default()
@@ -159,8 +159,7 @@ pub fn drift(publication: &Publication) -> Result<Option<String>, PortsError> {
     let listed = NftSocket::open()?.list(&[PLUGIN])?;
     let mut there = PublishedPorts::listed(&listed);
     there.retain(|owner| !owner.has(&publication.host));
-    let wanted = publication.wanted(&there);
-    let ports = publication.added_to(there, &wanted);
+    let ports = publication.added_to(there);
     let transaction = ports.transaction(&listed);
     // What others have left is not this attachment's.
     let adds = |change: &Change| {
@@ -207,15 +206,14 @@ fn carries_loopback(link: &IfName) -> Sysctl {
 }
 
 impl Publication {
-    /// The ports that are there less this attachment's, with whoever has lost his host end struck out; and those of
-    /// its ports that are still to be had: what it has by another of its container's networks it has.
+    /// The ports that are there less this attachment's, with whoever has lost his host end struck out.
     ///
-    /// Fails if somebody else has one.
+    /// Fails if somebody else has one of its own. What the container has by another of its networks it may have twice.
     fn settled(
         &self,
         mut there: PublishedPorts,
         route: &mut RouteSocket,
-    ) -> Result<(PublishedPorts, Vec<&PublishedPort>), PortsError> {
+    ) -> Result<PublishedPorts, PortsError> {
         there.retain(|owner| !owner.has(&self.host));
         let rivals = there.ports.iter().filter(|port| self.ports.iter().any(|ours| ours.rivals(port)));
         let holders: BTreeSet<PortOwner> = rivals.map(|port| port.owner.clone()).collect();
@@ -227,25 +225,19 @@ impl Publication {
         };
         let dead: BTreeSet<PortOwner> = holders.into_iter().filter(|owner| !lives(owner)).collect();
         there.retain(|owner| !dead.contains(owner));
-        let wanted = self.wanted(&there);
-        match there.ports.iter().find(|port| wanted.iter().any(|ours| ours.rivals(port))) {
+        let is_in_the_way = |port: &&PublishedPort| {
+            self.ports.iter().any(|ours| ours.rivals(port) && !ours.owner.is_of_same_container(&port.owner))
+        };
+        match there.ports.iter().find(is_in_the_way) {
             Some(rival) => Err(PortsError::Taken { port: Box::new(rival.clone()) }),
-            None => Ok((there, wanted)),
+            None => Ok(there),
         }
     }
 
-    /// The ports that the container has not by another of its networks.
-    fn wanted(&self, there: &PublishedPorts) -> Vec<&PublishedPort> {
-        let has = |ours: &PublishedPort| {
-            there.ports.iter().any(|p| ours.rivals(p) && p.owner.is_of_same_container(&ours.owner))
-        };
-        self.ports.iter().filter(|port| !has(port)).collect()
-    }
-
     /// The ports that are there and these.
-    fn added_to(&self, mut there: PublishedPorts, wanted: &[&PublishedPort]) -> PublishedPorts {
-        there.ports.extend(wanted.iter().map(|&port| port.clone()));
-        if wanted.iter().any(|port| port.is_at_loopback()) {
+    fn added_to(&self, mut there: PublishedPorts) -> PublishedPorts {
+        there.ports.extend(self.ports.iter().cloned());
+        if self.ports.iter().any(PublishedPort::is_at_loopback) {
             there.loopback.insert(self.link.clone());
         }
         there

@@ -87,11 +87,8 @@ fn refuse_present(pod: &mut RouteSocket, ifname: &IfName) -> Result<(), CniError
 
 /// How the attachment is one beside others: the container has a default route by another interface.
 fn further(pod: &mut RouteSocket, request: &Add) -> Result<Option<Further>, CniError> {
-    if !pod.has_default_route().map_err(|e| failure::of_netlink(&e))? {
-        return Ok(None);
-    }
-    let inside = pod.observe().map_err(|e| failure::of_netlink(&e))?;
-    Ok(Some(Further::new(&request.conf.network, &request.attachment.ifname, &inside)))
+    let beside = pod.has_default_route().map_err(|e| failure::of_netlink(&e))?;
+    Ok(beside.then(|| Further { networks: request.conf.network.clone() }))
 }
 
 fn attachment(request: &Add, host: IfName, given: &Given) -> Attachment {

@@ -16,7 +16,8 @@ use crate::log::Entry;
 
 /// What is published for an attachment; none if nothing is.
 pub(crate) fn publication(conf: &NetConf, attachment: &Attachment) -> Option<Publication> {
-    let owner = PortOwner::new(&attachment.host, &attachment.network, &attachment.key);
+    let owner = if attachment.further.is_some() { PortOwner::further } else { PortOwner::new };
+    let owner = owner(&attachment.host, &attachment.network, &attachment.key);
     let link = match &attachment.mode {
         Mode::Routed => &attachment.host,
         Mode::Bridge(bridge) => bridge,

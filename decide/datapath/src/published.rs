@@ -5,6 +5,8 @@
 //! led to the pod before routing, one of the node's own on its way out. Where a pod comes back to itself, and where the
 //! node sends from 127.0.0.1, the source is rewritten too, or no answer would find its way.
 
+mod waiting;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -41,12 +43,15 @@ const HAIRPIN6: SetName = SetName::literal("hairpin6");
 const LOOPBACK: SetName = SetName::literal("to-loopback");
 const SETS: [SetName; 7] = [EVERYWHERE4, EVERYWHERE6, AT4, AT6, HAIRPIN4, HAIRPIN6, LOOPBACK];
 
+/// No name of a network begins with it.
+const FURTHER: char = '+';
+
 const LOOPBACK4: Ipv4Net = Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8);
 const LOOPBACK6: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::LOCALHOST, 128);
 const LINK_LOCAL6: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
 
-/// Whose a published port is: `HOST-END CONTAINER/IFNAME NETWORK`. The host end tells owners apart. A long network's name,
-/// which is for people, may be cut.
+/// Whose a published port is: `HOST-END CONTAINER/IFNAME NETWORK`, with a `+` before the network for a container's further
+/// attachments. The host end tells owners apart. A long network's name, which is for people, may be cut.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct PortOwner(Comment);
 
@@ -54,6 +59,16 @@ impl PortOwner {
     /// The attachment with that host end.
     pub fn new(host: &IfName, network: &NetworkName, key: &AttachmentKey) -> Self {
         Self(Comment::new(&format!("{host} {} {network}", key.recorded())))
+    }
+
+    /// The same for one beside the container's first: where both have a port, the first one's leads, since answers
+    /// that name no source go by it.
+    pub fn further(host: &IfName, network: &NetworkName, key: &AttachmentKey) -> Self {
+        Self(Comment::new(&format!("{host} {} {FURTHER}{network}", key.recorded())))
+    }
+
+    fn is_further(&self) -> bool {
+        self.words().2.starts_with(FURTHER)
     }
 
     /// True if it is the attachment with that host end.
@@ -85,7 +100,7 @@ impl fmt::Display for PortOwner {
     /// Network and attachment.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (_, attachment, network) = self.words();
-        write!(f, "{network} {attachment}")
+        write!(f, "{} {attachment}", network.trim_start_matches(FURTHER))
     }
 }
 
@@ -156,7 +171,7 @@ impl fmt::Display for PublishedPort {
     }
 }
 
-/// All published ports of a node.
+/// All published ports of a node. Those of one container by several of its networks may be for the same packets.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct PublishedPorts {
     /// The ports.
@@ -171,11 +186,13 @@ impl PublishedPorts {
     pub fn listed(listed: &Listed) -> Self {
         let Some(table) = listed.get(&PLUGIN) else { return Self::default() };
         let ports = [EVERYWHERE4, EVERYWHERE6, AT4, AT6].into_iter().flat_map(|map| elements(table, &map));
+        let waiting =
+            waiting::SETS.into_iter().flat_map(|set| elements(table, &set)).filter_map(waiting::read);
         let links = elements(table, &LOOPBACK).filter_map(|(key, _)| match key.first()?.first() {
             Value::IfName(name) => Some(name.clone()),
             _ => None,
         });
-        Self { ports: ports.filter_map(read).collect(), loopback: links.collect() }
+        Self { ports: ports.filter_map(read).chain(waiting).collect(), loopback: links.collect() }
     }
 
     /// Only the ports of owners of which that is true; and no link longer than it is needed.
@@ -200,22 +217,24 @@ impl PublishedPorts {
             if self.ports.is_empty() { BTreeMap::new() } else { BTreeMap::from([(PLUGIN, self.table())]) };
         let ours = |object: Object<'_>| match object {
             Object::Chain(chain) => CHAINS.contains(chain),
-            Object::Set(set) => SETS.contains(set),
+            Object::Set(set) => SETS.contains(set) || waiting::SETS.contains(set),
         };
         diff(&desired, listed, Scope::Part(&ours))
     }
 
     fn table(&self) -> Table {
-        let (mut leading, mut hiding, mut table) = (Vec::new(), Vec::new(), Table::new());
+        let (mut leading, mut hiding) = (Vec::new(), Vec::new());
+        let [lead_now, waiting] = waiting::elected(&self.ports);
+        let mut table = waiting::with_sets(Table::new(), &waiting);
         if self.ports.iter().any(|port| port.pod.is_ipv4()) {
             leading.extend(leading4());
             hiding.extend(hiding4());
-            table = with_sets(table, &self.ports, v4, NAMES4);
+            table = with_sets(table, &lead_now, v4, NAMES4);
         }
         if self.ports.iter().any(|port| port.pod.is_ipv6()) {
             leading.extend(leading6());
             hiding.extend(hiding6());
-            table = with_sets(table, &self.ports, v6, NAMES6);
+            table = with_sets(table, &lead_now, v6, NAMES6);
         }
         let nat = |hook, priority, rules| Chain::base(Base::nat(hook, priority), rules);
         let lead = || vec![rule![fib_daddr_type(AddressType::Local), jump(&PUBLISHED)]];
@@ -342,14 +361,18 @@ fn read((key, element): (&Key, &Element)) -> Option<PublishedPort> {
     };
     let Data::Values(values) = &element.data else { return None };
     let [pod, Value::Port(pod_port)] = values.as_slice() else { return None };
-    let transport = match *proto {
-        L4Proto::TCP => Transport::Tcp,
-        L4Proto::UDP => Transport::Udp,
-        L4Proto::SCTP => Transport::Sctp,
-        _ => return None,
-    };
+    let transport = transport(*proto)?;
     let owner = PortOwner(element.comment.clone()?);
     Some(PublishedPort { transport, at, port: *port, pod: SocketAddr::new(address(pod)?, *pod_port), owner })
+}
+
+fn transport(proto: L4Proto) -> Option<Transport> {
+    match proto {
+        L4Proto::TCP => Some(Transport::Tcp),
+        L4Proto::UDP => Some(Transport::Udp),
+        L4Proto::SCTP => Some(Transport::Sctp),
+        _ => None,
+    }
 }
 
 fn address(value: &Value) -> Option<IpAddr> {

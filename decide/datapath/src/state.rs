@@ -158,8 +158,14 @@ impl Route {
 pub enum Selector {
     /// Its source; a prefix of no length is every packet of that family.
     From(IpNet),
-    /// Its destination.
-    To(IpNet),
+    /// Its destination, where its sender has named no source yet. IPv4 has 0.0.0.0 then; in IPv6 the rule holds if the
+    /// table it leads to gives the packet that source.
+    Unsourced {
+        /// The destination.
+        to: IpNet,
+        /// 0.0.0.0, or the source that it would have.
+        from: IpAddr,
+    },
 }
 
 /// A rule that leads to a routing table, by our protocol number.
@@ -175,7 +181,7 @@ impl Rule {
     /// What it compares with.
     pub fn net(&self) -> IpNet {
         match self.selector {
-            Selector::From(net) | Selector::To(net) => net,
+            Selector::From(net) | Selector::Unsourced { to: net, .. } => net,
         }
     }
 }

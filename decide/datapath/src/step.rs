@@ -243,7 +243,7 @@ impl fmt::Display for Rule {
         write!(f, "priority {} ", self.priority)?;
         match self.selector {
             Selector::From(net) => write!(f, "from {net}")?,
-            Selector::To(net) => write!(f, "to {net}")?,
+            Selector::Unsourced { to, from } => write!(f, "from {from} to {to}")?,
         }
         write!(f, " proto {ROUTE_PROTOCOL}")
     }

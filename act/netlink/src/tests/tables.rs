@@ -13,13 +13,15 @@ fn rules_lead_to_a_table_until_they_are_deleted_and_those_of_others_are_not_ours
     let table = 0x5312_3456;
     let rule = |priority, selector| NetStep::AddRule { table, rule: Rule { priority, selector } };
     let net = |text: &str| text.parse::<IpNet>().unwrap();
+    let ip = |text: &str| text.parse::<IpAddr>().unwrap();
     let steps = [
         set("slvtest", LinkChange::Up),
         NetStep::ReplaceRouteIn { table, route: route("10.9.0.0/16", None, "slvtest") },
         NetStep::ReplaceRouteIn { table, route: route("fd00:9::/64", None, "slvtest") },
         rule(83, Selector::From(net("10.9.0.7/32"))),
         rule(83, Selector::From(net("fd00:9::7/128"))),
-        rule(84, Selector::To(net("10.9.0.0/16"))),
+        rule(84, Selector::Unsourced { to: net("10.9.0.0/16"), from: ip("0.0.0.0") }),
+        rule(84, Selector::Unsourced { to: net("fd00:9::/64"), from: ip("fd00:9::7") }),
         rule(33_083, Selector::From(net("0.0.0.0/0"))),
         rule(33_083, Selector::From(net("::/0"))),
     ];

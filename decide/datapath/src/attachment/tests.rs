@@ -165,7 +165,7 @@ fn a_further_attachments_routes_are_in_a_table_of_its_own() {
     let mut pod = attachment(Mode::Routed);
     pod.key.ifname = "eth1".parse().unwrap();
     let networks = ["10.244.0.0/16".parse().unwrap()];
-    pod.further = Some(Further::new(&networks, &pod.key.ifname, &ObservedNetwork::default()));
+    pod.further = Some(Further { networks: networks.to_vec() });
     let table = Further::table(&pod.key.ifname);
     let lines = lines(&pod.pod(), &pod.fresh_pod());
     let lines: Vec<_> = lines.iter().map(|line| line.replace(&table.to_string(), "T")).collect();
@@ -180,9 +180,9 @@ fn a_further_attachments_routes_are_in_a_table_of_its_own() {
             "ip route replace fd00::/64 via fe80::1 dev eth1 proto 83 table T",
             "ip -4 rule add priority 83 from 10.244.1.7/32 proto 83 lookup T",
             "ip -6 rule add priority 83 from fd00::7/128 proto 83 lookup T",
-            "ip -4 rule add priority 84 to 10.244.0.0/16 proto 83 lookup T",
-            "ip -4 rule add priority 84 to 10.244.1.0/24 proto 83 lookup T",
-            "ip -6 rule add priority 84 to fd00::/64 proto 83 lookup T",
+            "ip -4 rule add priority 84 from 0.0.0.0 to 10.244.0.0/16 proto 83 lookup T",
+            "ip -4 rule add priority 84 from 0.0.0.0 to 10.244.1.0/24 proto 83 lookup T",
+            "ip -6 rule add priority 84 from fd00::7 to fd00::/64 proto 83 lookup T",
             "ip -4 rule add priority 33083 from 0.0.0.0/0 proto 83 lookup T",
             "ip -6 rule add priority 33083 from ::/0 proto 83 lookup T",
         ]
@@ -202,20 +202,4 @@ fn a_further_attachments_plan_is_empty_once_it_is_carried_out() {
     }
     assert!(plan(&desired, Seen { network: &now, sysctls: &sysctls }, Prune::Nothing).is_empty());
     assert!(now.routes.is_empty(), "{:?}", now.routes);
-}
-
-#[test]
-fn a_further_attachment_to_the_same_network_leaves_the_first_ones_answers_alone() {
-    let first = attachment(Mode::Routed);
-    let mut inside = first.fresh_pod();
-    let seen = inside.clone();
-    let seen = Seen { network: &seen, sysctls: &BTreeMap::new() };
-    for step in plan(&first.pod(), seen, Prune::Nothing).steps {
-        inside.apply(&step, &mut BTreeMap::new());
-    }
-    let mut pod = attachment(Mode::Routed);
-    pod.key.ifname = "eth1".parse().unwrap();
-    pod.further = Some(Further::new(&["10.244.0.0/16".parse().unwrap()], &pod.key.ifname, &inside));
-    let lines = lines(&pod.pod(), &pod.fresh_pod());
-    assert!(lines.iter().all(|line| !line.contains(" to ")), "{lines:?}");
 }

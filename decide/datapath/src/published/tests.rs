@@ -166,3 +166,36 @@ fn attachments_of_one_container_are_told_from_others() {
     let odd = PortOwner(Comment::new("somebody"));
     assert!(!odd.is_of_same_container(&odd) && odd.host().is_some());
 }
+
+#[test]
+fn of_a_containers_ports_by_two_networks_one_leads_and_the_other_waits_for_it_to_go() {
+    let pods = ["10.244.1.2", "10.99.1.2", "fd00::2", "fd00:99::2"].map(|ip| ip.parse::<IpAddr>().unwrap());
+    let mappings =
+        [mapping(Transport::Tcp, "", (8080, 80)), mapping(Transport::Udp, "127.0.0.1", (53, 5353))];
+    let key = |ifname: &str| AttachmentKey { container: "web-0".parse().unwrap(), ifname: link(ifname) };
+    let owners = [
+        PortOwner::further(&link("slv1"), &"mynet".parse().unwrap(), &key("eth1")),
+        PortOwner::new(&link("slv2"), &"other".parse().unwrap(), &key("eth0")),
+    ];
+    assert_eq!(owners.each_ref().map(ToString::to_string), ["mynet web-0/eth1", "other web-0/eth0"]);
+    let of = |owner: &PortOwner, pods: &[IpAddr]| -> BTreeSet<PublishedPort> {
+        mappings.iter().flat_map(|mapping| PublishedPort::of(mapping, pods, owner)).collect()
+    };
+    let [one, two] = [of(&owners[0], &[pods[0], pods[2]]), of(&owners[1], &[pods[1], pods[3]])];
+    let [leading, waiting] = waiting::elected(&one.union(&two).cloned().collect());
+    assert_eq!((&leading, &waiting), (&two, &one), "the container's first attachment leads");
+    let alone =
+        |ports: &BTreeSet<PublishedPort>| PublishedPorts { ports: ports.clone(), ..Default::default() };
+    let both = PublishedPorts { ports: one.union(&two).cloned().collect(), ..Default::default() };
+    assert_eq!(shape::check(&PLUGIN, &both.table()), Ok(()));
+    let listed = made(&[&alone(&one), &both]);
+    assert_eq!(PublishedPorts::listed(&listed), both, "what waits is known");
+    assert!(both.transaction(&listed).is_empty());
+    for (gone, left) in [("slv1", &two), ("slv2", &one)] {
+        let mut ports = PublishedPorts::listed(&listed);
+        ports.retain(|owner| !owner.has(&link(gone)));
+        assert_eq!(ports, alone(left));
+        let after = after(&listed, &ports.transaction(&listed)).unwrap();
+        assert_eq!(after, made(&[&alone(left)]), "nothing is left of {gone}");
+    }
+}
