@@ -5,6 +5,7 @@
 //! - `demands`: addresses and hardware addresses that are asked for
 //! - `networks`: several networks, networks that come and go, what podman makes of our conflist
 //! - `killed`: kill -9 of containers, and of podman at work
+//! - `ports`: published ports
 //! - `sent`: what podman hands to the plugin
 
 mod attach;
@@ -12,4 +13,5 @@ mod demands;
 mod host;
 mod killed;
 mod networks;
+mod ports;
 mod sent;
