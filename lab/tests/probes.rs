@@ -18,7 +18,8 @@ use selvedge_model::{IfName, MacAddr, Mtu, PodKey};
 use selvedge_netlink::RouteSocket;
 use selvedge_netns::Namespace;
 
-const FAST: Timing = Timing { wait: Duration::from_millis(400), tries: 2 };
+/// A neighbour that was asked for in vain is asked for again after a second.
+const PATIENT: Timing = Timing { wait: Duration::from_millis(1500), tries: 2 };
 
 /// Two nodes with two pods each, routed by hand. Nothing masquerades.
 struct Rig {
@@ -114,7 +115,7 @@ impl Rig {
 
     fn probe(&self, wanted: impl Fn(&Path) -> bool) -> Matrix {
         let paths = paths(&self.plan).into_iter().filter(|path| wanted(path)).collect();
-        probe(&self.topology.places, &self.addresses, paths, FAST).unwrap()
+        probe(&self.topology.places, &self.addresses, paths, PATIENT).unwrap()
     }
 }
 
