@@ -113,14 +113,14 @@ impl Sweep {
     fn run(&self, injections: &[Inject], chosen: fn(&Point) -> bool, each: Each) {
         let Some(mut scene) = Scene::new(self.mode) else { return };
         let began = Instant::now();
-        let points = self.points(&scene).into_iter().filter(chosen);
+        let mut tally = Tally::default();
+        let points = self.points(&scene, &mut tally).into_iter().filter(chosen);
         let plan: Vec<(Point, Inject)> = match each {
             Each::InTurn => points.zip(injections.iter().copied().cycle()).collect(),
             Each::All => {
                 points.flat_map(|point| injections.iter().map(move |i| (point.clone(), *i))).collect()
             }
         };
-        let mut tally = Tally::default();
         let mut wrong = Vec::new();
         for (point, inject) in &plan {
             let Err(harm) = self.try_at(&scene, (point, *inject), &mut tally) else { continue };
@@ -140,8 +140,10 @@ impl Sweep {
     }
 
     /// The points of two runs: what either shows is tried.
-    fn points(&self, scene: &Scene) -> Vec<Point> {
-        let mut points = self.record(scene).points;
+    fn points(&self, scene: &Scene, tally: &mut Tally) -> Vec<Point> {
+        let recording = self.record(scene);
+        tally.beside = recording.beside();
+        let mut points = recording.points;
         let again = self.record(scene).points;
         let more: Vec<_> = again.into_iter().filter(|point| !points.contains(point)).collect();
         points.extend(more);

@@ -17,6 +17,8 @@ pub(crate) struct Tally {
     pub(crate) failed: usize,
     /// Of the latter, how many calls of the plugin succeeded nonetheless.
     pub(crate) survived: usize,
+    /// System calls in a thread beside the first, which strace can't be told apart from the first one's.
+    pub(crate) beside: usize,
     /// Points that the call did not come to again.
     pub(crate) not_reached: usize,
     /// Points after which something was left.
@@ -41,6 +43,7 @@ impl Tally {
         self.killed += other.killed;
         self.failed += other.failed;
         self.survived += other.survived;
+        self.beside += other.beside;
         self.not_reached += other.not_reached;
         self.leaks += other.leaks;
         self.double_owners += other.double_owners;
@@ -50,10 +53,11 @@ impl Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { killed, failed, survived, not_reached, leaks, double_owners, untruths } = self;
+        let Self { killed, failed, survived, beside, not_reached, leaks, double_owners, untruths } = self;
         write!(
             f,
             "{killed} kill points, {failed} faults ({survived} survived, {} refused), {not_reached} not reached, \
+             {beside} in a thread beside, \
              {leaks} leaks, {double_owners} double owners, {untruths} untruths",
             failed - survived
         )
