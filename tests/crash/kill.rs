@@ -124,7 +124,8 @@ fn after_a_del_of_a_bridged_pod_killed_anywhere_no_address_is_given_twice_and_gc
 #[test]
 fn after_a_del_without_a_namespace_killed_anywhere_another_leaves_nothing() {
     let name = "kills in DEL, bridge, no netns, then DEL";
-    Sweep { name, call: del_without_netns, judge: one_del_without_netns, ..DEL }.kill();
+    let mode = Mode::WideBridge;
+    Sweep { name, mode, call: del_without_netns, judge: one_del_without_netns, ..DEL }.kill();
 }
 
 #[test]
