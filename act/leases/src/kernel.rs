@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use selvedge_datapath::state::LinkKind;
 use selvedge_ipam::Lease;
 use selvedge_model::mark::REAP_GROUP;
-use selvedge_model::{AttachmentKey, IfName, Owner};
+use selvedge_model::{AttachmentKey, Gather, IfName, Owner};
 use selvedge_netlink::{NetlinkError, RouteSocket};
 
 use crate::error::LeaseError;
@@ -26,7 +26,7 @@ impl Oracle for HostEnds {
 /// The links that can be somebody's host end.
 fn living() -> Result<BTreeSet<IfName>, NetlinkError> {
     let links = RouteSocket::open()?.observe()?.links.into_iter();
-    Ok(links.filter(|(_, link)| link.group != REAP_GROUP).map(|(name, _)| name).collect())
+    Ok(links.filter(|(_, link)| link.group != REAP_GROUP).map(|(name, _)| name).gather())
 }
 
 impl Store {

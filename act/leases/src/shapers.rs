@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use selvedge_datapath::state::{LinkKind, ObservedNetwork};
 use selvedge_model::mark::REAP_GROUP;
-use selvedge_model::{AttachmentKey, IfName, Owner};
+use selvedge_model::{AttachmentKey, Gather, IfName, Owner};
 use selvedge_netlink::{NetlinkError, RouteSocket};
 
 use crate::error::LeaseError;
@@ -21,7 +21,7 @@ impl Store {
     /// [`LeaseError::Oracle`].
     pub fn shaped(&self) -> Result<BTreeSet<AttachmentKey>, LeaseError> {
         let network = RouteSocket::open().and_then(|mut route| route.observe()).map_err(asked)?;
-        Ok(self.owners(&network, LinkKind::Ifb).map(|(_, owner)| owner.key).collect())
+        Ok(self.owners(&network, LinkKind::Ifb).map(|(_, owner)| owner.key).gather())
     }
 
     /// Sets aside for the reaper the devices of pods whose host end is gone while nobody is at work on the attachment:
@@ -43,7 +43,7 @@ impl Store {
     }
 
     fn strays(&self, network: &ObservedNetwork) -> Vec<(IfName, AttachmentKey)> {
-        let alive: BTreeSet<_> = self.owners(network, LinkKind::Veth).map(|(_, owner)| owner.key).collect();
+        let alive: BTreeSet<_> = self.owners(network, LinkKind::Veth).map(|(_, owner)| owner.key).gather();
         let shapers = self.owners(network, LinkKind::Ifb).map(|(name, owner)| (name.clone(), owner.key));
         shapers.filter(|(_, key)| !alive.contains(key)).collect()
     }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use selvedge_datapath::state::{Address, ObservedLink, ObservedNetwork, Route, RoutingTable, Rule};
-use selvedge_model::IfName;
+use selvedge_model::{Gather, IfName};
 
 use crate::error::NetlinkError;
 use crate::record::{self, LinkRecord, RouteRecord};
@@ -27,17 +27,17 @@ impl RouteSocket {
         let routes = self.routes(request::MAIN, None)?;
         let records = self.read_all("links", &request::list_links(), record::link)?;
         let names: BTreeMap<u32, IfName> =
-            records.iter().map(|record| (record.link.index, record.name.clone())).collect();
+            records.iter().map(|record| (record.link.index, record.name.clone())).gather();
         let routes =
             routes.into_iter().filter_map(|route| named(route.clone(), names.get(&route.device)?.clone()));
-        let routes = routes.collect();
+        let routes = routes.gather();
         let links = records.into_iter().map(|LinkRecord { name, master, mut link }| {
             // A master's index means something only in its own namespace; one that isn't ours is as good as none.
             link.master = master.and_then(|index| names.get(&index).cloned());
             link.addresses = addresses.remove(&link.index).unwrap_or_default();
             (name, link)
         });
-        Ok(ObservedNetwork { links: links.collect(), routes, tables: BTreeMap::new() })
+        Ok(ObservedNetwork { links: links.gather(), routes, tables: BTreeMap::new() })
     }
 
     /// One link with its addresses, `None` if there is none of that name.
@@ -58,7 +58,7 @@ impl RouteSocket {
             addresses => addresses?,
         };
         let on_it = addresses.into_iter().filter(|(index, _)| *index == link.index);
-        link.addresses = on_it.map(|(_, address)| address).collect();
+        link.addresses = on_it.map(|(_, address)| address).gather();
         Ok(Some(link))
     }
 
@@ -85,7 +85,7 @@ impl RouteSocket {
         let Some(index) = index else { return Ok(BTreeSet::new()) };
         let routes = self.routes(request::MAIN, Some(index))?;
         let through_it = routes.into_iter().filter(|route| route.device == index);
-        Ok(through_it.filter_map(|route| named(route, device.clone())).collect())
+        Ok(through_it.filter_map(|route| named(route, device.clone())).gather())
     }
 
     /// True if the main table has a default route, of either family.
@@ -107,7 +107,7 @@ impl RouteSocket {
             let device = self.name_of(route.device)?;
             named(route, device)
         });
-        Ok(RoutingTable { rules, routes: routes.collect() })
+        Ok(RoutingTable { rules, routes: routes.gather() })
     }
 
     /// Our rules that lead to a table.
@@ -124,7 +124,7 @@ impl RouteSocket {
                 Err(error) => return Err(error),
             }
         }
-        Ok(rules.into_iter().filter(|(to, _)| *to == table).map(|(_, rule)| rule).collect())
+        Ok(rules.into_iter().filter(|(to, _)| *to == table).map(|(_, rule)| rule).gather())
     }
 
     /// The addresses on one link, or on all (`0`), by index. The kernel filters where it can: check the index.

@@ -20,7 +20,7 @@ use selvedge_datapath::published::{PUBLISHED, PortOwner, PublishedPort, Publishe
 use selvedge_datapath::state::Sysctl;
 use selvedge_leases::{Wait, lock_node};
 use selvedge_model::mark::REAP_GROUP;
-use selvedge_model::{IfName, Transport};
+use selvedge_model::{Gather, IfName, Transport};
 use selvedge_netlink::{RouteSocket, Sysctls};
 use selvedge_nft::{Conntrack, NftSocket};
 use selvedge_ruleset::{Change, IpVersion, Transaction};
@@ -121,7 +121,7 @@ impl Ports {
         let links = self.route.observe()?.links;
         let living = |host: &IfName| links.get(host).is_some_and(|link| link.group != REAP_GROUP);
         let owners = PublishedPorts::listed(&listed).ports.into_iter().map(|port| port.owner);
-        let dead: BTreeSet<PortOwner> =
+        let dead: Vec<PortOwner> =
             owners.filter(|owner| !owner.host().is_some_and(|host| living(&host))).collect();
         let led = keep(&mut self.nft, |owner| !dead.contains(owner))?;
         let mut conntrack = Conntrack::open()?;
@@ -137,7 +137,7 @@ impl Ports {
         }
         let links = self.route.observe()?.links;
         let local: BTreeSet<IpAddr> =
-            links.values().flat_map(|link| link.addresses.iter().map(|a| a.net.addr())).collect();
+            links.values().flat_map(|link| link.addresses.iter().map(|a| a.net.addr())).gather();
         let mut conntrack = Conntrack::open()?;
         for port in ports {
             let version = if port.pod.is_ipv4() { IpVersion::V4 } else { IpVersion::V6 };
@@ -180,7 +180,8 @@ fn keep(nft: &mut NftSocket, stays: impl Fn(&PortOwner) -> bool) -> Result<BTree
         let before = PublishedPorts::listed(listed);
         let mut ports = before.clone();
         ports.retain(&stays);
-        led = before.ports.difference(&ports.ports).map(|port| port.pod.ip()).collect();
+        led =
+            before.ports.iter().filter(|port| !ports.ports.contains(port)).map(|port| port.pod.ip()).gather();
         released = release(&before, &ports);
         // Rules without a port are what somebody has left who deleted elements by hand.
         let idle = led.is_empty() && !before.ports.is_empty();
@@ -216,14 +217,14 @@ impl Publication {
     ) -> Result<PublishedPorts, PortsError> {
         there.retain(|owner| !owner.has(&self.host));
         let rivals = there.ports.iter().filter(|port| self.ports.iter().any(|ours| ours.rivals(port)));
-        let holders: BTreeSet<PortOwner> = rivals.map(|port| port.owner.clone()).collect();
         // A host end that can't be looked at counts as there.
         let mut lives = |owner: &PortOwner| match owner.host().map(|host| route.observe_link(&host)) {
             None | Some(Ok(None)) => false,
             Some(Ok(Some(link))) => link.group != REAP_GROUP,
             Some(Err(_)) => true,
         };
-        let dead: BTreeSet<PortOwner> = holders.into_iter().filter(|owner| !lives(owner)).collect();
+        let dead = rivals.map(|port| &port.owner).filter(|owner| !lives(owner));
+        let dead: Vec<PortOwner> = dead.cloned().collect();
         there.retain(|owner| !dead.contains(owner));
         let is_in_the_way = |port: &&PublishedPort| {
             self.ports.iter().any(|ours| ours.rivals(port) && !ours.owner.is_of_same_container(&port.owner))

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use selvedge_model::NetworkName;
+use selvedge_model::{Gather, NetworkName};
 
 use crate::entry::{Entry, VERDICT_ACCEPT, VERDICT_DROP};
 use crate::{AcceptRule, Change, Family, Forward, Malformed, OwnRule, Policy};
@@ -159,7 +159,7 @@ impl Table {
     /// Takes the rules that `unwanted` picks out of FORWARD. What led to one of them leads to the entry behind it.
     fn remove(&mut self, unwanted: impl Fn(&Entry) -> bool) -> Vec<Entry> {
         let Chain { first, policy } = self.chains[FORWARD];
-        let gone: BTreeSet<usize> = (first..policy).filter(|&i| unwanted(&self.entries[i])).collect();
+        let gone: BTreeSet<usize> = (first..policy).filter(|&i| unwanted(&self.entries[i])).gather();
         self.relocate(|index| index - gone.range(..index).count());
         let mut index = 0..;
         self.entries.extract_if(.., |_| index.next().is_some_and(|i| gone.contains(&i))).collect()

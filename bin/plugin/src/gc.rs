@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use selvedge_cni::{CniError, Gc, ValidAttachments};
 use selvedge_leases::{HostEnds, Oracle, Store};
-use selvedge_model::AttachmentKey;
+use selvedge_model::{AttachmentKey, Gather};
 use selvedge_netlink::RouteSocket;
 
 use crate::log::Entry;
@@ -40,7 +40,7 @@ fn known(store: &Store) -> Result<BTreeSet<AttachmentKey>, CniError> {
     let ends = HostEnds.owners().map_err(|e| failure::of(selvedge_cni::code::KERNEL, e.as_ref()))?;
     let ours = ends.into_iter().filter(|(_, owner)| owner.network == *store.network());
     let shaped = store.shaped().map_err(|e| journal::failure(&e))?;
-    Ok(leases.leases().keys().cloned().chain(ours.map(|(_, owner)| owner.key)).chain(shaped).collect())
+    Ok(leases.leases().keys().cloned().chain(ours.map(|(_, owner)| owner.key)).chain(shaped).gather())
 }
 
 fn collect(request: &Gc, store: &Store, key: &AttachmentKey, entry: &mut Entry) -> Result<bool, CniError> {

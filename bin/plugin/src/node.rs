@@ -15,7 +15,7 @@ use selvedge_datapath::step::{LinkChange, NetStep};
 use selvedge_datapath::{DesiredNetwork, PodAddress, Prune, Seen, plan};
 use selvedge_leases::{PATIENCE, Wait, lock_node};
 use selvedge_model::mark::{self, REAP_GROUP};
-use selvedge_model::{IfName, Mtu, NetworkName, Owner};
+use selvedge_model::{Gather, IfName, Mtu, NetworkName, Owner};
 use selvedge_netlink::{RouteSocket, Sysctls};
 use selvedge_nft::NftSocket;
 use selvedge_ruleset::{Listed, Object, Scope, Table, Transaction, diff};
@@ -116,7 +116,7 @@ impl<'a> Standalone<'a> {
             observed.links.extend(link.map(|link| (name.clone(), link)));
         }
         let read = |key: &Sysctl| Some((key.clone(), sysctls.read(key).ok()?));
-        let values: BTreeMap<Sysctl, String> = desired.sysctls.keys().filter_map(read).collect();
+        let values: BTreeMap<Sysctl, String> = desired.sysctls.keys().filter_map(read).gather();
         Ok(plan(&desired, Seen { network: &observed, sysctls: &values }, Prune::Nothing).steps)
     }
 

@@ -8,7 +8,7 @@ use selvedge_cni::{CniError, NetConf, code};
 use selvedge_datapath::published::{PortOwner, PublishedPort};
 use selvedge_datapath::{Attachment, Mode};
 use selvedge_leases::{PATIENCE, Store, Wait};
-use selvedge_model::{IfName, PortMapping};
+use selvedge_model::{Gather, IfName, PortMapping};
 use selvedge_ports::{Ports, PortsError, Publication};
 
 use crate::journal;
@@ -23,7 +23,7 @@ pub(crate) fn publication(conf: &NetConf, attachment: &Attachment) -> Option<Pub
         Mode::Bridge(bridge) => bridge,
     };
     let pod = addresses(attachment);
-    let ports = conf.runtime.port_mappings.iter().flat_map(|m| PublishedPort::of(m, &pod, &owner)).collect();
+    let ports = conf.runtime.port_mappings.iter().flat_map(|m| PublishedPort::of(m, &pod, &owner)).gather();
     let publication = Publication { host: attachment.host.clone(), link: link.clone(), ports };
     Some(publication).filter(|publication| !publication.ports.is_empty())
 }

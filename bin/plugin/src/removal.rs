@@ -13,7 +13,7 @@ use selvedge_ipam::Lease;
 use selvedge_leases::Store;
 use selvedge_model::mark::REAP_GROUP;
 use selvedge_model::names::HOST_VETH_PREFIX;
-use selvedge_model::{AttachmentKey, Bandwidth, IfName, NetworkName, Owner, host_veth_name};
+use selvedge_model::{AttachmentKey, Bandwidth, Gather, IfName, NetworkName, Owner, host_veth_name};
 use selvedge_netlink::RouteSocket;
 use selvedge_netns::Namespace;
 use selvedge_nft::{Conntrack, NftSocket};
@@ -189,7 +189,7 @@ impl Removal<'_> {
         let addresses = end.as_ref().map(|end| &end.owner.addresses);
         let addresses = addresses.or_else(|| lease.as_ref().map(|lease| &lease.addresses));
         let addresses = addresses.cloned().unwrap_or_default();
-        let mut traced: BTreeSet<IpAddr> = addresses.iter().map(IpNet::addr).collect();
+        let mut traced: BTreeSet<IpAddr> = addresses.iter().map(IpNet::addr).gather();
         match ports::withdraw(self.store, || self.hosts(lease.as_ref())) {
             Ok(led) => traced.extend(led),
             // A port must not lead to an address that somebody else may get.

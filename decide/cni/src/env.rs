@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use selvedge_model::{AttachmentKey, NameError};
+use selvedge_model::{AttachmentKey, Gather, NameError};
 
 use crate::error::{CniError, code};
 
@@ -87,7 +87,7 @@ impl Environment {
     {
         let ours = |name: K| name.into().into_string().ok().filter(|name| name.starts_with("CNI_"));
         let variables = variables.into_iter().filter_map(|(name, value)| Some((ours(name)?, value.into())));
-        let mut variables: BTreeMap<String, OsString> = variables.collect();
+        let mut variables: BTreeMap<String, OsString> = variables.gather();
         variables.retain(|_, value| !value.is_empty());
         Self(variables)
     }

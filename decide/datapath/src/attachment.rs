@@ -7,7 +7,7 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use selvedge_model::link::VethEnd;
 use selvedge_model::mark::{self, ROUTE_PROTOCOL};
 use selvedge_model::{
-    AttachmentKey, Bandwidth, IfName, MacAddr, Mtu, NetworkName, Owner, RateLimit, shaper_name,
+    AttachmentKey, Bandwidth, Gather, IfName, MacAddr, Mtu, NetworkName, Owner, RateLimit, shaper_name,
 };
 
 use crate::plan::{DesiredLink, DesiredNetwork, DeviceKind, NewDevice};
@@ -160,7 +160,7 @@ impl Attachment {
         let link = DesiredLink {
             mac: Some(self.mac),
             mtu: Some(self.mtu),
-            addresses: nets.into_iter().map(address).collect(),
+            addresses: nets.into_iter().map(address).gather(),
             ..DesiredLink::default()
         };
         let mut pod = DesiredNetwork::default();
@@ -279,10 +279,10 @@ pub fn host_end(name: &IfName, owner: &Owner, mode: &Mode, on: NodeSide<'_>) -> 
     match mode {
         Mode::Bridge(bridge) => link.port = Some((bridge.clone(), port(on.bridge_netfilter))),
         Mode::Routed => {
-            link.addresses = owner.addresses.iter().map(gateway_address).collect();
+            link.addresses = owner.addresses.iter().map(gateway_address).gather();
             let source =
                 |net: &IpNet| on.addresses.iter().copied().find(|a| a.is_ipv4() == net.addr().is_ipv4());
-            host.routes = owner.addresses.iter().map(|net| host_route(name, *net, source(net))).collect();
+            host.routes = owner.addresses.iter().map(|net| host_route(name, *net, source(net))).gather();
         }
     }
     host.links.insert(name.clone(), link);
@@ -331,7 +331,7 @@ pub fn bridge(name: &IfName, network: &NetworkName, subnets: &[BridgeSubnet], mt
         mtu: Some(mtu),
         alias: Some(alias.clone()),
         create: Some(NewDevice { kind: DeviceKind::Bridge, mac, mtu, alias }),
-        addresses: subnets.iter().map(|s| Address::global(s.gateway)).collect(),
+        addresses: subnets.iter().map(|s| Address::global(s.gateway)).gather(),
         exclusive: true,
         ..DesiredLink::default()
     };

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use selvedge_model::mark::{self, ROUTE_PROTOCOL};
-use selvedge_model::{IfName, MacAddr, Mtu};
+use selvedge_model::{Gather, IfName, MacAddr, Mtu};
 
 use crate::shaping::TokenBucket;
 use crate::state::{
@@ -206,7 +206,7 @@ fn plan_link(name: &IfName, link: &DesiredLink, now: &ObservedLink, steps: &mut 
         steps.push(NetStep::SetLink { name: name.clone(), change: LinkChange::Up });
     }
     if link.exclusive {
-        let wanted: BTreeSet<IpNet> = link.addresses.iter().map(|a| a.net).collect();
+        let wanted: BTreeSet<IpNet> = link.addresses.iter().map(|a| a.net).gather();
         let extra = now.addresses.iter().filter(|a| !wanted.contains(&a.net) && !is_kernels_own(a));
         steps.extend(extra.map(|a| NetStep::DeleteAddress { device: name.clone(), address: *a }));
     }

@@ -13,7 +13,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::{Ipv4Net, Ipv6Net};
 use selvedge_model::names::HOST_VETH_PREFIX;
-use selvedge_model::{AttachmentKey, HostIp, IfName, NetworkName, PortMapping, Transport};
+use selvedge_model::{AttachmentKey, Gather, HostIp, IfName, NetworkName, PortMapping, Transport};
 use selvedge_ruleset::matching::{daddr, fib_daddr_type, in_set, saddr};
 use selvedge_ruleset::rule::{counter, dnat_map, drop, jump, masquerade, return_};
 use selvedge_ruleset::set::{Key, SetData, SetKey};
@@ -192,13 +192,13 @@ impl PublishedPorts {
             Value::IfName(name) => Some(name.clone()),
             _ => None,
         });
-        Self { ports: ports.filter_map(read).chain(waiting).collect(), loopback: links.collect() }
+        Self { ports: ports.filter_map(read).chain(waiting).gather(), loopback: links.gather() }
     }
 
     /// Only the ports of owners of which that is true; and no link longer than it is needed.
     pub fn retain(&mut self, stays: impl Fn(&PortOwner) -> bool) {
-        self.ports.retain(|port| stays(&port.owner));
         let Self { ports, loopback } = self;
+        *ports = std::mem::take(ports).into_iter().filter(|port| stays(&port.owner)).gather();
         // Which of the pods of a bridge needed it is not known: it stays for as long as anybody may.
         let is_needed = |link: &IfName, port: &PublishedPort| {
             port.is_at_loopback() && (is_bridge(link) || port.owner.has(link))
@@ -208,13 +208,16 @@ impl PublishedPorts {
 
     /// The bridges that `before` had and these haven't: to be told to carry 127.0.0.0/8 no more.
     pub fn released<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = &'a IfName> {
-        before.loopback.difference(&self.loopback).filter(|link| is_bridge(link))
+        before.loopback.iter().filter(|link| is_bridge(link) && !self.loopback.contains(link))
     }
 
     /// What makes the ports that are listed these.
     pub fn transaction(&self, listed: &Listed) -> Transaction {
-        let desired =
-            if self.ports.is_empty() { BTreeMap::new() } else { BTreeMap::from([(PLUGIN, self.table())]) };
+        let desired = if self.ports.is_empty() {
+            BTreeMap::new()
+        } else {
+            std::iter::once((PLUGIN, self.table())).gather()
+        };
         let ours = |object: Object<'_>| match object {
             Object::Chain(chain) => CHAINS.contains(chain),
             Object::Set(set) => SETS.contains(set) || waiting::SETS.contains(set),

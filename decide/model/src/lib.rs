@@ -6,6 +6,7 @@
 //! - [`mark`]: what we write on kernel objects so that they can be told from everybody else's
 //! - [`chain`]: an error with its causes
 //! - [`port`]: ports of a node that lead to a pod
+//! - [`Gather`]: filling ordered collections
 //! - [`cluster`]: the complete snapshot of a cluster, and the only way to get one
 //!
 //! No item here reads a file, a clock or the environment.
@@ -13,6 +14,7 @@
 pub mod bandwidth;
 mod chain;
 pub mod cluster;
+mod gather;
 pub mod link;
 pub mod mark;
 pub mod names;
@@ -21,6 +23,7 @@ pub mod port;
 pub use bandwidth::{Bandwidth, RateLimit};
 pub use chain::chain;
 pub use cluster::{Cluster, Listing, Node, Pod, StillListing};
+pub use gather::Gather;
 pub use link::{MacAddr, Mtu};
 pub use mark::Owner;
 pub use names::{

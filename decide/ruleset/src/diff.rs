@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use selvedge_model::Gather;
+
 use crate::listed::{Listed, ListedChain, ListedTable, Ownership, Seen};
 use crate::name::{ChainName, SetName, TableId};
 use crate::rule::Rule;
@@ -41,7 +43,7 @@ impl Scope<'_> {
 /// Elements and rules change one by one. A set or a chain is made anew only if its type or its hook changed, a table
 /// only if it must come to be owned.
 pub fn diff(desired: &BTreeMap<TableId, Table>, observed: &Listed, scope: Scope<'_>) -> Transaction {
-    let ids: BTreeSet<&TableId> = desired.keys().chain(observed.keys()).collect();
+    let ids: BTreeSet<&TableId> = desired.keys().chain(observed.keys()).gather();
     let commands = |id: &'_ TableId| {
         let changes = changes(desired.get(id), observed.get(id), scope);
         let id = id.clone();
@@ -146,7 +148,7 @@ fn stale<'a>(desired: &Table, observed: &'a ListedTable, scope: Scope<'_>) -> St
         Some(set) => !listed.known().is_some_and(|listed| listed.set_type() == set.set_type()),
         None => scope.holds(Object::Set(name)),
     });
-    Stale { chains: chains.map(|(name, _)| name).collect(), sets: sets.map(|(name, _)| name).collect() }
+    Stale { chains: chains.map(|(name, _)| name).gather(), sets: sets.map(|(name, _)| name).gather() }
 }
 
 /// A base chain's policy can be changed, its place can't.
@@ -239,8 +241,8 @@ fn element_changes(
         (!chosen.is_empty()).then_some(Elements { set, set_type, elements: chosen })
     };
     let owned = |(key, element): (&Key, &Element)| (key.clone(), element.clone());
-    let deleted = elements(gone.map(owned).collect()).map(Change::DeleteElements);
-    let added = elements(new.map(owned).collect()).map(Change::AddElements);
+    let deleted = elements(gone.map(owned).gather()).map(Change::DeleteElements);
+    let added = elements(new.map(owned).gather()).map(Change::AddElements);
     (deleted, added)
 }
 

@@ -6,7 +6,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use selvedge_model::{IfName, MacAddr};
+use selvedge_model::{Gather, IfName, MacAddr};
 
 use crate::rule::{Comment, Verdict};
 use crate::value::{KeyType, L4Proto, Part, Value};
@@ -108,7 +108,7 @@ impl Set {
 
     fn build<K: SetKey>(data: DataType, elements: impl Iterator<Item = (Key, Data)>) -> Self {
         let set_type = SetType { key: K::types(), interval: K::INTERVAL, timeout: false, data };
-        let elements = elements.map(|(key, data)| (key, Element::from(data))).collect();
+        let elements = elements.map(|(key, data)| (key, Element::from(data))).gather();
         Self::merged(set_type, elements)
     }
 
@@ -163,7 +163,7 @@ impl Set {
             }
         }
         let plain = || Element::from(Data::Nothing);
-        Self { set_type, elements: ranges.into_iter().map(|range| (vec![range], plain())).collect() }
+        Self { set_type, elements: ranges.into_iter().map(|range| (vec![range], plain())).gather() }
     }
 }
 

@@ -91,7 +91,11 @@ fn texts(field: &Field<'_>) -> Result<Vec<String>, CniError> {
 
 fn annotations(runtime: &Object<'_>) -> Result<BTreeMap<String, String>, CniError> {
     let Some(map) = runtime.object("io.kubernetes.cri.pod-annotations")? else { return Ok(BTreeMap::new()) };
-    map.entries().map(|(key, value)| Ok((key.to_owned(), value.text()?.to_owned()))).collect()
+    let mut annotations = BTreeMap::new();
+    for (key, value) in map.entries() {
+        annotations.insert(key.to_owned(), value.text()?.to_owned());
+    }
+    Ok(annotations)
 }
 
 #[cfg(test)]

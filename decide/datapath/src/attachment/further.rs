@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
-use selvedge_model::{IfName, MacAddr};
+use selvedge_model::{Gather, IfName, MacAddr};
 
 use super::Attachment;
 use crate::state::{RoutingTable, Rule, Selector};
@@ -39,7 +39,7 @@ impl Further {
         let addresses = &attachment.addresses;
         let like =
             |net: IpNet| addresses.iter().filter(move |a| a.net.addr().is_ipv4() == net.addr().is_ipv4());
-        let mut networks: BTreeSet<IpNet> = self.networks.iter().map(IpNet::trunc).collect();
+        let mut networks: BTreeSet<IpNet> = self.networks.iter().map(IpNet::trunc).gather();
         networks.extend(addresses.iter().map(|address| address.net.trunc()));
         let mut table = RoutingTable { routes: attachment.pod_routes(), rules: BTreeSet::new() };
         table.routes.extend(networks.into_iter().filter_map(|network| {
