@@ -1,6 +1,6 @@
 //! kill -9: of containers, of what holds them, and of podman in the middle of its work.
 
-use std::fs;
+use std::fs::{self, File};
 use std::process::Stdio;
 use std::thread;
 use std::time::Duration;
@@ -102,10 +102,13 @@ impl Point {
 fn killed_in_run(host: &Host, point: Point, milliseconds: u64) -> bool {
     let before = point.mark(host);
     let mut run = host.command("podman");
-    run.args(["run", "--detach", "--name", "web", "--network", "small", "localhost/box", "sleep", "1000"]);
-    let mut run = run.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    // Without a name: podman may find it taken by a container that it can't remove any more.
+    run.args(["run", "--detach", "--network", "small", "localhost/box", "sleep", "1000"]);
+    let log = File::create(host.machine().path("/run/podman.log")).unwrap();
+    let mut run = run.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn().unwrap();
     within(20.0, "podman comes so far", || {
-        if point.mark(host) == before { Err(format!("{point:?}")) } else { Ok(()) }
+        let said = || fs::read_to_string(host.machine().path("/run/podman.log"));
+        if point.mark(host) == before { Err(format!("{point:?}: {:?}", said())) } else { Ok(()) }
     });
     thread::sleep(Duration::from_millis(milliseconds));
     for process in host.machine().processes("podman") {
