@@ -10,8 +10,8 @@ use super::host::{Host, dual};
 
 /// A plugin that writes down each call below /run/sent and passes it on.
 const RECORDER: &str = r#"#!/bin/sh -e
-mkdir -p /run/sent
-call=$(mktemp -d "/run/sent/$(date +%s%N).XXXXXX")
+call=/run/sent/$(date +%s%N).$$
+mkdir -p "$call"
 env -0 >"$call/environment"
 cat >"$call/stdin"
 exec /opt/cni/bin/selvedge <"$call/stdin"
