@@ -5,10 +5,13 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
+use selvedge_leases::{Wait, lock_file};
 
 use crate::fault;
+use crate::judge::Harm;
 use crate::kill;
 use crate::scene::{Mode, Scene};
+use crate::strace::Ended;
 use crate::sweep::Sweep;
 
 /// A call that waits for a lock ends so soon after it was asked to.
@@ -68,6 +71,31 @@ fn gc_deletes_what_a_killed_del_has_set_aside() {
     let judge = kill::another_add_and_gc;
     Sweep { name, mode: Mode::AgentAway, judge, ..kill::DEL }
         .kill_at(|point| point.own && point.name == "socket");
+}
+
+/// DEL returns at once while somebody else deletes what is set aside: nothing there may still be the pod's.
+fn one_del_while_somebody_reaps(scene: &Scene, _ended: &Ended) -> Result<bool, Harm> {
+    let reaping = lock_file(&scene.run_dir.join("reap.lock"), &Wait::most(Duration::ZERO)).unwrap();
+    scene.must_do(&scene.call("DEL"))?;
+    scene.must_have_no_eth0()?;
+    drop(reaping);
+    scene.must_do(&scene.call("DEL"))?;
+    scene.must_be_as_before()?;
+    Ok(false)
+}
+
+#[test]
+fn after_a_killed_del_one_del_takes_the_interface_at_once() {
+    let name = "kills of DEL while somebody reaps";
+    Sweep { name, mode: Mode::AgentAway, judge: one_del_while_somebody_reaps, ..kill::DEL }
+        .kill_at(|point| point.own && matches!(point.name.as_str(), "sendto" | "setns"));
+}
+
+#[test]
+fn after_a_killed_add_one_del_takes_the_interface_at_once() {
+    let name = "kills of ADD while somebody reaps";
+    Sweep { name, mode: Mode::AgentAway, judge: one_del_while_somebody_reaps, ..kill::ADD }
+        .kill_at(|point| point.own && point.name == "sendto");
 }
 
 #[test]

@@ -54,6 +54,13 @@ impl Scene {
         Ok(())
     }
 
+    /// Fails if `web-0` has an interface of the name that it was attached by.
+    pub(crate) fn must_have_no_eth0(&self) -> Result<(), Harm> {
+        let links = look_at(self.victim.borrow().namespace()).links;
+        let link = links.iter().find(|(name, _)| name.as_str() == "eth0");
+        link.map_or(Ok(()), |(_, link)| Err(Harm::Leak(format!("web-0 still has eth0: {link:?}"))))
+    }
+
     /// Fails unless `web-1` is attached as its ADD answered.
     pub(crate) fn other_must_be_whole(&self) -> Result<(), Harm> {
         let answer = self.check_other();

@@ -219,19 +219,16 @@ impl Removal<'_> {
         names(self.store.network(), self.key, lease.map(|lease| &lease.veth)).collect()
     }
 
-    /// Cuts the pod off. With its namespace at hand both ends are set aside for the reaper; without it the pair is
-    /// deleted on the spot, since nobody could strip the pod's end. True if something waits for the reaper.
+    /// Cuts the pod off. Once its end is set aside, the host end is too, for the reaper: while the host end is in its
+    /// place, another DEL finds the pair. A pod's end that cannot be set aside must not stay until somebody reaps: the
+    /// pair is deleted on the spot. True if something waits for the reaper.
     fn detach(&self, route: &mut RouteSocket, end: &HostEnd) -> Result<bool, CniError> {
         let namespace = self.netns.and_then(|path| Namespace::open(Path::new(path)).ok());
-        let Some(namespace) = namespace else {
-            let delete = NetStep::DeleteLink { name: end.name.clone() };
-            route.apply_until_failure(&[delete], None).map_err(|e| failure::of_netlink(&e))?;
-            return Ok(false);
-        };
-        route.detach(&end.name).map_err(|e| failure::of_netlink(&e))?;
-        // A pod's end that resists is deleted with its host end by the reaper.
-        strip_pod(&namespace, end).ok();
-        Ok(true)
+        if namespace.is_some_and(|namespace| strip_pod(&namespace, end).unwrap_or(false)) {
+            return route.detach(&end.name).map(|_| true).map_err(|e| failure::of_netlink(&e));
+        }
+        let delete = NetStep::DeleteLink { name: end.name.clone() };
+        route.apply_until_failure(&[delete], None).map(|()| false).map_err(|e| failure::of_netlink(&e))
     }
 
     /// Sets aside what held the pod up, after the host end that leads there. With a namespace that ended the host end
@@ -280,19 +277,20 @@ fn forget_connections(addresses: &BTreeSet<IpAddr>) -> Result<(), CniError> {
 }
 
 /// Sets the pod's end aside, if the interface of that name is ours: a veth with one of the owner's addresses. The
-/// namespace that DEL names may by now be another container's.
-fn strip_pod(namespace: &Namespace, end: &HostEnd) -> Result<(), CniError> {
+/// namespace that DEL names may by now be another container's. False if it is not.
+fn strip_pod(namespace: &Namespace, end: &HostEnd) -> Result<bool, CniError> {
     let mut pod = RouteSocket::open_in(namespace).map_err(|e| failure::of_netlink(&e))?;
     let name = &end.owner.key.ifname;
-    let Some(link) = pod.observe_link(name).map_err(|e| failure::of_netlink(&e))? else { return Ok(()) };
-    let has = |net: &IpNet| link.addresses.iter().any(|a| a.net.addr() == net.addr());
-    if link.kind == LinkKind::Veth && end.owner.addresses.iter().any(has) {
-        pod.detach(name).map_err(|e| failure::of_netlink(&e))?;
-        // Routes go with the link, rules don't.
-        let table = Further::table(name);
-        let rules = pod.observe_rules(table).map_err(|e| failure::of_netlink(&e))?;
-        let delete: Vec<_> = rules.into_iter().map(|rule| NetStep::DeleteRule { table, rule }).collect();
-        pod.apply_until_failure(&delete, None).map_err(|e| failure::of_netlink(&e))?;
+    let link = pod.observe_link(name).map_err(|e| failure::of_netlink(&e))?;
+    let has = |net: &IpNet| link.iter().flat_map(|link| &link.addresses).any(|a| a.net.addr() == net.addr());
+    let ours = link.as_ref().is_some_and(|link| link.kind == LinkKind::Veth);
+    if !ours || !end.owner.addresses.iter().any(has) {
+        return Ok(false);
     }
-    Ok(())
+    // Routes go with the link, rules don't; and while the link is there, they are found.
+    let table = Further::table(name);
+    let rules = pod.observe_rules(table).map_err(|e| failure::of_netlink(&e))?;
+    let delete: Vec<_> = rules.into_iter().map(|rule| NetStep::DeleteRule { table, rule }).collect();
+    pod.apply_until_failure(&delete, None).map_err(|e| failure::of_netlink(&e))?;
+    pod.detach(name).map(|aside| aside.is_some()).map_err(|e| failure::of_netlink(&e))
 }
