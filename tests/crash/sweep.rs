@@ -12,6 +12,9 @@ use crate::tally::{Tally, report, write};
 /// How often a point is tried that a call doesn't come to.
 const TRIES: usize = 3;
 
+/// How many undisturbed runs the points are taken from.
+const RECORDINGS: usize = 4;
+
 /// How many points in a hundred may be out of reach: polling loops turn once more or less.
 const OUT_OF_REACH: usize = 4;
 
@@ -139,14 +142,15 @@ impl Sweep {
         assert!(tally.not_reached <= allowed, "{}: {} out of reach", self.name, tally.not_reached);
     }
 
-    /// The points of two runs: what either shows is tried.
+    /// The points of two runs: what either shows is tried. Of several runs they are those that show least: a call that
+    /// has to wait looks again and again, and the next one may not.
     fn points(&self, scene: &Scene, tally: &mut Tally) -> Vec<Point> {
-        let recording = self.record(scene);
-        tally.beside = recording.beside();
-        let mut points = recording.points;
-        let again = self.record(scene).points;
-        let more: Vec<_> = again.into_iter().filter(|point| !points.contains(point)).collect();
-        points.extend(more);
+        let mut recordings: Vec<_> = (0..RECORDINGS).map(|_| self.record(scene)).collect();
+        recordings.sort_by_key(|recording| recording.seen);
+        let (first, second) = (&recordings[0], &recordings[1]);
+        tally.beside = first.beside();
+        let mut points = first.points.clone();
+        points.extend(second.points.iter().filter(|point| !first.points.contains(point)).cloned());
         let shown = points.iter().any(|point| point.own && point.name == self.shows);
         assert!(shown, "{}: no {} among {} points", self.name, self.shows, points.len());
         points

@@ -212,14 +212,15 @@ impl Work<'_> {
     /// Waits until the pod's end hears: it came up before its peer, and drops what is sent until the kernel has noticed
     /// that the peer is up too. On recent kernels being asked is what makes it notice.
     fn hear(&mut self) -> Result<(), CniError> {
-        let until = Instant::now() + HEARING;
+        let began = Instant::now();
         loop {
             let link =
                 self.pod.observe_link(&self.attachment.key.ifname).map_err(|e| failure::of_netlink(&e))?;
-            if link.is_none_or(|link| link.running) || Instant::now() >= until {
+            if link.is_none_or(|link| link.running) || began.elapsed() >= HEARING {
                 return Ok(());
             }
-            std::thread::sleep(Duration::from_millis(1));
+            // The longer it takes, the less a look more would gain.
+            std::thread::sleep((began.elapsed() / 4).max(Duration::from_millis(1)));
         }
     }
 
