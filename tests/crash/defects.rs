@@ -75,7 +75,8 @@ fn gc_deletes_what_a_killed_del_has_set_aside() {
 
 /// DEL returns at once while somebody else deletes what is set aside: nothing there may still be the pod's.
 fn one_del_while_somebody_reaps(scene: &Scene, _ended: &Ended) -> Result<bool, Harm> {
-    let reaping = lock_file(&scene.run_dir.join("reap.lock"), &Wait::most(Duration::ZERO)).unwrap();
+    let reaping = lock_file(&scene.run_dir.join("reap.lock"), &Wait::most(Duration::ZERO))
+        .map_err(|error| Harm::Untruth(error.to_string()))?;
     scene.must_do(&scene.call("DEL"))?;
     scene.must_have_no_eth0()?;
     drop(reaping);
