@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use selvedge_leases::{Oracle, OracleError};
 use selvedge_model::{IfName, Owner, host_veth_name};
@@ -23,6 +23,28 @@ fn two_hundred_adds_at_once_on_an_empty_store_give_everyone_an_address_of_its_ow
 fn two_hundred_adds_at_once_on_a_store_of_four_thousand_give_everyone_an_address_of_its_own() {
     let test = "concurrent::two_hundred_adds_at_once_on_a_store_of_four_thousand_give_everyone_an_address_of_its_own";
     with_tmpfs(test, "16m", |folder| two_hundred(&folder.join("run"), "routed", 4_000));
+}
+
+/// How long a GC may take on a busy machine; leases that are freed one by one take a multiple of it.
+const COLLECTED_WITHIN: Duration = Duration::from_secs(20);
+
+#[test]
+fn a_gc_of_four_thousand_dead_leases_is_a_matter_of_seconds() {
+    let test = "concurrent::a_gc_of_four_thousand_dead_leases_is_a_matter_of_seconds";
+    with_tmpfs(test, "16m", |folder| {
+        let Some(herd) = Herd::new(&folder.join("run"), 1, json!({"attach": "routed"})) else { return };
+        herd.add(0);
+        let stays = herd.store().read().unwrap();
+        fill(&herd, 4_000);
+        let began = Instant::now();
+        herd.run(&herd.gc([0])).done();
+        let took = began.elapsed();
+        assert_eq!(herd.store().read().unwrap().leases(), stays.leases());
+        assert!(took < COLLECTED_WITHIN, "it took {took:.1?}");
+        herd.run(&herd.call("DEL", 0)).done();
+        herd.must_be_back();
+        say(&format!("a GC of 4000 dead leases: {took:.1?}, 0 leaks"));
+    });
 }
 
 fn two_hundred(run_dir: &Path, attach: &str, leases: usize) {

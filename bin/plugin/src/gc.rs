@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use selvedge_cni::{CniError, Gc, ValidAttachments};
-use selvedge_leases::{HostEnds, Oracle, Store};
+use selvedge_ipam::Lease;
+use selvedge_leases::{AttachmentGuard, HostEnds, Oracle, Store};
 use selvedge_model::{AttachmentKey, Gather};
 use selvedge_netlink::RouteSocket;
 
@@ -11,19 +12,20 @@ use crate::log::Entry;
 use crate::removal::{self, Network, Removal};
 use crate::{failure, ipam, journal, ports, reap};
 
+/// How many attachments are held at once: each is an open file, and whoever wants one of them waits.
+const AT_ONCE: usize = 64;
+
 /// Removes what belongs to no valid attachment; goes on after failures and reports the first.
 pub(crate) fn gc(request: &Gc, entry: &mut Entry) -> Result<(), CniError> {
     let conf = &request.conf;
     let store = journal::store(&conf.run_dir, &conf.name);
-    let (mut removed, mut failures) = (0, Vec::new());
-    for key in known(&store)? {
-        match collect(request, &store, &key, entry) {
-            Ok(true) => removed += 1,
-            Ok(false) => {}
-            Err(error) => failures.push(error.context(&format!("remove {key}"))),
-        }
+    let mut collector = Collector { request, store: &store, removed: 0, failures: Vec::new() };
+    for keys in known(&store)?.chunks(AT_ONCE) {
+        let failed = collector.collect(keys, entry).err();
+        collector.failures.extend(failed);
     }
-    entry.field("removed", removed);
+    entry.field("removed", collector.removed);
+    let mut failures = collector.failures;
     failures.extend(ports::sweep(&conf.run_dir).err());
     failures.extend(store.forget_idle_attachments().map_err(|e| journal::failure(&e)).err());
     // What a call that was killed has set aside belongs to nobody who could be found.
@@ -35,37 +37,87 @@ pub(crate) fn gc(request: &Gc, entry: &mut Entry) -> Result<(), CniError> {
 }
 
 /// Every attachment of the network that the journal or the kernel knows.
-fn known(store: &Store) -> Result<BTreeSet<AttachmentKey>, CniError> {
+fn known(store: &Store) -> Result<Vec<AttachmentKey>, CniError> {
     let leases = store.read().map_err(|e| journal::failure(&e))?;
     let ends = HostEnds.owners().map_err(|e| failure::of(selvedge_cni::code::KERNEL, e.as_ref()))?;
     let ours = ends.into_iter().filter(|(_, owner)| owner.network == *store.network());
     let shaped = store.shaped().map_err(|e| journal::failure(&e))?;
-    Ok(leases.leases().keys().cloned().chain(ours.map(|(_, owner)| owner.key)).chain(shaped).gather())
+    let leased = leases.leases().keys().cloned();
+    let all: BTreeSet<AttachmentKey> = leased.chain(ours.map(|(_, owner)| owner.key)).chain(shaped).gather();
+    Ok(all.into_iter().collect())
 }
 
-fn collect(request: &Gc, store: &Store, key: &AttachmentKey, entry: &mut Entry) -> Result<bool, CniError> {
-    let listed = match &request.valid {
-        ValidAttachments::Listed(valid) if valid.contains(key) => return Ok(false),
-        ValidAttachments::Listed(_) => true,
-        ValidAttachments::Unstated => false,
-    };
-    // Somebody at work on it proves that the runtime knows it, whatever it listed before.
-    let Some(_guard) = store.try_lock_attachment(key).map_err(|e| journal::failure(&e))? else {
-        return Ok(false);
-    };
-    if !listed && lives(store, key)? {
-        return Ok(false);
+/// A GC under way.
+struct Collector<'a> {
+    request: &'a Gc,
+    store: &'a Store,
+    removed: usize,
+    failures: Vec<CniError>,
+}
+
+impl Collector<'_> {
+    /// Removes those of some attachments that aren't valid. The leases are read once for all of them, and freed at once:
+    /// while they are held nobody else changes them.
+    fn collect(&mut self, keys: &[AttachmentKey], entry: &mut Entry) -> Result<(), CniError> {
+        let mut held = Vec::new();
+        for key in keys {
+            match self.hold(key) {
+                Ok(guard) => held.extend(guard.map(|guard| (key, guard))),
+                Err(error) => self.fail(key, error),
+            }
+        }
+        if held.is_empty() {
+            return Ok(());
+        }
+        let leases = self.store.read().map_err(|e| journal::failure(&e))?;
+        let mut free = Vec::new();
+        for (key, _) in &held {
+            match self.cut_off(key, leases.lease(key), entry) {
+                Ok(true) => free.push(*key),
+                Ok(false) => {}
+                Err(error) => self.fail(key, error),
+            }
+        }
+        if !free.is_empty() {
+            removal::release(Network::from(&self.request.conf), self.store, (&free, true), entry)?;
+        }
+        self.removed += free.len();
+        Ok(())
     }
-    // A delegate that knows no GC would keep the addresses for ever.
-    let network = Network::from(&request.conf);
-    Removal { network, store, key, netns: None, used: true }.carry_out(entry)?;
-    Ok(true)
-}
 
-/// Without a list from the runtime only what has lost its host end goes.
-fn lives(store: &Store, key: &AttachmentKey) -> Result<bool, CniError> {
-    let mut route = RouteSocket::open().map_err(|e| failure::of_netlink(&e))?;
-    let lease = store.lease(key).map_err(|e| journal::failure(&e))?;
-    let end = removal::find(&mut route, store.network(), key, lease.as_ref().map(|lease| &lease.veth))?;
-    Ok(end.is_some())
+    /// Holds an attachment that may have to go; `None` if it stays.
+    fn hold(&self, key: &AttachmentKey) -> Result<Option<AttachmentGuard>, CniError> {
+        match &self.request.valid {
+            ValidAttachments::Listed(valid) if valid.contains(key) => Ok(None),
+            // Somebody at work on it proves that the runtime knows it, whatever it listed before.
+            _ => self.store.try_lock_attachment(key).map_err(|e| journal::failure(&e)),
+        }
+    }
+
+    /// Cuts an attachment off; true if its lease can be freed. Without a list from the runtime only what has lost its
+    /// host end goes.
+    fn cut_off(
+        &mut self,
+        key: &AttachmentKey,
+        lease: Option<&Lease>,
+        entry: &mut Entry,
+    ) -> Result<bool, CniError> {
+        if matches!(self.request.valid, ValidAttachments::Unstated) {
+            let mut route = RouteSocket::open().map_err(|e| failure::of_netlink(&e))?;
+            let veth = lease.map(|lease| &lease.veth);
+            if removal::find(&mut route, self.store.network(), key, veth)?.is_some() {
+                return Ok(false);
+            }
+        }
+        // A delegate that knows no GC would keep the addresses for ever.
+        let network = Network::from(&self.request.conf);
+        let removal = Removal { network, store: self.store, key, netns: None, used: true };
+        let rest = removal.cut_off(|| Ok(lease.cloned()), entry)?;
+        rest.failures.into_iter().for_each(|error| self.fail(key, error));
+        Ok(rest.cut_off)
+    }
+
+    fn fail(&mut self, key: &AttachmentKey, error: CniError) {
+        self.failures.push(error.context(&format!("remove {key}")));
+    }
 }

@@ -157,53 +157,25 @@ pub(crate) struct Removal<'a> {
     pub(crate) used: bool,
 }
 
+/// What is left to be done for an attachment whose links, ports and traces were taken out.
+#[derive(Debug, Default)]
+pub(crate) struct Rest {
+    /// It is cut off, and its lease can be freed.
+    pub(crate) cut_off: bool,
+    /// Something waits for the reaper.
+    pub(crate) waits: bool,
+    /// What could not be done.
+    pub(crate) failures: Vec<CniError>,
+}
+
 impl Removal<'_> {
     /// Takes the attachment out: links, rules, tracked connections, the delegate's addresses, and last the lease. A
     /// part that fails keeps no other from being removed, but for the lease, which stays while the host end does.
     pub(crate) fn carry_out(&self, entry: &mut Entry) -> Result<(), CniError> {
-        let mut route = RouteSocket::open().map_err(|e| failure::of_netlink(&e))?;
-        let mut end = find(&mut route, self.store.network(), self.key, None)?;
-        let lease = match &end {
-            Some(_) => None,
-            None => self.store.lease(self.key).map_err(|e| journal::failure(&e))?,
-        };
-        if let Some(lease) = &lease {
-            end = find(&mut route, self.store.network(), self.key, Some(&lease.veth))?;
-        }
-        let (mut failures, mut cut_off) = (Vec::new(), true);
-        // Of a host end that is gone, a call that was killed may have left the remains to be reaped.
-        let mut waits = end.is_none();
-        if let Some(end) = &end {
-            match self.detach(&mut route, end) {
-                Ok(aside) => waits = aside,
-                Err(error) => {
-                    failures.push(error);
-                    cut_off = false;
-                }
-            }
-        }
-        match self.set_shaper_aside(&mut route, end.as_ref(), lease.as_ref()) {
-            Ok(aside) => waits |= aside,
-            Err(error) => failures.push(error),
-        }
-        let addresses = end.as_ref().map(|end| &end.owner.addresses);
-        let addresses = addresses.or_else(|| lease.as_ref().map(|lease| &lease.addresses));
-        let addresses = addresses.cloned().unwrap_or_default();
-        let mut traced: BTreeSet<IpAddr> = addresses.iter().map(IpNet::addr).gather();
-        match ports::withdraw(self.store, || self.hosts(lease.as_ref())) {
-            Ok(led) => traced.extend(led),
-            // A port must not lead to an address that somebody else may get.
-            Err(error) => {
-                failures.push(error);
-                cut_off = false;
-            }
-        }
-        entry.field("addresses", Nets(&addresses));
-        waits |= end.as_ref().is_some_and(|end| end.owner.is_bridged());
-        failures.extend(forget_connections(&traced).err());
-        failures.extend(self.network.delegate.and_then(|delegate| ipam::take_back(delegate, self.key).err()));
+        let lease = || self.store.lease(self.key).map_err(|e| journal::failure(&e));
+        let Rest { cut_off, mut waits, mut failures } = self.cut_off(lease, entry)?;
         if cut_off {
-            match self.release(&mut route, entry) {
+            match release(self.network, self.store, (&[self.key], self.used), entry) {
                 Ok(dismantled) => waits |= dismantled,
                 Err(error) => failures.push(error),
             }
@@ -212,6 +184,47 @@ impl Removal<'_> {
             failures.extend(reap::reap(self.network.run_dir, self.network.agent).err());
         }
         failures.into_iter().next().map_or(Ok(()), Err)
+    }
+
+    /// The same but for the lease, which is asked for only if the kernel has no host end.
+    pub(crate) fn cut_off(
+        &self,
+        lease: impl FnOnce() -> Result<Option<Lease>, CniError>,
+        entry: &mut Entry,
+    ) -> Result<Rest, CniError> {
+        let mut route = RouteSocket::open().map_err(|e| failure::of_netlink(&e))?;
+        let mut end = find(&mut route, self.store.network(), self.key, None)?;
+        let lease = if end.is_some() { None } else { lease()? };
+        if let Some(lease) = &lease {
+            end = find(&mut route, self.store.network(), self.key, Some(&lease.veth))?;
+        }
+        // Of a host end that is gone, a call that was killed may have left the remains to be reaped.
+        let mut rest = Rest { cut_off: true, waits: end.is_none(), failures: Vec::new() };
+        if let Some(end) = &end {
+            match self.detach(&mut route, end) {
+                Ok(aside) => rest.waits = aside,
+                Err(error) => rest.fail_to_cut_off(error),
+            }
+        }
+        match self.set_shaper_aside(&mut route, end.as_ref(), lease.as_ref()) {
+            Ok(aside) => rest.waits |= aside,
+            Err(error) => rest.failures.push(error),
+        }
+        let addresses = end.as_ref().map(|end| &end.owner.addresses);
+        let addresses = addresses.or_else(|| lease.as_ref().map(|lease| &lease.addresses));
+        let addresses = addresses.cloned().unwrap_or_default();
+        let mut traced: BTreeSet<IpAddr> = addresses.iter().map(IpNet::addr).gather();
+        match ports::withdraw(self.store, || self.hosts(lease.as_ref())) {
+            Ok(led) => traced.extend(led),
+            // A port must not lead to an address that somebody else may get.
+            Err(error) => rest.fail_to_cut_off(error),
+        }
+        entry.field("addresses", Nets(&addresses));
+        rest.waits |= end.as_ref().is_some_and(|end| end.owner.is_bridged());
+        rest.failures.extend(forget_connections(&traced).err());
+        let delegate = self.network.delegate;
+        rest.failures.extend(delegate.and_then(|delegate| ipam::take_back(delegate, self.key).err()));
+        Ok(rest)
     }
 
     /// The names that the host end can have had.
@@ -249,22 +262,37 @@ impl Removal<'_> {
         };
         shaper::set_aside(route, hosts, (network, self.key))
     }
+}
 
-    /// Frees the lease. Once a network has none, its rules and its bridge go too, also those that a call that was
-    /// killed has left. True if they did.
-    fn release(&self, route: &mut RouteSocket, entry: &mut Entry) -> Result<bool, CniError> {
-        if !self.store.exists().map_err(|e| journal::failure(&e))? {
-            return Ok(false);
-        }
-        let mut locked = journal::lock(self.store, entry)?;
-        let freed = if self.used { locked.release(self.key) } else { locked.undo(self.key) };
-        freed.map_err(|e| journal::failure(&e))?;
-        if self.network.agent.is_some() || !locked.is_empty() {
-            return Ok(false);
-        }
-        let mut nft = NftSocket::open().map_err(|e| failure::of_nft(&e))?;
-        node::dismantle(self.network.run_dir, self.store.network(), (route, &mut nft)).map(|()| true)
+impl Rest {
+    fn fail_to_cut_off(&mut self, error: CniError) {
+        self.cut_off = false;
+        self.failures.push(error);
     }
+}
+
+/// Frees leases, of which the addresses rest if anybody can have seen them. Once a network has none, its rules and its
+/// bridge go too, also those that a call that was killed has left. True if they did.
+pub(crate) fn release(
+    network: Network<'_>,
+    store: &Store,
+    (keys, used): (&[&AttachmentKey], bool),
+    entry: &mut Entry,
+) -> Result<bool, CniError> {
+    if !store.exists().map_err(|e| journal::failure(&e))? {
+        return Ok(false);
+    }
+    let mut locked = journal::lock(store, entry)?;
+    for key in keys {
+        let freed = if used { locked.release(key) } else { locked.undo(key) };
+        freed.map_err(|e| journal::failure(&e))?;
+    }
+    if network.agent.is_some() || !locked.is_empty() {
+        return Ok(false);
+    }
+    let mut route = RouteSocket::open().map_err(|e| failure::of_netlink(&e))?;
+    let mut nft = NftSocket::open().map_err(|e| failure::of_nft(&e))?;
+    node::dismantle(network.run_dir, store.network(), (&mut route, &mut nft)).map(|()| true)
 }
 
 /// Removes the connections that the kernel tracks for the pod.
