@@ -24,7 +24,7 @@ const KILLS: u32 = 30;
 fn add_7_a_signal_to_end_is_answered_with_an_error_and_nothing_is_left() {
     for signal in ["-TERM", "-INT"] {
         let Some(stage) = Stage::new() else { return };
-        let ipam = FakeIpam::new(&stage, SLOW_IPAM);
+        let ipam = FakeIpam::giving(&stage, SLOW_IPAM);
         let pod = stage.pod();
         let before = traces(&stage);
         let call = Call::new("ADD", delegating(&stage, FakeIpam::TYPE)).with("CNI_PATH", &ipam.path());

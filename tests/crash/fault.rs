@@ -4,6 +4,7 @@
 use serde_json::Value;
 
 use crate::judge::Harm;
+use crate::kill;
 use crate::scene::{Mode, Scene};
 use crate::strace::{Ended, Point};
 use crate::sweep::{INTERRUPTIBLE, Sweep};
@@ -72,12 +73,6 @@ fn on_netlink(point: &Point) -> bool {
 
 /// An ADD whose effect is judged.
 pub(crate) const ADD: Sweep = Sweep {
-    name: "",
-    mode: Mode::Bridge,
-    prepare: Scene::boot,
-    call: |scene| scene.call("ADD"),
-    shows: "write",
-    tidy: |scene| scene.call("DEL").run(scene.node()).done(),
     judge: |scene, ended| {
         let added = answer(ended)?;
         if let Some(result) = &added {
@@ -90,13 +85,11 @@ pub(crate) const ADD: Sweep = Sweep {
         scene.must_be_as_before()?;
         Ok(added.is_some())
     },
+    ..kill::ADD
 };
 
 /// A DEL whose effect is judged.
 pub(crate) const DEL: Sweep = Sweep {
-    prepare: Scene::attach,
-    call: |scene| scene.call("DEL"),
-    tidy: |_| {},
     judge: |scene, ended| {
         let done = is_done(ended)?;
         if done {
@@ -106,7 +99,7 @@ pub(crate) const DEL: Sweep = Sweep {
         scene.must_be_as_before()?;
         Ok(done)
     },
-    ..ADD
+    ..kill::DEL
 };
 
 /// A GC of one of two, whose effect is judged.

@@ -41,6 +41,17 @@ impl FakeIpam {
         Self { folder }
     }
 
+    /// A plugin that gives 10.244.1.250/24 with the gateway 10.244.1.1, and has nothing to say to other verbs, unless
+    /// the lines of shell that it begins with end it.
+    ///
+    /// # Panics
+    /// If the script cannot be written.
+    pub fn giving(stage: &Stage, first: &str) -> Self {
+        let address = r#"{"address": "10.244.1.250/24", "gateway": "10.244.1.1"}"#;
+        let result = format!(r#"{{"cniVersion": "1.0.0", "ips": [{address}]}}"#);
+        Self::new(stage, &format!("{first}\n[ $CNI_COMMAND != ADD ] || echo '{result}'"))
+    }
+
     /// The folder, as CNI_PATH wants it.
     pub fn path(&self) -> String {
         self.folder.display().to_string()

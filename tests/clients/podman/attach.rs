@@ -27,8 +27,7 @@ fn everybody_reaches_everybody(network: &Value, families: usize) {
     must_answer(&client.space, &OUTSIDE[..families]);
     host.podman("stop --time 0 web").must_succeed();
     host.podman("rm web").must_succeed();
-    host.podman("rm --force --time 0 client").must_succeed();
-    host.must_be_clean();
+    host.remove_all();
 }
 
 #[test]
@@ -66,8 +65,7 @@ fn a_container_that_podman_can_not_start_leaves_nothing() {
 
 #[test]
 fn a_container_that_podman_restarts_is_attached_once() {
-    for network in [dual(), routed()] {
-        let name = network["name"].as_str().unwrap().to_owned();
+    for (name, network) in [("dual", dual()), ("routed", routed())] {
         let Some(host) = Host::new(&[network]) else { return };
         host.start("web", &format!("--network {name}"));
         let peer = host.start("peer", &format!("--network {name}"));
@@ -79,8 +77,7 @@ fn a_container_that_podman_restarts_is_attached_once() {
         }
         host.podman("stop --time 0 web").must_succeed();
         host.podman("start web").must_succeed();
-        host.podman("rm --force --time 0 web peer").must_succeed();
-        host.must_be_clean();
+        host.remove_all();
     }
 }
 
@@ -106,6 +103,5 @@ fn podmans_containers_fill_a_subnet_and_the_next_is_told_so() {
     assert!(ran.must_fail().contains("10.244.1.0/29"), "{ran:?}");
     host.podman("rm --force --time 0 c4").must_succeed();
     assert_eq!(host.start("next", "--network small").address("eth0"), "10.244.1.4");
-    host.podman("rm --force --time 0 --all").must_succeed();
-    host.must_be_clean();
+    host.remove_all();
 }

@@ -15,8 +15,7 @@ fn podmans_static_ip_is_given() {
     let client = host.start("client", "--network mynet");
     let _echo = Echo::serve(&web.space);
     must_answer(&client.space, &web.addresses("eth0"));
-    host.podman("rm --force --time 0 --all").must_succeed();
-    host.must_be_clean();
+    host.remove_all();
 }
 
 #[test]
@@ -27,11 +26,9 @@ fn podmans_static_ip_is_refused_to_a_second_container_and_stays_the_firsts() {
     let ran = host.podman("run --rm --network mynet --ip 10.244.1.77 localhost/box sleep 1000");
     assert!(ran.must_fail().contains("10.244.1.77"), "{ran:?}");
     must_answer(host.machine().node(), &web.addresses("eth0"));
-    host.podman("rm --force --time 0 --all").must_succeed();
-    host.must_be_clean();
+    host.remove_all();
     host.start("again", "--network mynet --ip 10.244.1.77");
-    host.podman("rm --force --time 0 --all").must_succeed();
-    host.must_be_clean();
+    host.remove_all();
 }
 
 #[test]
@@ -56,8 +53,7 @@ fn podmans_two_static_ips_are_given_one_in_each_family() {
         let client = host.start("client", &format!("--network {name}"));
         let _echo = Echo::serve(&web.space);
         must_answer(&client.space, &web.addresses("eth0"));
-        host.podman("rm --force --time 0 --all").must_succeed();
-        host.must_be_clean();
+        host.remove_all();
     }
 }
 
@@ -68,25 +64,22 @@ fn podmans_one_static_ip_of_two_families_leaves_the_other_to_the_pool() {
     assert_eq!(web.addresses("eth0"), ["10.88.1.2/24", "fd00:88:0:1::77/64"]);
     let api = host.start("api", "--network dual --ip 10.88.1.99");
     assert_eq!(api.addresses("eth0"), ["10.88.1.99/24", "fd00:88:0:1::78/64"]);
-    host.podman("rm --force --time 0 --all").must_succeed();
-    host.must_be_clean();
+    host.remove_all();
 }
 
 #[test]
 fn podmans_mac_is_the_interfaces_own() {
-    for network in [dual(), routed()] {
-        let name = network["name"].as_str().unwrap().to_owned();
+    for (name, network) in [("dual", dual()), ("routed", routed())] {
         let Some(host) = Host::new(&[network]) else { return };
         let web = host.start("web", &format!("--network {name} --mac-address 92:d0:c6:0a:29:33"));
         assert_eq!(web.mac("eth0"), "92:d0:c6:0a:29:33");
-        assert_eq!(host.attachment("web", &name)["MacAddress"], "92:d0:c6:0a:29:33");
+        assert_eq!(host.attachment("web", name)["MacAddress"], "92:d0:c6:0a:29:33");
         let client =
             host.start("client", &format!("--network {name}:mac=92:d0:c6:0a:29:34,interface_name=net7"));
         assert_eq!(client.mac("net7"), "92:d0:c6:0a:29:34");
         let _echo = Echo::serve(&web.space);
         must_answer(&client.space, &web.addresses("eth0"));
-        host.podman("rm --force --time 0 --all").must_succeed();
-        host.must_be_clean();
+        host.remove_all();
     }
 }
 
@@ -102,6 +95,5 @@ fn what_podman_says_of_a_container_is_what_its_interface_has() {
     ];
     assert_eq!(web.addresses("eth0"), addresses);
     assert_eq!(web.mac("eth0"), text("MacAddress"));
-    host.podman("rm --force --time 0 --all").must_succeed();
-    host.must_be_clean();
+    host.remove_all();
 }

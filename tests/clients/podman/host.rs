@@ -124,6 +124,12 @@ impl Host {
         self.podman(&format!("exec {} ping -c 1 -w 5 {to}", from.name)).must_succeed();
     }
 
+    /// Ends a scenario: removes all containers, after which everything must be as it was.
+    pub(super) fn remove_all(&self) {
+        self.podman("rm --force --time 0 --all").must_succeed();
+        self.must_be_clean();
+    }
+
     /// Fails unless everything is as it was before the first container.
     pub(super) fn must_be_clean(&self) {
         let before = self.before.as_ref().unwrap();

@@ -28,8 +28,7 @@ fn removed_after_a_kill_of(network: Value, program: &str) {
     let again = host.start("web", &format!("--network {name}"));
     let _echo = Echo::serve(&again.space);
     must_answer(host.machine().node(), &again.addresses("eth0"));
-    host.podman("rm --force --time 0 web").must_succeed();
-    host.must_be_clean();
+    host.remove_all();
 }
 
 #[test]
@@ -46,8 +45,7 @@ fn a_container_whose_conmon_is_killed_leaves_nothing_once_it_is_removed() {
 
 #[test]
 fn a_container_that_is_killed_and_started_again_is_attached_once() {
-    for network in [dual(), routed()] {
-        let name = network["name"].as_str().unwrap().to_owned();
+    for (name, network) in [("dual", dual()), ("routed", routed())] {
         let Some(host) = Host::new(&[network]) else { return };
         host.start("web", &format!("--network {name}"));
         for _ in 0..3 {
@@ -62,8 +60,7 @@ fn a_container_that_is_killed_and_started_again_is_attached_once() {
         let web = host.container("web");
         let _echo = Echo::serve(&web.space);
         must_answer(host.machine().node(), &web.addresses("eth0"));
-        host.podman("rm --force --time 0 web").must_succeed();
-        host.must_be_clean();
+        host.remove_all();
     }
 }
 
@@ -148,8 +145,7 @@ fn podman_is_killed_in_run(attach: &str) {
     addresses.sort();
     addresses.dedup();
     assert_eq!(addresses.len(), 5, "{addresses:?}");
-    host.podman("rm --force --time 0 --all").must_succeed();
-    host.must_be_clean();
+    host.remove_all();
 }
 
 #[test]

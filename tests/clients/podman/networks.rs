@@ -30,8 +30,7 @@ fn podman_takes_a_conflist_of_every_version_that_its_library_speaks() {
         let web = host.start("web", "--network dual");
         assert_eq!(web.addresses("eth0").len(), 2, "{version}");
         assert_eq!(host.attachment("web", "dual")["IPAddress"], "10.88.1.2", "{version}");
-        host.podman("rm --force --time 0 --all").must_succeed();
-        host.must_be_clean();
+        host.remove_all();
     }
 }
 
@@ -70,8 +69,7 @@ fn a_container_on_two_networks_reaches_and_is_reached_on_both() {
             must_answer(&both.space, &peer.addresses("eth0"));
         }
         must_reach_afar(&host, &both);
-        host.podman("rm --force --time 0 --all").must_succeed();
-        host.must_be_clean();
+        host.remove_all();
     }
 }
 
@@ -96,8 +94,7 @@ fn a_network_is_connected_to_a_container_that_runs_and_disconnected_again() {
             must_answer(&web.space, &OUTSIDE);
             assert_eq!(routing(&web), before);
         }
-        host.podman("rm --force --time 0 --all").must_succeed();
-        host.must_be_clean();
+        host.remove_all();
     }
 }
 
@@ -113,8 +110,7 @@ fn a_container_whose_first_network_is_disconnected_goes_out_by_its_second() {
         host.podman("network disconnect dual web").must_succeed();
         must_answer(&web.space, &OUTSIDE);
         must_answer(host.machine().node(), &web.addresses("eth1"));
-        host.podman("rm --force --time 0 --all").must_succeed();
-        host.must_be_clean();
+        host.remove_all();
     }
 }
 
@@ -134,8 +130,7 @@ fn routing(container: &Container) -> String {
 
 #[test]
 fn a_network_that_podman_reloads_keeps_its_addresses_and_works() {
-    for network in [dual(), routed()] {
-        let name = network["name"].as_str().unwrap().to_owned();
+    for (name, network) in [("dual", dual()), ("routed", routed())] {
         let Some(host) = Host::new(&[network]) else { return };
         let web = host.start("web", &format!("--network {name}"));
         let client = host.start("client", &format!("--network {name} --mac-address 92:d0:c6:0a:29:33"));
@@ -148,15 +143,13 @@ fn a_network_that_podman_reloads_keeps_its_addresses_and_works() {
             must_answer(&client.space, &web.addresses("eth0"));
             must_answer(host.machine().node(), &web.addresses("eth0"));
         }
-        host.podman("rm --force --time 0 --all").must_succeed();
-        host.must_be_clean();
+        host.remove_all();
     }
 }
 
 #[test]
 fn a_network_is_brought_back_by_a_reload_after_somebody_took_everything_away() {
-    for network in [dual(), routed()] {
-        let name = network["name"].as_str().unwrap().to_owned();
+    for (name, network) in [("dual", dual()), ("routed", routed())] {
         let Some(host) = Host::new(&[network]) else { return };
         let web = host.start("web", &format!("--network {name}"));
         let had = web.addresses("eth0");
@@ -170,8 +163,7 @@ fn a_network_is_brought_back_by_a_reload_after_somebody_took_everything_away() {
         assert_eq!(web.addresses("eth0"), had);
         let _echo = Echo::serve(&web.space);
         must_answer(host.machine().node(), &had);
-        host.podman("rm --force --time 0 --all").must_succeed();
-        host.must_be_clean();
+        host.remove_all();
     }
 }
 
@@ -182,6 +174,5 @@ fn aliases_are_taken_as_podman_sends_them() {
     let Some(host) = Host::new(&[network]) else { return };
     let web = host.start("web", "--network mynet --network-alias shop --network-alias www");
     assert_eq!(web.addresses("eth0"), ["10.244.1.2/24"]);
-    host.podman("rm --force --time 0 --all").must_succeed();
-    host.must_be_clean();
+    host.remove_all();
 }

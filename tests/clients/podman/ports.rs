@@ -79,8 +79,7 @@ fn everybody_reaches_a_published_port(network: Value) {
     let web = host.container("web");
     let _mirror = Mirror::serve(&web.space, 80, "web");
     must_be_reached(&host, &web.space, Some(&client.space));
-    host.podman("rm --force --time 0 web client").must_succeed();
-    host.must_be_clean();
+    host.remove_all();
     // At the end, since the kernel tracks what is sent in vain, too.
     for transport in BOTH {
         for port in 8080..=8083 {
@@ -108,8 +107,7 @@ fn a_range_of_ports_that_podman_publishes_leads_port_by_port() {
         let _mirror = Mirror::serve(&web.space, 7000 + number, "web");
         asked(("the outside", host.outside()), Transport::Udp, at(HOST[0], 9000 + number));
     }
-    host.podman("rm --force --time 0 web").must_succeed();
-    host.must_be_clean();
+    host.remove_all();
 }
 
 #[test]
@@ -120,14 +118,12 @@ fn a_port_that_is_taken_fails_the_second_container_and_stays_the_firsts() {
     let ran = host.podman("run --rm --network dual --publish 8080:80 localhost/box sleep 1000");
     assert!(ran.must_fail().contains("8080"), "{ran:?}");
     asked(("the outside", host.outside()), Transport::Tcp, at(HOST[0], 8080));
-    host.podman("rm --force --time 0 web").must_succeed();
-    host.must_be_clean();
+    host.remove_all();
 }
 
 #[test]
 fn a_container_that_is_killed_gives_its_ports_back() {
-    for network in [dual(), routed()] {
-        let name = network["name"].as_str().unwrap().to_owned();
+    for (name, network) in [("dual", dual()), ("routed", routed())] {
         let Some(host) = Host::new(&[network]) else { return };
         for _ in 0..2 {
             let web = host.start("web", &format!("--network {name} {PUBLISHED}"));
@@ -167,6 +163,5 @@ fn a_container_with_published_ports_is_on_two_networks() {
         host.podman(&format!("network connect {network} web")).must_succeed();
         reached();
     }
-    host.podman("rm --force --time 0 --all").must_succeed();
-    host.must_be_clean();
+    host.remove_all();
 }

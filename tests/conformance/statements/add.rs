@@ -166,7 +166,7 @@ pub(super) const IMPOSSIBLE_ADDRESS: &str = r#"case $CNI_COMMAND in ADD)
 
 fn terminated(on: &Subject) -> Verdict {
     let before = on.settled()?;
-    let ipam = FakeIpam::new(on.stage(), SLOW_IPAM);
+    let ipam = FakeIpam::giving(on.stage(), SLOW_IPAM);
     let pod = on.pod();
     let asked = on.ask("ADD", &on.delegating(FakeIpam::TYPE)).of("web-0", &pod).finding(&ipam).start();
     wait_for(|| !ipam.environment().is_empty());

@@ -126,12 +126,9 @@ fn chk_4_succeeds_right_after_add(on: &Subject) -> Verdict {
 }
 
 fn chk_5_the_delegate_is_asked_and_its_error_passed_on(on: &Subject) -> Verdict {
-    let ipam = FakeIpam::new(
+    let ipam = FakeIpam::giving(
         on.stage(),
-        r#"case $CNI_COMMAND in
-        ADD) echo '{"cniVersion": "1.0.0", "ips": [{"address": "10.244.1.250/24", "gateway": "10.244.1.1"}]}' ;;
-        CHECK) echo '{"cniVersion": "1.0.0", "code": 121, "msg": "no such lease"}'; exit 1 ;;
-        esac"#,
+        r#"[ $CNI_COMMAND != CHECK ] || { echo '{"cniVersion": "1.0.0", "code": 121, "msg": "no such lease"}'; exit 1; }"#,
     );
     let pod = on.pod();
     let config = on.delegating(FakeIpam::TYPE);

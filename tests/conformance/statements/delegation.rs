@@ -34,16 +34,12 @@ statements! {
      ADD fail with an error object and leave nothing."
 }
 
-const ONE_ADDRESS: &str = r#"case $CNI_COMMAND in ADD)
-    echo '{"cniVersion": "1.0.0", "ips": [{"address": "10.244.1.250/24", "gateway": "10.244.1.1"}]}' ;;
-    esac"#;
-
 fn asking<'a>(on: &'a Subject, verb: &'static str, pod: &Pod, ipam: &FakeIpam) -> Ask<'a> {
     on.ask(verb, &on.delegating(FakeIpam::TYPE)).of("web-0", pod).finding(ipam)
 }
 
 fn dg_1_the_first_regular_file_of_the_name_in_cni_path_is_run(on: &Subject) -> Verdict {
-    let ipam = FakeIpam::new(on.stage(), ONE_ADDRESS);
+    let ipam = FakeIpam::giving(on.stage(), "");
     let folder = on.stage().folder().join("decoy");
     fs::create_dir_all(folder.join(FakeIpam::TYPE)).unwrap();
     let path = format!("/nowhere:{}::{}", folder.display(), ipam.path());
@@ -53,7 +49,7 @@ fn dg_1_the_first_regular_file_of_the_name_in_cni_path_is_run(on: &Subject) -> V
 }
 
 fn dg_2_it_gets_the_environment_and_the_configuration_to_the_byte(on: &Subject) -> Verdict {
-    let (ipam, pod) = (FakeIpam::new(on.stage(), ONE_ADDRESS), on.pod());
+    let (ipam, pod) = (FakeIpam::giving(on.stage(), ""), on.pod());
     let text = format!("{:#}\n ", with(on.delegating(FakeIpam::TYPE), json!({"x-unknown": [1.50]})));
     let asked =
         asking(on, "ADD", &pod, &ipam).saying(text.as_bytes()).with("CNI_ARGS", "IgnoreUnknown=1;X=1");
@@ -77,7 +73,7 @@ fn dg_2_it_gets_the_environment_and_the_configuration_to_the_byte(on: &Subject) 
 }
 
 fn dg_3_what_it_says_on_stderr_is_passed_on(on: &Subject) -> Verdict {
-    let ipam = FakeIpam::new(on.stage(), &format!("echo 'a word to the wise' >&2\n{ONE_ADDRESS}"));
+    let ipam = FakeIpam::giving(on.stage(), "echo 'a word to the wise' >&2");
     let reply = asking(on, "ADD", &on.pod(), &ipam).run();
     reply.done()?;
     on.must(reply.stderr.contains("a word to the wise\n"), "it is not");
@@ -103,7 +99,7 @@ fn dg_5_an_add_that_fails_after_it_gives_the_address_back(on: &Subject) -> Verdi
 }
 
 fn dg_6_a_plugin_that_is_just_being_replaced_is_tried_again(on: &Subject) -> Verdict {
-    let (ipam, pod) = (FakeIpam::new(on.stage(), ONE_ADDRESS), on.pod());
+    let (ipam, pod) = (FakeIpam::giving(on.stage(), ""), on.pod());
     let program = PathBuf::from(ipam.path()).join(FakeIpam::TYPE);
     let being_written = fs::OpenOptions::new().append(true).open(program).unwrap();
     let asked = asking(on, "ADD", &pod, &ipam).start();
@@ -115,7 +111,7 @@ fn dg_6_a_plugin_that_is_just_being_replaced_is_tried_again(on: &Subject) -> Ver
 }
 
 fn dg_7_every_verb_is_forwarded(on: &Subject) -> Verdict {
-    let (ipam, pod) = (FakeIpam::new(on.stage(), ONE_ADDRESS), on.pod());
+    let (ipam, pod) = (FakeIpam::giving(on.stage(), ""), on.pod());
     let result = asking(on, "ADD", &pod, &ipam).run().result()?;
     let config = on.delegating(FakeIpam::TYPE);
     let newest = with(config.clone(), json!({"cniVersion": "1.1.0"}));

@@ -83,12 +83,9 @@ fn gc_2_null_is_an_empty_list_and_no_list_spares_what_lives(on: &Subject) -> Ver
 
 fn gc_3_the_delegate_is_told_and_its_failure_keeps_nothing_else(on: &Subject) -> Verdict {
     let before = on.settled()?;
-    let ipam = FakeIpam::new(
+    let ipam = FakeIpam::giving(
         on.stage(),
-        r#"case $CNI_COMMAND in
-        ADD) echo '{"cniVersion": "1.0.0", "ips": [{"address": "10.244.1.250/24", "gateway": "10.244.1.1"}]}' ;;
-        GC) echo '{"cniVersion": "1.1.0", "code": 122, "msg": "cannot sweep"}'; exit 1 ;;
-        esac"#,
+        r#"[ $CNI_COMMAND != GC ] || { echo '{"cniVersion": "1.1.0", "code": 122, "msg": "cannot sweep"}'; exit 1; }"#,
     );
     let (pod, config) = (on.pod(), on.delegating(FakeIpam::TYPE));
     on.ask("ADD", &config).of("web-0", &pod).finding(&ipam).run().done()?;

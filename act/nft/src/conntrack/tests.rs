@@ -49,7 +49,8 @@ fn sample() -> Vec<IpAddr> {
     v4.chain(v6).collect()
 }
 
-fn only_its_own_entries_go(flush: fn(&mut Conntrack, IpAddr)) {
+/// For each family: an address with five entries, and another.
+fn of_each_family(test: impl Fn(&mut Conntrack, IpAddr, IpAddr) + Sync) {
     if !installed("ip") {
         return;
     }
@@ -57,12 +58,18 @@ fn only_its_own_entries_go(flush: fn(&mut Conntrack, IpAddr)) {
         let addresses = sample();
         track(&addresses);
         let mut conntrack = Conntrack::open().unwrap();
-        for (gone, stays) in [(addresses[0], addresses[1]), (addresses[3], addresses[4])] {
-            assert_eq!(entries(&mut conntrack, gone), 5);
-            flush(&mut conntrack, gone);
-            assert_eq!(entries(&mut conntrack, gone), 0);
-            assert_eq!(entries(&mut conntrack, stays), 3);
+        for (one, other) in [(addresses[0], addresses[1]), (addresses[3], addresses[4])] {
+            assert_eq!(entries(&mut conntrack, one), 5);
+            test(&mut conntrack, one, other);
         }
+    });
+}
+
+fn only_its_own_entries_go(flush: fn(&mut Conntrack, IpAddr)) {
+    of_each_family(|conntrack, gone, stays| {
+        flush(conntrack, gone);
+        assert_eq!(entries(conntrack, gone), 0);
+        assert_eq!(entries(conntrack, stays), 3);
     });
 }
 
@@ -97,23 +104,14 @@ fn entries_can_be_deleted_one_by_one() {
 
 #[test]
 fn entries_towards_a_udp_port_go_and_no_others() {
-    if !installed("ip") {
-        return;
-    }
-    in_namespace(|| {
-        let addresses = sample();
-        track(&addresses);
-        let mut conntrack = Conntrack::open().unwrap();
-        for (version, gone, stays) in
-            [(IpVersion::V4, addresses[0], addresses[1]), (IpVersion::V6, addresses[3], addresses[4])]
-        {
-            conntrack.flush_udp_port(version, 10, |_| true).unwrap();
-            conntrack.flush_udp_port(version, 9, |_| false).unwrap();
-            assert_eq!(entries(&mut conntrack, gone), 5);
-            conntrack.flush_udp_port(version, 9, |at| at == gone).unwrap();
-            // What it sent itself stays.
-            assert_eq!((entries(&mut conntrack, gone), entries(&mut conntrack, stays)), (2, 4));
-        }
+    of_each_family(|conntrack, gone, stays| {
+        let version = if gone.is_ipv4() { IpVersion::V4 } else { IpVersion::V6 };
+        conntrack.flush_udp_port(version, 10, |_| true).unwrap();
+        conntrack.flush_udp_port(version, 9, |_| false).unwrap();
+        assert_eq!(entries(conntrack, gone), 5);
+        conntrack.flush_udp_port(version, 9, |at| at == gone).unwrap();
+        // What it sent itself stays.
+        assert_eq!((entries(conntrack, gone), entries(conntrack, stays)), (2, 4));
     });
 }
 
