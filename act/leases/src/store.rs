@@ -23,6 +23,9 @@ use crate::reading::{Purpose, Reading};
 /// How long a lock is waited for, unless [`Store::with_patience`] says otherwise.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long a lock is held by someone who only removes what was left of it, on a busy machine.
+const AN_INSTANT: Duration = Duration::from_millis(100);
+
 /// What an [`Oracle`] may fail with.
 pub type OracleError = Box<dyn Error + Send + Sync>;
 
@@ -119,12 +122,13 @@ impl Store {
         guard.ok_or_else(|| LeaseError::Busy { path, waited: began.elapsed() })
     }
 
-    /// The same without waiting; `None` if somebody is at work on it.
+    /// The same without waiting for long; `None` if somebody is at work on it, and not just removing what was left of a
+    /// lock.
     ///
     /// # Errors
     /// [`LeaseError::File`].
     pub fn try_lock_attachment(&self, key: &AttachmentKey) -> Result<Option<AttachmentGuard>, LeaseError> {
-        AttachmentGuard::take(self.attachment_path(key)?, &Wait::most(Duration::ZERO))
+        AttachmentGuard::take(self.attachment_path(key)?, &Wait::most(AN_INSTANT))
     }
 
     /// Removes the lock files that killed calls have left; those of calls at work stay.
