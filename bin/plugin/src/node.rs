@@ -52,12 +52,17 @@ impl<'a> Standalone<'a> {
         }
     }
 
-    /// Makes the node as the network needs it. What is so already is left alone.
+    /// Makes the node as the network needs it. What is so already is left alone, and looked at without a lock: with a
+    /// lease in the network nobody takes it away.
     pub(crate) fn prepare(
         &self,
         (route, nft): (&mut RouteSocket, &mut NftSocket),
         wait: &Wait,
     ) -> Result<(), CniError> {
+        // One that can't be looked at in peace is looked at with the lock.
+        if matches!(self.drift(route, nft), Ok(None)) {
+            return Ok(());
+        }
         let _lock = lock(&self.conf.run_dir, wait)?;
         let steps = self.net_steps(route)?;
         route
