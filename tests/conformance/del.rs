@@ -138,3 +138,24 @@ fn del_6_works_with_a_configuration_that_was_changed_after_add() {
         must_be_back(&before, &stage);
     }
 }
+
+#[test]
+fn del_5_a_store_that_takes_no_lock_keeps_no_pod_in_the_network_and_one_del_later_frees_its_address() {
+    for configured in MODES {
+        let Some(stage) = Stage::new() else { return };
+        let (pod, config) = (stage.pod(), configured(&stage));
+        let before = traces(&stage);
+        add(&stage, &config, "web-0", &pod);
+        let locks = stage.folder().join("ipam/mynet/att");
+        fs::remove_dir(&locks).unwrap();
+        fs::write(&locks, "").unwrap();
+        let answer = del(&stage, &config, "web-0", &pod);
+        let (code, message) = answer.refusal();
+        assert!(code == 5 && message.contains("ipam/mynet/att"), "{code} {message}");
+        assert!(!look(pod.namespace()).links.contains_key(&name("eth0")), "the pod has its interface still");
+        assert_eq!(traces(&stage).with("lease mynet web-0/eth0").len(), 1);
+        fs::remove_file(&locks).unwrap();
+        del(&stage, &config, "web-0", &pod).done();
+        must_be_back(&before, &stage);
+    }
+}

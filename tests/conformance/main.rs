@@ -5,6 +5,7 @@
 //! - the protocol in more detail: `process`, `environment`, `add`, `del`, `check`, `gc`, `status`, `versions`,
 //!   `delegation`, `capabilities`
 //! - `bandwidth`: limits, measured
+//! - `renamed`: host ends without their name or their record
 //! - `further`: a container's second interface and network
 //! - `ports`: published ports and whose they are
 //! - `tutorial`, `spoofing`, `published`, `sctp`: packets
@@ -29,6 +30,7 @@ mod machine;
 mod ports;
 mod process;
 mod published;
+mod renamed;
 mod sctp;
 mod site;
 mod spoofing;

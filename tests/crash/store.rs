@@ -45,6 +45,27 @@ fn a_store_that_is_read_only_for_a_while_says_so_and_gives_no_address_twice() {
 }
 
 #[test]
+fn a_pod_leaves_the_network_though_the_store_is_read_only_and_one_more_del_frees_its_address() {
+    let test =
+        "store::a_pod_leaves_the_network_though_the_store_is_read_only_and_one_more_del_frees_its_address";
+    with_tmpfs(test, "4m", |folder| {
+        let run_dir = folder.join("run");
+        let Some(herd) = Herd::new(&run_dir, 2, json!({"subnet": "10.244.1.0/26"})) else { return };
+        (0..2).for_each(|pod| drop(herd.add(pod)));
+        let path = run_dir.to_str().unwrap();
+        mount(&["-o", "remount,ro", path]);
+        let answer = herd.run(&herd.call("DEL", 0));
+        let (code, message) = answer.refusal();
+        assert!(code == 5 && message.contains("Read-only file system"), "{code} {message}");
+        assert_eq!((herd.seen(0), herd.seen(1).is_empty()), ([].into(), false));
+        assert_eq!(herd.store().read().unwrap().leases().len(), 2);
+        mount(&["-o", "remount,rw", path]);
+        herd.at_once("DEL", 0..2).iter().for_each(Answer::done);
+        herd.must_be_back();
+    });
+}
+
+#[test]
 fn a_store_that_a_file_or_a_directory_took_the_place_of_says_so_and_gives_no_address_twice() {
     let test =
         "store::a_store_that_a_file_or_a_directory_took_the_place_of_says_so_and_gives_no_address_twice";

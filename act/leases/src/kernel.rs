@@ -2,11 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use selvedge_datapath::state::LinkKind;
+use selvedge_datapath::state::{LinkKind, ObservedLink};
 use selvedge_ipam::Lease;
 use selvedge_model::mark::REAP_GROUP;
-use selvedge_model::{AttachmentKey, Gather, IfName, Owner};
-use selvedge_netlink::{NetlinkError, RouteSocket};
+use selvedge_model::{AttachmentKey, Gather, IfName, NetworkName, Owner};
+use selvedge_netlink::RouteSocket;
 
 use crate::error::LeaseError;
 use crate::store::{Oracle, OracleError, Store};
@@ -17,16 +17,37 @@ pub struct HostEnds;
 
 impl Oracle for HostEnds {
     fn owners(&mut self) -> Result<Vec<(IfName, Owner)>, OracleError> {
-        let links = RouteSocket::open()?.observe()?.links.into_iter();
-        let living = links.filter(|(_, link)| link.kind == LinkKind::Veth && link.group != REAP_GROUP);
-        Ok(living.filter_map(|(name, link)| Some((name, link.alias.parse().ok()?))).collect())
+        let links = RouteSocket::open()?.observe_links()?.into_iter();
+        Ok(links.filter_map(|(name, link)| Some((name, owner(&link)?))).collect())
     }
 }
 
-/// The links that can be somebody's host end.
-fn living() -> Result<BTreeSet<IfName>, NetlinkError> {
-    let links = RouteSocket::open()?.observe()?.links.into_iter();
-    Ok(links.filter(|(_, link)| link.group != REAP_GROUP).map(|(name, _)| name).gather())
+/// The owner record of a link that is a host end.
+fn owner(link: &ObservedLink) -> Option<Owner> {
+    let lives = link.kind == LinkKind::Veth && link.group != REAP_GROUP;
+    lives.then(|| link.alias.parse().ok()).flatten()
+}
+
+/// What proves that an attachment lives: a link that can be its host end. Somebody may have renamed it, or overwritten
+/// its owner record; while either is left it is the attachment's.
+struct Living {
+    names: BTreeSet<IfName>,
+    owners: BTreeSet<AttachmentKey>,
+}
+
+impl Living {
+    fn of(network: &NetworkName) -> Result<Self, LeaseError> {
+        let links = RouteSocket::open().and_then(|mut route| route.observe_links());
+        let links = links.map_err(|error| LeaseError::Oracle(Box::new(error)))?;
+        let owners = links.iter().filter_map(|(_, link)| owner(link));
+        let owners = owners.filter(|owner| owner.network == *network).map(|owner| owner.key).gather();
+        let names = links.into_iter().filter(|(_, link)| link.group != REAP_GROUP);
+        Ok(Self { names: names.map(|(name, _)| name).gather(), owners })
+    }
+
+    fn has(&self, key: &AttachmentKey, lease: &Lease) -> bool {
+        self.names.contains(&lease.veth) || self.owners.contains(key)
+    }
 }
 
 impl Store {
@@ -40,17 +61,16 @@ impl Store {
         &self,
         mut before: impl FnMut(&Lease) -> bool,
     ) -> Result<Vec<AttachmentKey>, LeaseError> {
-        let asked = |error: NetlinkError| LeaseError::Oracle(Box::new(error));
         let table = self.read()?;
-        let alive = living().map_err(asked)?;
+        let living = Living::of(self.network())?;
         let mut freed = Vec::new();
-        for (key, _) in table.leases().iter().filter(|(_, lease)| !alive.contains(&lease.veth)) {
+        for (key, _) in table.leases().iter().filter(|(key, lease)| !living.has(key, lease)) {
             // An ADD that has its addresses and not yet its veth holds the guard; one that ended since our look has
             // another lease now, and its veth.
             let Some(_guard) = self.try_lock_attachment(key)? else { continue };
             let mut locked = self.lock(&mut HostEnds)?;
             let Some(lease) = locked.lease(key)? else { continue };
-            if living().map_err(asked)?.contains(&lease.veth) {
+            if Living::of(self.network())?.has(key, &lease) {
                 continue;
             }
             if !before(&lease) {

@@ -1,5 +1,6 @@
 //! The leases while nobody else can change them.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind, Write};
 use std::net::IpAddr;
@@ -34,6 +35,19 @@ pub enum Recovery {
         /// Where it is kept.
         kept: PathBuf,
     },
+}
+
+impl fmt::Display for Recovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => f.write_str("made anew: there was none"),
+            Self::OtherBoot => f.write_str("made anew: it was of another boot or another network namespace"),
+            Self::Torn => f.write_str("made anew: its last line was half written"),
+            Self::Damaged { why, kept } => {
+                write!(f, "made anew: it was damaged ({why}), and is kept as {}", kept.display())
+            }
+        }
+    }
 }
 
 /// The leases of a network, with their lock held until this is dropped.

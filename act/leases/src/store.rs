@@ -96,6 +96,11 @@ impl Store {
         self.directory.try_exists().map_err(LeaseError::file("look for", &self.directory))
     }
 
+    /// True if there is a journal, whatever it is worth: without one, only the kernel knows who has an address.
+    pub fn has_journal(&self) -> bool {
+        self.journal().exists()
+    }
+
     /// The run directory that it is in.
     pub fn run_dir(&self) -> &Path {
         &self.run_dir

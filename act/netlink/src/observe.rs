@@ -25,7 +25,7 @@ impl RouteSocket {
             addresses.entry(index).or_default().insert(address);
         }
         let routes = self.routes(request::MAIN, None)?;
-        let records = self.read_all("links", &request::list_links(), record::link)?;
+        let records = self.link_records()?;
         let names: BTreeMap<u32, IfName> =
             records.iter().map(|record| (record.link.index, record.name.clone())).gather();
         let routes =
@@ -38,6 +38,18 @@ impl RouteSocket {
             (name, link)
         });
         Ok(ObservedNetwork { links: links.gather(), routes, tables: BTreeMap::new() })
+    }
+
+    /// The links alone: by what name they go and what they bear, without their addresses and masters.
+    ///
+    /// # Errors
+    /// [`NetlinkError::Read`], [`NetlinkError::Unsettled`].
+    pub fn observe_links(&mut self) -> Result<Vec<(IfName, ObservedLink)>, NetlinkError> {
+        Ok(self.link_records()?.into_iter().map(|record| (record.name, record.link)).collect())
+    }
+
+    fn link_records(&mut self) -> Result<Vec<LinkRecord>, NetlinkError> {
+        self.read_all("links", &request::list_links(), record::link)
     }
 
     /// One link with its addresses, `None` if there is none of that name.

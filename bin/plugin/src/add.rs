@@ -21,9 +21,9 @@ use serde_json::Value;
 use crate::ipam::{self, Asking, Given};
 use crate::log::{Entry, Nets};
 use crate::node::{self, Standalone};
-use crate::removal::{self, Network, Removal};
+use crate::removal::{Network, Removal};
 use crate::termination::Termination;
-use crate::{failure, guard, journal, ports, stdout};
+use crate::{failure, guard, hostend, journal, ports, stdout};
 
 /// How long a pod's end may take to hear; later it does so without us.
 const HEARING: Duration = Duration::from_secs(1);
@@ -46,13 +46,12 @@ pub(crate) fn add(request: &Add, entry: &mut Entry) -> Result<(), CniError> {
     let mut pod = RouteSocket::open_in(&namespace).map_err(|e| failure::of_netlink(&e))?;
     refuse_present(&mut pod, &request.attachment.ifname)?;
     let (further, bridge_netfilter) = (further(&mut pod, request)?, node::bridge_netfilter(conf)?);
-    let host = removal::free_name(&mut route, &store, (&request.attachment, &conf.bandwidth), entry)?;
+    let host = hostend::free_name(&mut route, &store, (&request.attachment, &conf.bandwidth), entry)?;
     let requested = conf.requested(&request.args);
     let asking = Asking { key: &request.attachment, veth: &host, requested: &requested };
     let given = ipam::give(&conf.ipam, &store, asking, entry).map_err(|e| termination.or(e))?;
     let mut attachment = attachment(request, host, &given);
     (attachment.further, attachment.bridge_netfilter) = (further, bridge_netfilter);
-    entry.field("addresses", Nets(&attachment.pod_nets()));
     ports::tell_of_idle(conf, &attachment, entry);
     let mut work = Work { request, attachment: &attachment, namespace: &namespace, route, pod, made: false };
     let attached = catch_unwind(AssertUnwindSafe(|| {
@@ -61,9 +60,14 @@ pub(crate) fn add(request: &Add, entry: &mut Entry) -> Result<(), CniError> {
         stdout::write(&answer)
     }));
     let attached = attached.unwrap_or_else(|panic| Err(failure::of_panic(panic.as_ref())));
-    // What is taken back waits for its locks, whoever asks to end.
-    attached.inspect_err(|_| work.undo(&journal::store(&conf.run_dir, &conf.name), entry))
+    match &attached {
+        Ok(()) => entry.field("addresses", Nets(&attachment.pod_nets())),
+        // What is taken back waits for its locks, whoever asks to end.
+        Err(_) => work.undo(&journal::store(&conf.run_dir, &conf.name), entry),
+    }
+    attached
 }
+
 /// The container's namespace, which must not be our own.
 fn open(request: &Add) -> Result<Namespace, CniError> {
     let namespace = Namespace::open(Path::new(&request.netns.path)).map_err(|e| failure::of_netns(&e))?;
@@ -233,7 +237,7 @@ impl Work<'_> {
             netns: Some(&self.request.netns.path),
             used: self.made,
         };
-        if let Err(error) = removal.carry_out(entry) {
+        if let Err(error) = removal.carry_out(None, entry) {
             entry.field("undo", format_args!("{:?}", error.message()));
         }
     }

@@ -1,6 +1,7 @@
 //! DEL: plan towards nothing, then free the lease. Never needs the namespace, the agent or an earlier answer.
 
 use selvedge_cni::{CniError, Del};
+use selvedge_leases::LeaseError;
 
 use crate::journal;
 use crate::log::Entry;
@@ -14,7 +15,10 @@ pub(crate) fn del(request: &Del, entry: &mut Entry) -> Result<(), CniError> {
     }
     let store = journal::store(&conf.run_dir, &conf.name);
     // An ADD whose runtime gave up on it may still be at work; it ends before we begin.
-    let _guard = store.lock_attachment(&request.attachment).map_err(|e| journal::failure(&e))?;
+    let guard = store.lock_attachment(&request.attachment);
+    if let Err(busy @ LeaseError::Busy { .. }) = &guard {
+        return Err(journal::failure(busy));
+    }
     let removal = Removal {
         network: Network::from(conf),
         store: &store,
@@ -22,5 +26,6 @@ pub(crate) fn del(request: &Del, entry: &mut Entry) -> Result<(), CniError> {
         netns: request.netns.as_deref().filter(|path| !path.is_empty()),
         used: true,
     };
-    removal.carry_out(entry)
+    // A disk that takes no lock keeps no pod in the network.
+    removal.carry_out(guard.as_ref().err().map(journal::failure), entry)
 }

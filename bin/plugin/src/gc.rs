@@ -2,15 +2,16 @@
 
 use std::collections::BTreeSet;
 
+use ipnet::IpNet;
 use selvedge_cni::{CniError, Gc, ValidAttachments};
 use selvedge_ipam::Lease;
-use selvedge_leases::{AttachmentGuard, HostEnds, Oracle, Store};
-use selvedge_model::{AttachmentKey, Gather};
+use selvedge_leases::{AttachmentGuard, Store};
+use selvedge_model::{AttachmentKey, Gather, IfName, Owner};
 use selvedge_netlink::RouteSocket;
 
-use crate::log::Entry;
-use crate::removal::{self, Network, Removal};
-use crate::{failure, ipam, journal, ports, reap};
+use crate::log::{Entry, Nets};
+use crate::removal::{self, Known, Network, Removal};
+use crate::{failure, hostend, ipam, journal, ports, reap};
 
 /// How many attachments are held at once: each is an open file, and whoever wants one of them waits.
 const AT_ONCE: usize = 64;
@@ -19,12 +20,14 @@ const AT_ONCE: usize = 64;
 pub(crate) fn gc(request: &Gc, entry: &mut Entry) -> Result<(), CniError> {
     let conf = &request.conf;
     let store = journal::store(&conf.run_dir, &conf.name);
-    let mut collector = Collector { request, store: &store, removed: 0, failures: Vec::new() };
+    let mut collector =
+        Collector { request, store: &store, removed: 0, addresses: Vec::new(), failures: Vec::new() };
     for keys in known(&store)?.chunks(AT_ONCE) {
         let failed = collector.collect(keys, entry).err();
         collector.failures.extend(failed);
     }
     entry.field("removed", collector.removed);
+    entry.field("addresses", Nets(&collector.addresses));
     let mut failures = collector.failures;
     failures.extend(ports::sweep(&conf.run_dir).err());
     failures.extend(store.forget_idle_attachments().map_err(|e| journal::failure(&e)).err());
@@ -39,8 +42,7 @@ pub(crate) fn gc(request: &Gc, entry: &mut Entry) -> Result<(), CniError> {
 /// Every attachment of the network that the journal or the kernel knows.
 fn known(store: &Store) -> Result<Vec<AttachmentKey>, CniError> {
     let leases = store.read().map_err(|e| journal::failure(&e))?;
-    let ends = HostEnds.owners().map_err(|e| failure::of(selvedge_cni::code::KERNEL, e.as_ref()))?;
-    let ours = ends.into_iter().filter(|(_, owner)| owner.network == *store.network());
+    let ours = hostend::all()?.into_iter().filter(|(_, owner)| owner.network == *store.network());
     let shaped = store.shaped().map_err(|e| journal::failure(&e))?;
     let leased = leases.leases().keys().cloned();
     let all: BTreeSet<AttachmentKey> = leased.chain(ours.map(|(_, owner)| owner.key)).chain(shaped).gather();
@@ -52,6 +54,7 @@ struct Collector<'a> {
     request: &'a Gc,
     store: &'a Store,
     removed: usize,
+    addresses: Vec<IpNet>,
     failures: Vec<CniError>,
 }
 
@@ -70,9 +73,10 @@ impl Collector<'_> {
             return Ok(());
         }
         let leases = self.store.read().map_err(|e| journal::failure(&e))?;
+        let ends = hostend::all()?;
         let mut free = Vec::new();
         for (key, _) in &held {
-            match self.cut_off(key, leases.lease(key), entry) {
+            match self.cut_off(key, leases.lease(key), &ends) {
                 Ok(true) => free.push(*key),
                 Ok(false) => {}
                 Err(error) => self.fail(key, error),
@@ -100,19 +104,21 @@ impl Collector<'_> {
         &mut self,
         key: &AttachmentKey,
         lease: Option<&Lease>,
-        entry: &mut Entry,
+        ends: &[(IfName, Owner)],
     ) -> Result<bool, CniError> {
         if matches!(self.request.valid, ValidAttachments::Unstated) {
             let mut route = RouteSocket::open().map_err(|e| failure::of_netlink(&e))?;
-            let veth = lease.map(|lease| &lease.veth);
-            if removal::find(&mut route, self.store.network(), key, veth)?.is_some() {
+            let (network, veth) = (self.store.network(), lease.map(|lease| &lease.veth));
+            let renamed = || hostend::among(ends, network, key);
+            if hostend::find(&mut route, network, key, veth)?.or_else(renamed).is_some() {
                 return Ok(false);
             }
         }
         // A delegate that knows no GC would keep the addresses for ever.
         let network = Network::from(&self.request.conf);
         let removal = Removal { network, store: self.store, key, netns: None, used: true };
-        let rest = removal.cut_off(|| Ok(lease.cloned()), entry)?;
+        let rest = removal.cut_off(Known::All { lease, ends })?;
+        self.addresses.extend(rest.addresses);
         rest.failures.into_iter().for_each(|error| self.fail(key, error));
         Ok(rest.cut_off)
     }

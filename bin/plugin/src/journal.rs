@@ -20,7 +20,7 @@ pub(crate) fn store(run_dir: &Path, network: &NetworkName) -> Store {
 pub(crate) fn lock(store: &Store, entry: &mut Entry) -> Result<Locked, CniError> {
     let locked = store.lock(&mut HostEnds).map_err(|e| failure(&e))?;
     if let Some(recovery) = locked.recovery() {
-        entry.field("journal", format_args!("{:?}", format!("{recovery:?}")));
+        entry.field("journal", format_args!("{:?}", recovery.to_string()));
     }
     Ok(locked)
 }

@@ -7,6 +7,7 @@ mod del;
 mod failure;
 mod gc;
 mod guard;
+mod hostend;
 mod ipam;
 mod journal;
 mod log;

@@ -11,109 +11,14 @@ use selvedge_datapath::state::LinkKind;
 use selvedge_datapath::step::NetStep;
 use selvedge_ipam::Lease;
 use selvedge_leases::Store;
-use selvedge_model::mark::REAP_GROUP;
-use selvedge_model::names::HOST_VETH_PREFIX;
-use selvedge_model::{AttachmentKey, Bandwidth, Gather, IfName, NetworkName, Owner, host_veth_name};
+use selvedge_model::{AttachmentKey, Gather, IfName, Owner};
 use selvedge_netlink::RouteSocket;
 use selvedge_netns::Namespace;
 use selvedge_nft::{Conntrack, NftSocket};
 
+use crate::hostend::{self, HostEnd};
 use crate::log::{Entry, Nets};
 use crate::{failure, ipam, journal, node, ports, reap, shaper};
-
-/// How often another name is tried for a host end whose name a foreign link has.
-const SALTS: u8 = 16;
-
-/// A host end that bears an attachment's owner record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct HostEnd {
-    /// The link.
-    pub(crate) name: IfName,
-    /// Its record.
-    pub(crate) owner: Owner,
-}
-
-/// Finds an attachment's host end by the names that it can have; `recorded` is the one that the journal has.
-pub(crate) fn find(
-    route: &mut RouteSocket,
-    network: &NetworkName,
-    key: &AttachmentKey,
-    recorded: Option<&IfName>,
-) -> Result<Option<HostEnd>, CniError> {
-    for name in names(network, key, recorded) {
-        match holder(route, &name, (network, key))? {
-            Holder::This(owner) => return Ok(Some(HostEnd { name, owner })),
-            Holder::Nobody if Some(&name) != recorded => break,
-            Holder::Nobody | Holder::Another => {}
-        }
-    }
-    Ok(None)
-}
-
-/// The names that an attachment's host end can have; `recorded` is the one that the journal has.
-fn names(
-    network: &NetworkName,
-    key: &AttachmentKey,
-    recorded: Option<&IfName>,
-) -> impl Iterator<Item = IfName> {
-    let possible = (0..=SALTS).map(move |salt| host_veth_name(network, key, salt));
-    recorded.into_iter().cloned().chain(possible)
-}
-
-/// The first name for a new host end that nobody else's link has, nor the shaper's that goes with it. A link of the same attachment's without a lease is
-/// a leftover, and goes; with one, the attachment lives and the call fails.
-pub(crate) fn free_name(
-    route: &mut RouteSocket,
-    store: &Store,
-    (key, bandwidth): (&AttachmentKey, &Bandwidth),
-    entry: &mut Entry,
-) -> Result<IfName, CniError> {
-    let network = store.network();
-    for salt in 0..SALTS {
-        let name = host_veth_name(network, key, salt);
-        match holder(route, &name, (network, key))? {
-            Holder::Nobody => {}
-            Holder::This(_) => {
-                journal::refuse_leased(store, key, entry)?;
-                let stale = NetStep::DeleteLink { name: name.clone() };
-                route.apply_until_failure(&[stale], None).map_err(|e| failure::of_netlink(&e))?;
-            }
-            Holder::Another => continue,
-        }
-        if bandwidth.egress.is_none() || shaper::make_room(route, &name, (network, key))? {
-            return Ok(name);
-        }
-    }
-    Ok(host_veth_name(network, key, SALTS))
-}
-
-/// Whose link has a name.
-enum Holder {
-    Nobody,
-    This(Owner),
-    Another,
-}
-
-fn holder(
-    route: &mut RouteSocket,
-    name: &IfName,
-    (network, key): (&NetworkName, &AttachmentKey),
-) -> Result<Holder, CniError> {
-    let link = route.observe_link(name).map_err(|e| failure::of_netlink(&e))?;
-    let Some(link) = link else { return Ok(Holder::Nobody) };
-    if link.kind != LinkKind::Veth || link.group == REAP_GROUP {
-        return Ok(Holder::Another);
-    }
-    // The kernel takes the record only once the pair is made: an ADD killed in between leaves a veth without one, but
-    // with the name that only this attachment's has.
-    if link.alias.is_empty() && name.as_str().starts_with(HOST_VETH_PREFIX) {
-        return Ok(Holder::This(Owner::new(network.clone(), key, Vec::new())));
-    }
-    Ok(match link.alias.parse::<Owner>() {
-        Ok(owner) if owner.network == *network && owner.key == key.recorded() => Holder::This(owner),
-        Ok(_) | Err(_) => Holder::Another,
-    })
-}
 
 /// The network that an attachment is taken out of, as far as that matters.
 #[derive(Debug, Clone, Copy)]
@@ -157,9 +62,20 @@ pub(crate) struct Removal<'a> {
     pub(crate) used: bool,
 }
 
+/// What is known of an attachment beside the links of its names.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Known<'a> {
+    /// Nothing: what is needed is looked for.
+    Nothing,
+    /// Its lease and the host ends of this node, read while it is held.
+    All { lease: Option<&'a Lease>, ends: &'a [(IfName, Owner)] },
+}
+
 /// What is left to be done for an attachment whose links, ports and traces were taken out.
 #[derive(Debug, Default)]
 pub(crate) struct Rest {
+    /// The addresses that it had.
+    pub(crate) addresses: Vec<IpNet>,
     /// It is cut off, and its lease can be freed.
     pub(crate) cut_off: bool,
     /// Something waits for the reaper.
@@ -171,10 +87,14 @@ pub(crate) struct Rest {
 impl Removal<'_> {
     /// Takes the attachment out: links, rules, tracked connections, the delegate's addresses, and last the lease. A
     /// part that fails keeps no other from being removed, but for the lease, which stays while the host end does.
-    pub(crate) fn carry_out(&self, entry: &mut Entry) -> Result<(), CniError> {
-        let lease = || self.store.lease(self.key).map_err(|e| journal::failure(&e));
-        let Rest { cut_off, mut waits, mut failures } = self.cut_off(lease, entry)?;
-        if cut_off {
+    ///
+    /// `unheld` is why the attachment can't be held. Then somebody may be at work on it, and the lease stays too.
+    pub(crate) fn carry_out(&self, unheld: Option<CniError>, entry: &mut Entry) -> Result<(), CniError> {
+        let Rest { addresses, cut_off, mut waits, failures } = self.cut_off(Known::Nothing)?;
+        entry.field("addresses", Nets(&addresses));
+        let free = cut_off && unheld.is_none();
+        let mut failures: Vec<_> = unheld.into_iter().chain(failures).collect();
+        if free {
             match release(self.network, self.store, (&[self.key], self.used), entry) {
                 Ok(dismantled) => waits |= dismantled,
                 Err(error) => failures.push(error),
@@ -186,20 +106,13 @@ impl Removal<'_> {
         failures.into_iter().next().map_or(Ok(()), Err)
     }
 
-    /// The same but for the lease, which is asked for only if the kernel has no host end.
-    pub(crate) fn cut_off(
-        &self,
-        lease: impl FnOnce() -> Result<Option<Lease>, CniError>,
-        entry: &mut Entry,
-    ) -> Result<Rest, CniError> {
+    /// The same but for the lease.
+    pub(crate) fn cut_off(&self, known: Known<'_>) -> Result<Rest, CniError> {
         let mut route = RouteSocket::open().map_err(|e| failure::of_netlink(&e))?;
-        let mut end = find(&mut route, self.store.network(), self.key, None)?;
-        let lease = if end.is_some() { None } else { lease()? };
-        if let Some(lease) = &lease {
-            end = find(&mut route, self.store.network(), self.key, Some(&lease.veth))?;
-        }
+        let mut rest = Rest { cut_off: true, ..Rest::default() };
+        let (end, lease) = self.locate(&mut route, known, &mut rest)?;
         // Of a host end that is gone, a call that was killed may have left the remains to be reaped.
-        let mut rest = Rest { cut_off: true, waits: end.is_none(), failures: Vec::new() };
+        rest.waits = end.is_none();
         if let Some(end) = &end {
             match self.detach(&mut route, end) {
                 Ok(aside) => rest.waits = aside,
@@ -212,14 +125,13 @@ impl Removal<'_> {
         }
         let addresses = end.as_ref().map(|end| &end.owner.addresses);
         let addresses = addresses.or_else(|| lease.as_ref().map(|lease| &lease.addresses));
-        let addresses = addresses.cloned().unwrap_or_default();
-        let mut traced: BTreeSet<IpAddr> = addresses.iter().map(IpNet::addr).gather();
+        rest.addresses = addresses.cloned().unwrap_or_default();
+        let mut traced: BTreeSet<IpAddr> = rest.addresses.iter().map(IpNet::addr).gather();
         match ports::withdraw(self.store, || self.hosts(lease.as_ref())) {
             Ok(led) => traced.extend(led),
             // A port must not lead to an address that somebody else may get.
             Err(error) => rest.fail_to_cut_off(error),
         }
-        entry.field("addresses", Nets(&addresses));
         rest.waits |= end.as_ref().is_some_and(|end| end.owner.is_bridged());
         rest.failures.extend(forget_connections(&traced).err());
         let delegate = self.network.delegate;
@@ -227,9 +139,49 @@ impl Removal<'_> {
         Ok(rest)
     }
 
+    /// Finds the host end by its names, and if that isn't all, the lease. The host end of a lease, or of a journal that
+    /// is lost, is looked for among all links then: an address is free once no link bears the record of its owner.
+    fn locate(
+        &self,
+        route: &mut RouteSocket,
+        known: Known<'_>,
+        rest: &mut Rest,
+    ) -> Result<(Option<HostEnd>, Option<Lease>), CniError> {
+        let (network, key) = (self.store.network(), self.key);
+        let mut end = hostend::find(route, network, key, None)?;
+        if end.as_ref().is_some_and(|end| !end.owner.addresses.is_empty()) {
+            return Ok((end, None));
+        }
+        let lease = match known {
+            Known::All { lease, .. } => lease.cloned(),
+            Known::Nothing => {
+                self.store.lease(key).map_err(|e| journal::failure(&e)).unwrap_or_else(|error| {
+                    rest.fail_to_cut_off(error);
+                    None
+                })
+            }
+        };
+        if let (None, Some(lease)) = (&end, &lease) {
+            end = hostend::find(route, network, key, Some(&lease.veth))?;
+        }
+        if end.is_none() {
+            end = match known {
+                Known::All { ends, .. } => hostend::among(ends, network, key),
+                Known::Nothing if lease.is_none() && self.store.has_journal() => None,
+                Known::Nothing => hostend::among(&hostend::all()?, network, key),
+            };
+        }
+        if let (Some(end), Some(lease)) = (&mut end, &lease)
+            && end.owner.addresses.is_empty()
+        {
+            end.owner.addresses.clone_from(&lease.addresses);
+        }
+        Ok((end, lease))
+    }
+
     /// The names that the host end can have had.
     fn hosts(&self, lease: Option<&Lease>) -> Vec<IfName> {
-        names(self.store.network(), self.key, lease.map(|lease| &lease.veth)).collect()
+        hostend::names(self.store.network(), self.key, lease.map(|lease| &lease.veth)).collect()
     }
 
     /// Cuts the pod off. Once its end is set aside, the host end is too, for the reaper: while the host end is in its
@@ -252,15 +204,11 @@ impl Removal<'_> {
         end: Option<&HostEnd>,
         lease: Option<&Lease>,
     ) -> Result<bool, CniError> {
-        let network = self.store.network();
-        let hosts: Vec<IfName> = match end {
-            Some(end) => vec![end.name.clone()],
-            None => {
-                let salted = (0..SALTS).map(|salt| host_veth_name(network, self.key, salt));
-                lease.map(|lease| lease.veth.clone()).into_iter().chain(salted).collect()
-            }
+        let hosts = match (end, lease) {
+            (Some(end), None) => vec![end.name.clone()],
+            _ => self.hosts(lease),
         };
-        shaper::set_aside(route, hosts, (network, self.key))
+        shaper::set_aside(route, hosts, (self.store.network(), self.key))
     }
 }
 
