@@ -3,16 +3,17 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Command;
 
 use ipnet::IpNet;
 use selvedge_datapath::state::ObservedNetwork;
 use selvedge_model::mark::REAP_GROUP;
 use selvedge_netlink::RouteSocket;
 use selvedge_netns::Namespace;
-use selvedge_tests::{Answer, Call};
+use selvedge_tests::{Answer, Call, Traces};
 use serde_json::Value;
 
-use crate::scene::Scene;
+use crate::scene::{Mode, Scene};
 
 /// What is wrong after a call was disturbed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,7 +39,7 @@ impl Scene {
         Err(Harm::Untruth(format!("an undisturbed call fails: {answer:?}")))
     }
 
-    /// Fails if the node is not as it was, or a pod still has an interface.
+    /// Fails if the node is not as it was, or a pod isn't but for its loopback, which ADD puts up for good.
     pub(crate) fn must_be_as_before(&self) -> Result<(), Harm> {
         let difference = self.difference();
         if !difference.is_empty() {
@@ -46,9 +47,12 @@ impl Scene {
         }
         let victim = self.victim.borrow();
         for (name, pod) in [("web-0", &*victim), ("web-1", &self.other)] {
-            let links = look_at(pod.namespace()).links;
-            if links.keys().any(|link| link.as_str() != "lo") {
-                return Err(Harm::Leak(format!("{name} still has {:?}", links.keys())));
+            let now = Traces::in_pod(pod.namespace());
+            let more = now.lines().filter(|line| !self.empty.has(line) && !is_loopbacks(line));
+            let less = self.empty.lines().filter(|line| !now.has(line) && !is_loopbacks(line));
+            let changes: Vec<_> = more.map(|line| ("+", line)).chain(less.map(|line| ("-", line))).collect();
+            if !changes.is_empty() {
+                return Err(Harm::Leak(format!("{name} is not as it was: {changes:?}")));
             }
         }
         Ok(())
@@ -121,6 +125,12 @@ impl Scene {
     }
 }
 
+/// True for what a loopback has that is up.
+fn is_loopbacks(line: &str) -> bool {
+    let own = ["link lo ", "address 127.0.0.1/8 ", "address ::1/128 ", "route ::1/128 "];
+    own.iter().any(|start| line.starts_with(start))
+}
+
 fn addresses(answer: &Answer) -> BTreeSet<IpAddr> {
     let ips = answer.result()["ips"].as_array().unwrap();
     let address = |ip: &Value| ip["address"].as_str().unwrap().parse::<IpNet>().unwrap().addr();
@@ -129,4 +139,31 @@ fn addresses(answer: &Answer) -> BTreeSet<IpAddr> {
 
 fn look_at(namespace: &Namespace) -> ObservedNetwork {
     RouteSocket::open_in(namespace).unwrap().observe().unwrap()
+}
+
+#[test]
+fn whatever_is_left_in_a_pod_is_a_leak() {
+    let left = [
+        "ip link add eth0 type veth peer eth1",
+        "ip address add 10.244.1.2/32 dev lo",
+        "ip -6 address add fd00:10:244:1::2/128 dev lo",
+        "ip route add 10.9.0.0/16 dev lo",
+        "ip -6 route add fd00:9::/64 dev lo",
+        "ip rule add from 10.244.1.2 table 7 priority 83",
+        "ip -6 rule add from fd00:10:244:1::2 table 7 priority 83",
+        "ip route add default dev lo table 7",
+    ];
+    let Some(scene) = Scene::new(Mode::WideBridge) else { return };
+    let typed = |command: &str| {
+        let mut words = command.split_whitespace();
+        let run = || Command::new(words.next().unwrap()).args(words).status();
+        assert!(scene.victim.borrow().namespace().run(run).unwrap().unwrap().success(), "{command}");
+    };
+    for command in left {
+        scene.replace_victim();
+        typed("ip link set lo up");
+        assert_eq!(scene.must_be_as_before(), Ok(()));
+        typed(command);
+        assert!(matches!(scene.must_be_as_before(), Err(Harm::Leak(_))), "not seen: {command}");
+    }
 }

@@ -54,6 +54,8 @@ pub(crate) struct Scene {
     pub(crate) other: Pod,
     /// What the last ADD of `web-1` answered.
     pub(crate) result: RefCell<Value>,
+    /// A pod as it was.
+    pub(crate) empty: Traces,
     /// The node as it was.
     pub(crate) before: Traces,
     /// Where the network's state is.
@@ -99,11 +101,13 @@ impl Scene {
                 (node.namespace.try_clone().unwrap(), node.run_dir(), node.plugin_config())
             }
         };
+        let other = stage.pod();
         let scene = Self {
             strace,
             config,
             victim: RefCell::new(stage.pod()),
-            other: stage.pod(),
+            empty: Traces::in_pod(other.namespace()),
+            other,
             result: RefCell::default(),
             before: Traces::on(&node, &run_dir),
             run_dir,

@@ -20,7 +20,7 @@ use selvedge_netns::Namespace;
 /// How long the traces of a pod may outlive it: the links that DEL sets aside are deleted after it has answered.
 const REAPED_WITHIN: Duration = Duration::from_secs(1);
 
-/// The links, addresses, routes, neighbours, firewall rules of every kind, queueing disciplines, filters, tracked
+/// The links, addresses, routes of every table, routing rules, neighbours, firewall rules of every kind, queueing disciplines, filters, tracked
 /// connections, leases and locks of a node, one line each.
 ///
 /// What the kernel adds by itself and in its own time is left out: link-local addresses and their routes. So is what
@@ -47,6 +47,7 @@ impl Traces {
         let observed = observed.unwrap_or_else(|error| panic!("observe a node: {error:?}"));
         let mut lines = BTreeSet::new();
         lines.extend(of_network(&observed));
+        lines.extend(passing::routing(node));
         lines.extend(of_rules(node));
         lines.extend(passing::neighbours(node, &observed));
         lines.extend(passing::queueing(node));
@@ -55,19 +56,29 @@ impl Traces {
         Self { lines }
     }
 
-    /// The traces of one pod's namespace, which has no leases and no rules of ours.
+    /// The traces of one pod's namespace, which has no leases and no firewall rules of ours.
     ///
     /// # Panics
     /// If the kernel cannot be asked.
     pub fn in_pod(pod: &Namespace) -> Self {
         let observed = RouteSocket::open_in(pod).and_then(|mut socket| socket.observe());
         let observed = observed.unwrap_or_else(|error| panic!("observe a pod: {error:?}"));
-        Self { lines: of_network(&observed).collect() }
+        Self { lines: of_network(&observed).chain(passing::routing(pod)).collect() }
+    }
+
+    /// The lines.
+    pub fn lines(&self) -> impl Iterator<Item = &str> {
+        self.lines.iter().map(String::as_str)
+    }
+
+    /// True if it is one of them.
+    pub fn has(&self, line: &str) -> bool {
+        self.lines.contains(line)
     }
 
     /// The lines with a word in them.
     pub fn with(&self, word: &str) -> Vec<&str> {
-        self.lines.iter().map(String::as_str).filter(|line| line.contains(word)).collect()
+        self.lines().filter(|line| line.contains(word)).collect()
     }
 
     /// Fails unless the node has these traces again, at once or as soon as what was set aside has been reaped.

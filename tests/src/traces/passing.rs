@@ -1,4 +1,5 @@
-//! What packets leave behind: neighbours that were learned, queues they wait in, connections that are tracked.
+//! What programs of the system are asked for: which table decides, neighbours that were learned, queues that packets wait
+//! in, connections that are tracked.
 
 use std::fs;
 
@@ -7,6 +8,19 @@ use selvedge_model::mark;
 use selvedge_netns::Namespace;
 
 use super::listing;
+
+/// Each routing rule, and each route of a table beside the main one and the kernel's own, of both families.
+pub(super) fn routing(node: &Namespace) -> Vec<String> {
+    let mut lines = Vec::new();
+    for family in ["-4", "-6"] {
+        let rules = listing(node, "ip", &[family, "rule", "show"]);
+        lines.extend(rules.lines().map(|line| format!("rule {family} {}", line.replace('\t', " ").trim())));
+        let routes = listing(node, "ip", &[family, "route", "show", "table", "all"]);
+        let beside = routes.lines().filter(|line| line.contains(" table ") && !line.contains(" table local"));
+        lines.extend(beside.map(|line| format!("route {family} {}", line.trim())));
+    }
+    lines
+}
 
 /// Each neighbour with a hardware address, whatever the kernel thinks of it at the moment: those that somebody set, and
 /// those that were learned on a link of the pod network. What a machine learns of its segment is its own affair.
@@ -92,6 +106,22 @@ mod tests {
         typed(&stage, "tc qdisc add dev lo ingress");
         typed(&stage, "tc filter add dev lo ingress u32 match u32 0 0 action mirred egress redirect dev lo");
         assert!(seen(&stage, "tc lo ingress filter") > 0);
+    }
+
+    #[test]
+    fn a_routing_rule_and_a_route_of_another_table_are_seen_on_a_node_and_in_a_pod() {
+        let Some(stage) = Stage::new() else { return };
+        typed(&stage, "ip link set lo up");
+        let in_pod = |word: &str| Traces::in_pod(stage.node()).with(word).len();
+        for (family, net) in [("-4", "10.0.0.7/32"), ("-6", "fd00::7/128")] {
+            let address = net.split('/').next().unwrap();
+            let (rule, route) = (format!("from {address} lookup 7"), format!("{address} dev lo table 7"));
+            assert_eq!((seen(&stage, &rule), seen(&stage, &route)), (0, 0));
+            typed(&stage, &format!("ip {family} rule add from {net} table 7"));
+            typed(&stage, &format!("ip {family} route add {net} dev lo table 7"));
+            assert_eq!((seen(&stage, &rule), seen(&stage, &route)), (1, 1));
+            assert_eq!((in_pod(&rule), in_pod(&route)), (1, 1));
+        }
     }
 
     #[test]
