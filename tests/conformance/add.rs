@@ -3,12 +3,15 @@
 use std::fs;
 use std::net::UdpSocket;
 
+use selvedge_datapath::step::LinkChange;
 use selvedge_netns::Namespace;
-use selvedge_tests::{Call, Pod, Stage, Traces};
+use selvedge_tests::{Call, Echo, FakeIpam, Pod, Stage, Traces, knock};
 use serde_json::json;
 
-use crate::config::{MODES, add, address, del, host_end, must_be_back, routed, traces, tutorial, with};
-use crate::hand::{change, look, name, new_link};
+use crate::config::{
+    MODES, add, address, after, del, host_end, must_be_back, routed, traces, tutorial, with,
+};
+use crate::hand::{add_address, change, look, name, new_link, set};
 
 const DUAL: [&str; 2] = ["10.244.1.0/24", "fd00:10:244:1::/64"];
 
@@ -205,4 +208,42 @@ fn without_ipv6(stage: &Stage) -> Pod {
 fn refuse_ipv6(namespace: &Namespace) {
     let write = || fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
     namespace.run(write).unwrap().unwrap();
+}
+
+/// Regression: a route by the gateway of a bridged network led to nobody, and ADD and CHECK were content.
+#[test]
+fn a_routed_pod_reaches_the_node_though_its_routes_name_the_gateway_of_a_bridged_network() {
+    let answer = r#"{"ips": [{"address": "10.9.0.2/24", "gateway": "10.9.0.1"}], "routes": [{"dst": "0.0.0.0/0", "gw": "10.9.0.1"}]}"#;
+    let ours =
+        json!({"ranges": [[{"subnet": "10.9.0.0/24"}]], "routes": [{"dst": "0.0.0.0/0", "gw": "10.9.0.1"}]});
+    for ipam in [ours, json!({"type": FakeIpam::TYPE})] {
+        let Some(stage) = Stage::new() else { return };
+        change(
+            stage.node(),
+            &[new_link("up0"), add_address("up0", "192.168.50.1/24"), set("up0", LinkChange::Up)],
+        );
+        let (before, _echo) = (traces(&stage), Echo::serve(stage.node()));
+        let fake = FakeIpam::new(&stage, &format!("[ $CNI_COMMAND != ADD ] || echo '{answer}'"));
+        let (pod, config) = (stage.pod(), with(routed(&stage), json!({"subnet": null, "ipam": ipam})));
+        let call = |verb, config| Call::new(verb, config).with("CNI_PATH", &fake.path()).of("web-0", &pod);
+        let result = call("ADD", config.clone()).run(stage.node()).result().clone();
+        assert_eq!(result["routes"], json!([{"dst": "0.0.0.0/0", "gw": "169.254.1.1"}]));
+        knock(pod.namespace(), [192, 168, 50, 1].into()).unwrap();
+        call("CHECK", after(&config, &result)).run(stage.node()).done();
+        call("DEL", config).run(stage.node()).done();
+        must_be_back(&before, &stage);
+    }
+}
+
+/// Regression: the kernel's "No such device" was all that was said.
+#[test]
+fn add_without_the_bridge_that_an_agent_makes_says_so_and_leaves_nothing() {
+    let Some(stage) = Stage::new() else { return };
+    let before = traces(&stage);
+    let config = with(tutorial(&stage), json!({"agent": "/nowhere/agent.sock"}));
+    let answer = Call::new("ADD", config).of("web-0", &stage.pod()).run(stage.node());
+    let (code, message) = answer.refusal();
+    assert_eq!(code, 11, "{message}");
+    assert!(message.contains("cni0 is missing") && message.contains("/nowhere/agent.sock"), "{message}");
+    must_be_back(&before, &stage);
 }

@@ -207,10 +207,25 @@ impl Work<'_> {
         let _lock = guarded.is_some().then(|| node::lock(&self.request.conf.run_dir, wait)).transpose()?;
         let pair = NetStep::CreateVeth(self.attachment.veth());
         let made = self.route.apply_until_failure(&[pair], Some(self.namespace.as_fd()));
-        made.map_err(|e| failure::of_netlink(&e))?;
+        made.map_err(|e| self.bridge_missing().unwrap_or_else(|| failure::of_netlink(&e)))?;
         self.made = true;
         let addresses = self.attachment.pod_nets();
         guarded.map_or(Ok(()), |nft| guard::admit(nft, &self.attachment.host, &addresses))
+    }
+
+    /// What to say where no pair can be made for want of the bridge that an agent makes.
+    fn bridge_missing(&self) -> Option<CniError> {
+        let (agent, Mode::Bridge(bridge)) = (self.request.conf.agent.as_ref()?, &self.attachment.mode) else {
+            return None;
+        };
+        if self.route.has_link(bridge).unwrap_or(true) {
+            return None;
+        }
+        let message = format!(
+            "bridge {bridge} is missing: selvedge-agent makes it, by the configuration the one at {}; does it run?",
+            agent.display()
+        );
+        Some(CniError::new(code::TRY_AGAIN, message))
     }
 
     /// Waits until the pod's end hears: it came up before its peer, and drops what is sent until the kernel has noticed

@@ -46,7 +46,7 @@ pub struct PodAddress {
 pub struct PodRoute {
     /// The destination.
     pub destination: IpNet,
-    /// The next hop, where it isn't the pod's gateway.
+    /// The next hop, where it isn't the pod's gateway. Routed pods have one next hop and no other.
     pub via: Option<IpAddr>,
 }
 
@@ -186,7 +186,9 @@ impl Attachment {
             let with_gateway = |route: &PodRoute| {
                 let like = |a: &&PodAddress| a.net.addr().is_ipv4() == route.destination.addr().is_ipv4();
                 let gateway = || self.addresses.iter().find(like).and_then(|a| self.gateway(a));
-                PodRoute { destination: route.destination, via: route.via.or_else(gateway) }
+                // Nobody else answers on a routed pod's link, whatever gateway the bridged network's IPAM names.
+                let via = route.via.filter(|_| self.mode != Mode::Routed).or_else(gateway);
+                PodRoute { destination: route.destination, via }
             };
             return self.routes.iter().map(with_gateway).collect();
         }
@@ -353,8 +355,8 @@ pub fn bridge_sysctls(name: &IfName) -> [(Sysctl, &'static str); 3] {
 }
 
 /// Forwarding for the families of `nets`. Interfaces that take router advertisements go on taking them, which
-/// forwarding would otherwise end (`accept_ra` 2, where 1 means to ignore them); their writes come before the one that switches
-/// forwarding on, as [`Sysctl`]'s order has it.
+/// forwarding would otherwise end (`accept_ra` 2, where 1 means to ignore them); their writes come before the one that
+/// switches forwarding on, as [`Sysctl`]'s order has it.
 pub fn forwarding<'a>(nets: impl IntoIterator<Item = &'a IpNet>, takes_ra: &[IfName]) -> DesiredNetwork {
     let mut desired = DesiredNetwork::default();
     for net in nets {

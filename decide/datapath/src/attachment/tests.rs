@@ -102,6 +102,29 @@ fn a_bridged_pod_reaches_its_subnet_by_the_gateway() {
     );
 }
 
+/// Regression: nobody answered for the gateway that the route named, and no packet got through.
+#[test]
+fn a_routed_pods_routes_go_by_its_next_hop_whatever_gateway_they_name() {
+    let route = |destination: &str, via: &str| PodRoute {
+        destination: destination.parse().unwrap(),
+        via: via.parse().ok(),
+    };
+    let routes =
+        vec![route("0.0.0.0/0", "10.244.1.1"), route("fd09::/64", "fd00::7"), route("10.9.0.0/16", "")];
+    let by = |mode| -> Vec<String> {
+        let pod = Attachment { routes: routes.clone(), ..attachment(mode) };
+        pod.result_routes().iter().map(|r| format!("{} via {}", r.destination, r.via.unwrap())).collect()
+    };
+    assert_eq!(
+        by(Mode::Routed),
+        ["0.0.0.0/0 via 169.254.1.1", "fd09::/64 via fe80::1", "10.9.0.0/16 via 169.254.1.1"]
+    );
+    assert_eq!(
+        by(Mode::Bridge("cni0".parse().unwrap())),
+        ["0.0.0.0/0 via 10.244.1.1", "fd09::/64 via fd00::7", "10.9.0.0/16 via 10.244.1.1"]
+    );
+}
+
 #[test]
 fn the_mode_of_an_attachment_is_read_from_its_owner_record() {
     let bridge: IfName = "cni0".parse().unwrap();
