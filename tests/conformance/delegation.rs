@@ -129,3 +129,21 @@ fn with_type(mut config: Value, plugin: &str) -> Value {
     config["ipam"]["type"] = json!(plugin);
     config
 }
+
+/// Regression: such an address was given to the pod, and such a route without what it was to have.
+#[test]
+fn an_address_that_is_not_for_pods_and_a_route_with_more_than_a_gateway_go_back_to_the_delegate() {
+    let address = r#"{"ips": [{"address": "fe80::5/64"}]}"#;
+    let route = r#"{"ips": [{"address": "10.9.0.2/24"}], "routes": [{"dst": "0.0.0.0/0", "table": 99}]}"#;
+    for (answer, field) in [(address, "ips[0].address \"fe80::5/64\""), (route, "routes[0].table 99")] {
+        let Some((refusal, calls)) = refused(&format!("[ $CNI_COMMAND != ADD ] || echo '{answer}'")) else {
+            return;
+        };
+        let (code, message) = refusal.refusal();
+        assert!(
+            code == DELEGATE && message.contains(FakeIpam::TYPE) && message.contains(field),
+            "{code} {message}"
+        );
+        assert_eq!(calls, ["ADD", "DEL"]);
+    }
+}

@@ -5,7 +5,7 @@ use std::fs;
 use selvedge_tests::{Call, Stage};
 use serde_json::{Value, json};
 
-use crate::config::{traces, tutorial, with};
+use crate::config::{must_be_back, traces, tutorial, with};
 
 #[test]
 fn env_1_every_missing_variable_is_named() {
@@ -118,4 +118,55 @@ fn cfg_2_a_wrong_value_is_refused_by_key_and_value_and_changes_nothing() {
         assert!(parts.iter().all(|part| message.contains(part)), "{parts:?}: {message}");
     }
     assert_eq!(traces(&stage), before);
+}
+
+/// Regression: the kernel takes `%d` for a number that it chooses, and the plugin looked for another link than it had
+/// made; two links a call stayed.
+#[test]
+fn env_4_a_name_that_the_kernel_takes_for_a_pattern_or_for_all_links_is_refused_before_anything_is_done() {
+    let Some(stage) = Stage::new() else { return };
+    let before = traces(&stage);
+    for name in ["a%d", "lo%", "all", "default", "voil\u{e0}"] {
+        let call = |verb, config| Call::new(verb, config).of("web-0", &stage.pod());
+        let answer = call("ADD", tutorial(&stage)).with("CNI_IFNAME", name).run(stage.node());
+        let (code, message) = answer.refusal();
+        assert!(code == 4 && message.contains("CNI_IFNAME") && message.contains(name), "{code} {message}");
+        let answer = call("ADD", with(tutorial(&stage), json!({"bridge": name}))).run(stage.node());
+        let (code, message) = answer.refusal();
+        assert!(code == 7 && message.contains("bridge") && message.contains(name), "{code} {message}");
+        assert_eq!(traces(&stage), before, "{name}");
+        // A runtime takes back what it asked for.
+        call("DEL", tutorial(&stage)).with("CNI_IFNAME", name).run(stage.node()).done();
+    }
+    must_be_back(&before, &stage);
+}
+
+/// Regression: the gateway could be the subnet's broadcast address, which the kernel refuses with half of the work done.
+#[test]
+fn cfg_2_a_gateway_that_can_be_nobodys_is_refused_before_anything_is_done() {
+    let Some(stage) = Stage::new() else { return };
+    let before = traces(&stage);
+    for gateway in ["10.244.1.0", "10.244.1.255"] {
+        let ipam = json!({"ranges": [[{"subnet": "10.244.1.0/24", "gateway": gateway}]]});
+        let config = with(tutorial(&stage), json!({"subnet": null, "ipam": ipam}));
+        let answer = Call::new("ADD", config).of("web-0", &stage.pod()).run(stage.node());
+        let (code, message) = answer.refusal();
+        assert!(code == 7 && message.contains("ipam.ranges[0][0].gateway"), "{code} {message}");
+        assert_eq!(traces(&stage), before);
+    }
+}
+
+/// Regression: the attributes were left out without a word, and the route for another table was in the main one.
+#[test]
+fn cfg_2_a_route_that_wants_more_than_a_gateway_is_refused_by_its_field() {
+    let Some(stage) = Stage::new() else { return };
+    let before = traces(&stage);
+    for key in ["mtu", "advmss", "priority", "table", "scope"] {
+        let ipam = json!({"routes": [{"dst": "10.9.0.0/16", key: 99}]});
+        let call = Call::new("ADD", with(tutorial(&stage), json!({"ipam": ipam}))).of("web-0", &stage.pod());
+        let answer = call.run(stage.node());
+        let (code, message) = answer.refusal();
+        assert!(code == 2 && message.contains(&format!("ipam.routes[0].{key} 99")), "{code} {message}");
+        assert_eq!(traces(&stage), before);
+    }
 }

@@ -23,6 +23,7 @@ use crate::json::{Field, Object};
 use crate::version::Version;
 
 pub use pools::{Pools, Range, RangeSet};
+pub(crate) use pools::{pod_address, refuse_attributes};
 pub use removal::RemovalConf;
 pub use runtime::RuntimeConfig;
 
@@ -162,6 +163,7 @@ impl Attach {
             Some("routed") => Ok(Self::Routed),
             None | Some("bridge") => {
                 let bridge: IfName = conf.text("bridge")?.unwrap_or(BRIDGE).parse().map_err(refused)?;
+                bridge.can_be_made().map_err(refused)?;
                 let ours = |prefix: &&str| bridge.as_str().starts_with(prefix);
                 if let Some(prefix) = [HOST_VETH_PREFIX, SHAPER_PREFIX].into_iter().find(ours) {
                     let why = format_args!("begins with {prefix}, as the pods' devices do");

@@ -128,7 +128,7 @@ impl Delegate {
             return Err(error);
         }
         let result = AddResult::of_ipam(&answer, self.version)
-            .map_err(|why| self.failed(&format!("answered ADD with what is no result: {why}")))?;
+            .map_err(|why| self.failed(&format!("answered ADD with what can't be used: {why}")))?;
         if result.ips.is_empty() {
             return Err(self.failed("answered ADD without an address"));
         }

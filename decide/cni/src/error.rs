@@ -58,11 +58,16 @@ pub struct CniError {
 
 impl CniError {
     /// An error of one of the codes in [`code`]; line breaks and other control characters in the message become
-    /// spaces.
+    /// spaces, and what else shows nothing of itself, such as what turns the direction of writing, is escaped.
     pub fn new(code: u32, message: impl Into<String>) -> Self {
         let mut message = message.into();
         if message.contains(char::is_control) {
             message = message.replace(char::is_control, " ");
+        }
+        if !message.is_ascii() {
+            let shown =
+                |c: char| if c.escape_debug().len() > 2 { c.escape_debug().to_string() } else { c.into() };
+            message = message.chars().map(shown).collect();
         }
         Self { code, message, details: String::new() }
     }

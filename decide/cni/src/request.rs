@@ -144,6 +144,9 @@ impl Call<'_> {
 
     fn add(&self) -> Result<Add, CniError> {
         let attachment = self.environment.attachment()?;
+        // DEL takes such a name: what a runtime has once asked for, it must be able to take back.
+        let refused = |why| CniError::new(code::ENVIRONMENT, format!("CNI_IFNAME: {why}"));
+        attachment.ifname.can_be_made().map_err(refused)?;
         let version = self.version()?;
         let conf = NetConf::read(self.source)?;
         let prev_result = self.prev_result(version)?;

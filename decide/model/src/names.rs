@@ -111,7 +111,22 @@ impl NetworkName {
 impl IfName {
     /// The longest interface name, in bytes (IFNAMSIZ less the terminator).
     pub const MAX: usize = 15;
+
+    /// Fails if no link can be made under this name, though one may be called so: the kernel takes `%` for a pattern
+    /// that it fills in, byte 0xA0 for a space, and has the sysctls of all links in folders `all` and `default`.
+    pub fn can_be_made(&self) -> Result<(), NameError> {
+        let rule = match self.as_str() {
+            "all" | "default" => "is what the kernel calls the sysctls of all links",
+            text if text.bytes().any(|b| matches!(b, b'%' | 0xa0)) => {
+                "must not hold '%', nor a letter that the kernel takes for a space"
+            }
+            _ => return Ok(()),
+        };
+        Err(NameError::Character { what: IF_NAME, value: self.0.clone(), rule })
+    }
 }
+
+const IF_NAME: &str = "interface name";
 
 const CNI_NAME_RULE: &str =
     "must start with a letter or a digit and go on with letters, digits, '_', '.' or '-'";
@@ -138,7 +153,7 @@ fn check_network_name(text: &str) -> Result<(), NameError> {
 }
 
 fn check_if_name(text: &str) -> Result<(), NameError> {
-    let what = "interface name";
+    let what = IF_NAME;
     if text.is_empty() {
         return Err(NameError::Empty { what });
     }

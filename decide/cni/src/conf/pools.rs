@@ -109,15 +109,24 @@ fn range(object: &Object<'_>) -> Result<Range, CniError> {
     if gateway.is_some_and(|gateway| gateway.is_ipv4() != is_v4(&subnet)) {
         return Err(object.need("gateway")?.wrong(format_args!("is not of the family of {subnet}")));
     }
+    let of_nobody = |ip| ip == subnet.network() || (is_v4(&subnet) && ip == subnet.broadcast());
+    if gateway.is_some_and(of_nobody) {
+        let why = format_args!("is the address of {subnet} itself or of all in it: no gateway can have it");
+        return Err(object.need("gateway")?.wrong(why));
+    }
     Ok(Range { subnet, start, end, gateway })
 }
 
 /// Address space that no pod can have an address of, and what it is.
-const NOT_FOR_PODS: [(&str, &str); 6] = [
+const NOT_FOR_PODS: [(&str, &str); 10] = [
+    ("0.0.0.0/32", "no address"),
     ("127.0.0.0/8", "loopback"),
     ("169.254.0.0/16", "link-local"),
     ("224.0.0.0/4", "multicast"),
+    ("255.255.255.255/32", "broadcast"),
+    ("::/128", "no address"),
     ("::1/128", "loopback"),
+    ("::ffff:0:0/96", "IPv4 in IPv6 clothes"),
     ("fe80::/10", "link-local"),
     ("ff00::/8", "multicast"),
 ];
@@ -125,16 +134,26 @@ const NOT_FOR_PODS: [(&str, &str); 6] = [
 /// A subnet that pods can have addresses of.
 fn pod_subnet(field: &Field<'_>) -> Result<IpNet, CniError> {
     let subnet = part_of_the_world(field)?;
+    refuse_not_for_pods(field, &subnet)?;
+    Ok(subnet)
+}
+
+/// An address that a pod can have, with its subnet's prefix length.
+pub(crate) fn pod_address(field: &Field<'_>) -> Result<IpNet, CniError> {
+    let address = field.cidr()?;
+    refuse_not_for_pods(field, &IpNet::from(address.addr()))?;
+    Ok(address)
+}
+
+fn refuse_not_for_pods(field: &Field<'_>, net: &IpNet) -> Result<(), CniError> {
     let touches = |reserved: &str| {
-        reserved
-            .parse::<IpNet>()
-            .is_ok_and(|reserved| reserved.contains(&subnet) || subnet.contains(&reserved))
+        reserved.parse::<IpNet>().is_ok_and(|reserved| reserved.contains(net) || net.contains(&reserved))
     };
     match NOT_FOR_PODS.iter().find(|(reserved, _)| touches(reserved)) {
         Some((reserved, what)) => {
             Err(field.wrong(format_args!("meets {reserved}, which is {what} and not for pods")))
         }
-        None => Ok(subnet),
+        None => Ok(()),
     }
 }
 
@@ -168,11 +187,24 @@ fn routes(ipam: &Object<'_>) -> Result<Vec<Route>, CniError> {
 
 fn route(field: &Field<'_>) -> Result<Route, CniError> {
     let object = field.object()?;
+    refuse_attributes(&object)?;
     let route = Route { dst: object.need("dst")?.network()?, gw: object.ip("gw")? };
     if route.gw.is_some_and(|gw| gw.is_ipv4() != is_v4(&route.dst)) {
         return Err(field.wrong("has a destination and a gateway of different families"));
     }
     Ok(route)
+}
+
+/// What a route may say beside its destination and its gateway (from version 1.1.0), and we don't do. Zero is what
+/// programs write that mean nothing.
+pub(crate) fn refuse_attributes(route: &Object<'_>) -> Result<(), CniError> {
+    for key in ["mtu", "advmss", "priority", "table", "scope"] {
+        let Some(field) = route.get(key) else { continue };
+        if field.value().as_u64() != Some(0) {
+            return Err(field.unsupported("a route has a destination and a gateway here, and nothing else"));
+        }
+    }
+    Ok(())
 }
 
 fn refuse_overlap(sets: &[RangeSet]) -> Result<(), CniError> {

@@ -72,10 +72,7 @@ fn garbage_is_an_error_that_names_the_plugin() {
     for answer in ["ok", "{", "[]", "3", r#"{"cniVersion":"7.0.0"}"#, r#"{"ips":[{"address":"x"}]}"#] {
         let error = added(answer).unwrap_err();
         assert_eq!(error.code(), code::DELEGATE, "{answer}");
-        assert!(
-            error.message().starts_with("IPAM plugin host-local answered ADD with what is no "),
-            "{error}"
-        );
+        assert!(error.message().starts_with("IPAM plugin host-local answered ADD with what "), "{error}");
     }
 }
 
@@ -106,4 +103,33 @@ fn a_silent_end_is_told_by_its_manner() {
 #[test]
 fn success_of_the_other_verbs_needs_no_answer() {
     assert_eq!(delegate(&["/a"]).done(Exit::Code(0), b"whatever"), Ok(()));
+}
+
+/// Regression: whatever it said was given to the pod, or left out without a word.
+#[test]
+fn an_answer_that_a_pod_can_not_be_given_is_refused_by_its_field() {
+    let refused = |answer: &str| delegate(&["/a"]).added(Exit::Code(0), answer.as_bytes()).unwrap_err();
+    for address in [
+        "0.0.0.0/0",
+        "127.0.0.5/8",
+        "224.0.0.5/24",
+        "169.254.7.7/16",
+        "fe80::5/64",
+        "::/64",
+        "::1/128",
+        "::ffff:10.5.0.2/120",
+    ] {
+        let error = refused(&format!(r#"{{"ips": [{{"address": "{address}"}}]}}"#));
+        assert_eq!(error.code(), code::DELEGATE);
+        assert!(error.message().contains(&format!("ips[0].address \"{address}\": meets ")), "{error}");
+        let old = if address.contains(':') { "ip6" } else { "ip4" };
+        let error = refused(&format!(r#"{{"cniVersion": "0.2.0", "{old}": {{"ip": "{address}"}}}}"#));
+        assert!(error.message().contains(&format!("{old}.ip \"{address}\": meets ")), "{error}");
+    }
+    for key in ["mtu", "advmss", "priority", "table", "scope"] {
+        let route = format!(r#"{{"dst": "10.9.0.0/16", "{key}": 99}}"#);
+        let error = refused(&format!(r#"{{"ips": [{{"address": "10.5.0.2/24"}}], "routes": [{route}]}}"#));
+        assert_eq!(error.code(), code::DELEGATE);
+        assert!(error.message().contains(&format!("routes[0].{key} 99: ")), "{error}");
+    }
 }

@@ -24,6 +24,13 @@ fn details_are_left_out_when_there_are_none() {
 }
 
 #[test]
+fn what_turns_the_direction_of_writing_is_escaped_in_a_message_and_letters_are_not() {
+    let error = CniError::new(code::CONFIG, "mtu \u{202e}5\u{200b}: größer, 大");
+    assert_eq!(error.message(), "mtu \\u{202e}5\\u{200b}: größer, 大");
+    assert_eq!(error.clone().context("read").message(), format!("read: {error}"));
+}
+
+#[test]
 fn a_message_is_one_line() {
     assert_eq!(CniError::new(code::IO, "a\r\nb\tc").message(), "a  b c");
 }

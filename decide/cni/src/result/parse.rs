@@ -1,8 +1,10 @@
 //! Reading results of every version, ours and others'.
 
+use ipnet::IpNet;
 use serde_json::Value;
 
 use super::{AddResult, Interface, Ip, Route};
+use crate::conf::{pod_address, refuse_attributes};
 use crate::dns::Dns;
 use crate::error::{CniError, code};
 use crate::json::{Field, Object};
@@ -14,7 +16,7 @@ impl AddResult {
     /// Fails with code 1 on an unknown version, 7 on a malformed part or an index of no interface.
     pub fn parse(value: &Value, assumed: Version) -> Result<Self, CniError> {
         let Some(object) = result_object(value)? else { return Ok(Self::default()) };
-        let result = read(&object, assumed)?;
+        let result = read(&object, assumed, For::Report)?;
         match result.ips.iter().find(|ip| ip.interface.is_some_and(|i| i >= result.interfaces.len())) {
             Some(ip) => {
                 let message = format!("ips: the interface of {} is not among the interfaces", ip.address);
@@ -24,10 +26,11 @@ impl AddResult {
         }
     }
 
-    /// Reads what an IPAM plugin answered: it makes no interfaces, so whatever it says of them is left out.
+    /// Reads what an IPAM plugin answered: it makes no interfaces, so whatever it says of them is left out. What we
+    /// can't give a pod is refused: addresses that are not for pods, and routes with more than a gateway.
     pub(crate) fn of_ipam(value: &Value, assumed: Version) -> Result<Self, CniError> {
         let Some(object) = result_object(value)? else { return Ok(Self::default()) };
-        let mut result = read(&object, assumed)?;
+        let mut result = read(&object, assumed, For::OurPod)?;
         result.interfaces.clear();
         for ip in &mut result.ips {
             ip.interface = None;
@@ -44,22 +47,44 @@ fn result_object(value: &Value) -> Result<Option<Object<'_>>, CniError> {
     Object::root(value).map(Some).ok_or_else(no_object)
 }
 
-fn read(object: &Object<'_>, assumed: Version) -> Result<AddResult, CniError> {
+/// What a result is read for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum For {
+    /// To know what somebody did, whatever that is.
+    Report,
+    /// To do it.
+    OurPod,
+}
+
+impl For {
+    fn address(self, field: &Field<'_>) -> Result<IpNet, CniError> {
+        if self == Self::OurPod { pod_address(field) } else { field.cidr() }
+    }
+
+    fn route(self, route: &Object<'_>) -> Result<Route, CniError> {
+        if self == Self::OurPod {
+            refuse_attributes(route)?;
+        }
+        Ok(Route { dst: route.need("dst")?.cidr()?, gw: route.ip("gw")? })
+    }
+}
+
+fn read(object: &Object<'_>, assumed: Version, purpose: For) -> Result<AddResult, CniError> {
     let version = Version::maybe_stated_in(object)?.unwrap_or(assumed);
     let mut result = AddResult { dns: Dns::stated_in(object)?, ..AddResult::default() };
     match version.shape() {
         Shape::PerFamily => {
             for key in ["ip4", "ip6"] {
                 let Some(family) = object.object(key)? else { continue };
-                let address = family.need("ip")?.cidr()?;
+                let address = purpose.address(&family.need("ip")?)?;
                 result.ips.push(Ip { interface: None, address, gateway: family.ip("gateway")? });
-                result.routes.extend(routes(&family)?);
+                result.routes.extend(each(&family, "routes", |route| purpose.route(route))?);
             }
         }
         Shape::Versioned | Shape::Plain => {
             result.interfaces = each(object, "interfaces", interface)?;
-            result.ips = each(object, "ips", ip)?;
-            result.routes = routes(object)?;
+            result.ips = each(object, "ips", |object| ip(object, purpose))?;
+            result.routes = each(object, "routes", |route| purpose.route(route))?;
         }
     }
     Ok(result)
@@ -82,16 +107,12 @@ fn interface(object: &Object<'_>) -> Result<Interface, CniError> {
     })
 }
 
-fn ip(object: &Object<'_>) -> Result<Ip, CniError> {
+fn ip(object: &Object<'_>, purpose: For) -> Result<Ip, CniError> {
     Ok(Ip {
         interface: narrow(object.get("interface"))?,
-        address: object.need("address")?.cidr()?,
+        address: purpose.address(&object.need("address")?)?,
         gateway: object.ip("gateway")?,
     })
-}
-
-fn routes(object: &Object<'_>) -> Result<Vec<Route>, CniError> {
-    each(object, "routes", |route| Ok(Route { dst: route.need("dst")?.cidr()?, gw: route.ip("gw")? }))
 }
 
 fn narrow<T: TryFrom<u64>>(field: Option<Field<'_>>) -> Result<Option<T>, CniError> {

@@ -24,6 +24,18 @@ fn an_interface_name_obeys_the_kernels_rules() {
 }
 
 #[test]
+fn a_name_that_a_link_may_have_is_not_always_one_that_can_be_made() {
+    for bad in ["br%d", "lo%", "all", "default", "voil\u{e0}"] {
+        let name: IfName = bad.parse().unwrap();
+        let refused = name.can_be_made().unwrap_err().to_string();
+        assert!(refused.contains(&format!("interface name {bad:?}")), "{refused}");
+    }
+    for good in ["eth0", "defaults", "br\u{e9}"] {
+        assert_eq!(good.parse::<IfName>().unwrap().can_be_made(), Ok(()));
+    }
+}
+
+#[test]
 fn a_host_veth_name_is_stable_and_fits() {
     let network: NetworkName = "mynet".parse().unwrap();
     let name = host_veth_name(&network, &key("c1", "eth0"), 0);

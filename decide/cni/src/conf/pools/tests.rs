@@ -120,3 +120,40 @@ fn ranges_side_by_side_in_one_subnet_do_not_overlap() {
     ] } });
     assert!(stated(&conf).is_ok());
 }
+
+#[test]
+fn a_route_that_wants_more_than_a_gateway_is_refused_and_not_installed_without_it() {
+    for (key, value) in [
+        ("mtu", json!(1300)),
+        ("advmss", json!(1200)),
+        ("priority", json!(-3)),
+        ("table", json!(99)),
+        ("scope", json!(253)),
+    ] {
+        let with = |value: &Value| json!({ "subnet": "10.1.0.0/16", "ipam": { "routes": [{ "dst": "10.9.0.0/16", key: value }] } });
+        let error = stated(&with(&value)).unwrap_err();
+        assert_eq!(error.code(), code::UNSUPPORTED_FIELD);
+        assert!(error.message().starts_with(&format!("ipam.routes[0].{key} {value}: ")), "{error}");
+        // What programs write that mean nothing.
+        assert_eq!(stated(&with(&json!(0))).unwrap().routes.len(), 1);
+        assert_eq!(stated(&with(&Value::Null)).unwrap().routes.len(), 1);
+    }
+}
+
+#[test]
+fn a_gateway_that_can_be_nobodys_address_is_refused_by_its_field() {
+    for (subnet, gateway) in
+        [("10.1.0.0/24", "10.1.0.255"), ("10.1.0.0/24", "10.1.0.0"), ("fd00::/64", "fd00::")]
+    {
+        let conf = json!({ "ipam": { "subnet": subnet, "gateway": gateway } });
+        let error = stated(&conf).unwrap_err();
+        let message =
+            format!("ipam.gateway \"{gateway}\": is the address of {subnet} itself or of all in it");
+        assert_eq!(error.code(), code::CONFIG);
+        assert!(error.message().starts_with(&message), "{error}");
+    }
+    // IPv6 knows no broadcast, and a gateway may be elsewhere.
+    for gateway in ["fd00::ffff:ffff:ffff:ffff", "fe80::1"] {
+        assert!(stated(&json!({ "ipam": { "subnet": "fd00::/64", "gateway": gateway } })).is_ok());
+    }
+}
