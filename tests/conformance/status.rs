@@ -1,9 +1,12 @@
 //! STATUS, beyond the statements ST-1 to ST-6.
 
+use std::ffi::OsString;
 use std::fs::{self, File};
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use selvedge_tests::{Answer, Call, Stage};
+use selvedge_tests::{Answer, Call, Stage, skipped};
 use serde_json::{Value, json};
 
 use crate::config::{MODES, add, traces, tutorial, with};
@@ -68,4 +71,43 @@ fn status_is_not_in_versions_before_1_1_0() {
     let answer = Call::new("STATUS", config).run(stage.node());
     let (code, message) = answer.refusal();
     assert!(code == 1 && message.contains("config version does not allow STATUS"), "{message}");
+}
+
+/// Regression: STATUS said that all was well where nothing could be written down, and each ADD failed.
+#[test]
+fn st_1_where_no_lease_can_be_written_down_it_is_50_and_says_why_and_nothing_is_made() {
+    let Some(stage) = Stage::new() else { return };
+    if !Command::new("unshare").args(["--mount", "true"]).status().is_ok_and(|status| status.success()) {
+        return skipped("mount namespaces need root and unshare of util-linux");
+    }
+    let disk = stage.folder().join("disk");
+    fs::create_dir(&disk).unwrap();
+    fs::write(stage.folder().join("file"), "").unwrap();
+    let on = |options: &str, verb: &str, folder: &Path| {
+        let script =
+            "mount -t tmpfs -o \"$0\" tmpfs \"$1\"; [ $0 != size=4k ] || echo > \"$1\"/full; exec \"$2\"";
+        let unshare = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script, options];
+        let words = unshare.map(OsString::from).into_iter().chain([disk.clone().into()]);
+        let call = Call::new(verb, with(tutorial(&stage), json!({"runDir": folder})));
+        call.of("web-0", &stage.pod()).under(words).run(stage.node())
+    };
+    let before = traces(&stage);
+    on("size=1m", "STATUS", &disk.join("run/selvedge")).done();
+    let read_only = "Read-only file system";
+    let full = "No space left on device";
+    for (options, folder, why) in [
+        ("ro", disk.clone(), read_only),
+        ("ro", disk.join("run/selvedge"), read_only),
+        ("size=4k", disk.join("run"), full),
+        ("nr_inodes=1", disk.join("run"), full),
+        ("ro", stage.folder().join("file"), "Not a directory"),
+        ("ro", "/proc/nowhere".into(), "Operation not permitted"),
+        ("ro", "/sys/nowhere".into(), "Operation not permitted"),
+    ] {
+        let answer = on(options, "STATUS", &folder);
+        let (code, message) = answer.refusal();
+        assert!(code == 50 && message.contains(why), "{options} {folder:?}: {code} {message}");
+        on(options, "ADD", &folder).refusal();
+        assert_eq!(traces(&stage), before, "{options} {folder:?}");
+    }
 }

@@ -105,6 +105,8 @@ fn a_disk_that_is_full_refuses_pods_keeps_none_from_leaving_and_serves_again_onc
         fs::write(run_dir.join("others"), [0; 48 << 10]).unwrap();
         let mut given: Vec<BTreeSet<String>> = (0..LIVING / 2).map(|pod| addresses(&herd.add(pod))).collect();
         fill(&run_dir);
+        let status = || herd.run(&Call::new("STATUS", herd.config.clone()));
+        status().done();
         let refusal = (LIVING / 2..FULL).find_map(|pod| {
             let answer = herd.run(&herd.call("ADD", pod));
             let attached = answer.code == 0;
@@ -114,6 +116,7 @@ fn a_disk_that_is_full_refuses_pods_keeps_none_from_leaving_and_serves_again_onc
         let (living, refusal) = (given.len(), refusal.expect("there was room for everybody"));
         let (code, message) = refusal.refusal();
         assert!(code == 5 && message.contains("No space left on device"), "{code} {message}");
+        assert_eq!(status().refusal().0, 50);
         assert_eq!(
             given.iter().flatten().collect::<BTreeSet<_>>().len(),
             living,

@@ -17,7 +17,7 @@ use crate::error::LeaseError;
 const TMPFS_MAGIC: u64 = 0x0102_1994;
 
 /// The unit in which a file's blocks are counted (stat(2)).
-const BLOCK: u64 = 512;
+pub(crate) const BLOCK: u64 = 512;
 
 /// How much room is asked for beyond what is needed.
 const AHEAD: u64 = 32 << 10;

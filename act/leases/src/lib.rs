@@ -22,6 +22,7 @@ mod locked;
 mod reading;
 mod shapers;
 mod store;
+mod vacancy;
 
 pub use attachment::AttachmentGuard;
 pub use error::LeaseError;

@@ -273,7 +273,7 @@ const NEW_JOURNAL: &str = "journal.new";
 const FREE_LINE: u64 = 128;
 
 /// What must be kept free behind a journal, so that so many leases can be freed though the disk is full.
-fn room(leases: usize) -> u64 {
+pub(crate) fn room(leases: usize) -> u64 {
     leases as u64 * FREE_LINE
 }
 

@@ -106,6 +106,11 @@ impl Store {
         &self.run_dir
     }
 
+    /// The directory of the network's leases.
+    pub(crate) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// How long it waits for a lock.
     pub fn wait(&self) -> &Wait {
         &self.wait

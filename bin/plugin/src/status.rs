@@ -1,5 +1,6 @@
 //! STATUS: whether an ADD could be served now.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use selvedge_cni::{CniError, Ipam, NetConf, Status, code};
@@ -14,24 +15,25 @@ use crate::{failure, ipam, journal};
 /// How long the leases' lock is waited for to reclaim an address: containerd sets up no pod before we have answered.
 const PATIENCE: Duration = Duration::from_millis(20);
 
-/// Fails with code 50 where an ADD would fail: no address is free, the delegate says so, the bridge's name is another
-/// link's (code 51 if pods are there, which suffer too), or the agent has never been ready since the machine was
-/// booted. An agent that is away for a while is no reason: that would empty the node.
+/// Fails with code 50 where an ADD would fail: no address is free, none could be written down, the delegate says so,
+/// the bridge's name is another link's (code 51 if pods are there, which suffer too), or the agent has never been ready
+/// since the machine was booted. An agent that is away for a while is no reason: that would empty the node.
 pub(crate) fn status(request: &Status) -> Result<(), CniError> {
     let conf = &request.conf;
     if conf.agent.is_some() && !conf.run_dir.join(READY).exists() {
         let message = "selvedge-agent has not been ready on this node since it was booted";
-        return Err(unavailable(message));
+        return Err(unavailable(&message));
     }
     if conf.agent.is_none() {
         refuse_blocked(conf)?;
     }
+    let store = journal::store(&conf.run_dir, &conf.name).with_patience(PATIENCE);
+    store.takes_more().map_err(|e| unavailable(&journal::failure(&e)))?;
     match &conf.ipam {
         Ipam::Delegated(delegate) => ipam::tell(delegate, "STATUS"),
         Ipam::BuiltIn(pools) => {
             let pool = ipam::pool(pools).map_err(|why| failure::of(code::CONFIG, &why))?;
-            let store = journal::store(&conf.run_dir, &conf.name).with_patience(PATIENCE);
-            let taken = || store.taken().map_err(|e| unavailable(&journal::failure(&e).to_string()));
+            let taken = || store.taken().map_err(|e| unavailable(&journal::failure(&e)));
             let full = |taken: &Occupancy| match taken.choose(&pool, &[], 0) {
                 Err(Refusal::Choose(full @ ChooseError::Full { .. })) => Some(full),
                 Ok(_) | Err(_) => None,
@@ -41,7 +43,7 @@ pub(crate) fn status(request: &Status) -> Result<(), CniError> {
             }
             // Whatever keeps us from it: the pool is full as it stands.
             journal::free_dead(&store).ok();
-            full(&taken()?).map_or(Ok(()), |full| Err(unavailable(&full.to_string())))
+            full(&taken()?).map_or(Ok(()), |full| Err(unavailable(&full)))
         }
     }
 }
@@ -57,6 +59,6 @@ fn refuse_blocked(conf: &NetConf) -> Result<(), CniError> {
     Err(CniError::new(code, why.message()))
 }
 
-fn unavailable(why: &str) -> CniError {
-    CniError::new(code::UNAVAILABLE, why)
+fn unavailable(why: &dyn Display) -> CniError {
+    CniError::new(code::UNAVAILABLE, why.to_string())
 }
