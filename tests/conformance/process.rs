@@ -1,9 +1,12 @@
 //! Process and I/O, beyond the statements IO-1 to IO-11.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{Mode, OFlags};
 use selvedge_tests::{Call, FakeIpam, Stage, program};
 use serde_json::json;
 
@@ -107,4 +110,38 @@ pub(crate) fn wait_for(mut it: impl FnMut() -> bool) {
         assert!(Instant::now() < until, "it never came");
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// Regression: every call waited for somebody to read its log, after it had answered.
+#[test]
+fn a_log_file_that_is_a_pipe_nobody_empties_keeps_nobody_waiting() {
+    let Some(stage) = Stage::new() else { return };
+    let fifo = stage.folder().join("log");
+    rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, Mode::RWXU).unwrap();
+    let (pod, config) = (stage.pod(), with(tutorial(&stage), json!({"logFile": fifo})));
+    let add_and_del = || {
+        let began = Instant::now();
+        let call = |verb| {
+            Call::new(verb, config.clone()).of("web-0", &pod).under(["timeout", "20"]).run(stage.node())
+        };
+        call("ADD").result();
+        call("DEL").done();
+        assert!(began.elapsed() < Duration::from_secs(10), "somebody was waited for");
+    };
+    add_and_del();
+    // Somebody reads it, but too slowly.
+    let mut pipe = fs::File::options()
+        .read(true)
+        .write(true)
+        .custom_flags(OFlags::NONBLOCK.bits().cast_signed())
+        .open(&fifo)
+        .unwrap();
+    while pipe.write(&[0; 256]).is_ok() {}
+    add_and_del();
+    let mut piece = [0; 8192];
+    pipe.read_exact(&mut piece).unwrap();
+    add_and_del();
+    let mut rest = Vec::new();
+    pipe.read_to_end(&mut rest).unwrap_err();
+    assert!(String::from_utf8_lossy(&rest).contains("verb=ADD"), "what can be logged is logged");
 }

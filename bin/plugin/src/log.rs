@@ -3,10 +3,12 @@
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use ipnet::IpNet;
+use rustix::fs::OFlags;
 use selvedge_cni::{CniError, Environment};
 
 /// The line of the call under way.
@@ -54,7 +56,9 @@ impl Entry {
         self.line.push('\n');
         std::io::stderr().lock().write_all(self.line.as_bytes()).ok();
         if let Some(file) = &self.file {
-            let open = OpenOptions::new().create(true).append(true).open(file);
+            // A pipe that nobody empties would have the runtime wait for us.
+            let unblocked = OFlags::NONBLOCK.bits().cast_signed();
+            let open = OpenOptions::new().create(true).append(true).custom_flags(unblocked).open(file);
             open.and_then(|mut file| file.write_all(self.line.as_bytes())).ok();
         }
     }
