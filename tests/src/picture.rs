@@ -2,17 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::{Debug, Display};
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use selvedge_datapath::converge::Observed;
 use selvedge_datapath::foreign::ForwardChain;
-use selvedge_datapath::state::{Address, ObservedLink, Route, Sysctl};
+use selvedge_datapath::state::{ObservedLink, Route, Sysctl};
 use selvedge_model::IfName;
 use selvedge_netns::Namespace;
 use selvedge_reconcile::{Host, Kernel, Paths};
 use selvedge_ruleset::{Table, TableId};
+
+use crate::traces::by_the_kernel;
 
 /// A node's links, routes, sysctls, tables, foreign chains and conflist, less what the kernel numbers anew, adds
 /// or finds out by itself.
@@ -101,12 +102,6 @@ impl From<Observed> for Picture {
 
 fn valid<T, E: Display>(name: Result<T, E>) -> T {
     name.unwrap_or_else(|error| panic!("a constant name: {error}"))
-}
-
-/// The kernel's own link-local addresses are made of the hardware address; ours end in 1.
-fn by_the_kernel(address: &Address) -> bool {
-    let ours = IpAddr::from(selvedge_datapath::attachment::ROUTED_GATEWAY6);
-    matches!(address.net, IpNet::V6(net) if net.addr().is_unicast_link_local()) && address.net.addr() != ours
 }
 
 fn changes<K: Ord + Debug, V: PartialEq + Debug>(before: &BTreeMap<K, V>, now: &BTreeMap<K, V>) -> String {

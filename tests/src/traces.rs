@@ -119,7 +119,7 @@ fn of_network(observed: &ObservedNetwork) -> impl Iterator<Item = String> {
 }
 
 /// The kernel's own link-local addresses are made of the hardware address; ours end in 1.
-fn by_the_kernel(address: &Address) -> bool {
+pub(crate) fn by_the_kernel(address: &Address) -> bool {
     let ours = IpAddr::from(selvedge_datapath::attachment::ROUTED_GATEWAY6);
     is_link_local(&address.net) && address.net.addr() != ours
 }

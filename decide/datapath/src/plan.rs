@@ -1,7 +1,7 @@
 //! The difference between what is wanted and what is there, as steps.
 //!
-//! Order: devices, sysctls, shaping, properties, addresses, up, routes; what is pruned goes last. So every prefix of a plan
-//! leaves what already worked working, and planning again from there goes on with the rest.
+//! Order: devices, sysctls, shaping, properties, addresses, up, routes; what is pruned goes last. So every prefix of a
+//! plan leaves what already worked working, and planning again from there goes on with the rest.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -22,6 +22,11 @@ fn wait_for(monitor: &mut Monitor, wanted: impl Fn(&Event) -> bool) -> Option<No
     None
 }
 
+fn is_route(route: &Route, went: bool) -> impl Fn(&Event) -> bool {
+    let to = route.destination;
+    move |event| matches!(event, Event::Route { destination, gone, .. } if (*destination, *gone) == (to, went))
+}
+
 #[test]
 fn links_addresses_and_routes_are_told_when_they_come_and_when_they_go() {
     let Some(mut wire) = Wire::new() else { return };
@@ -41,8 +46,7 @@ fn links_addresses_and_routes_are_told_when_they_come_and_when_they_go() {
     );
     assert!(made.is_some());
     for route in [&four, &six] {
-        let is_it = |event: &Event| matches!(event, Event::Route { destination, gone: false, .. } if *destination == route.destination);
-        let told = wait_for(&mut monitor, is_it).unwrap();
+        let told = wait_for(&mut monitor, is_route(route, false)).unwrap();
         assert_eq!(told.sender, wire.host.port(), "our own change is told as ours");
     }
     wire.on_host(&[
@@ -50,11 +54,13 @@ fn links_addresses_and_routes_are_told_when_they_come_and_when_they_go() {
         NetStep::DeleteAddress { device: name("slvtest"), address: address("10.7.0.1/24") },
         NetStep::DeleteLink { name: name("slvtest") },
     ]);
-    let route_gone = |event: &Event| matches!(event, Event::Route { destination, gone: true, .. } if *destination == four.destination);
-    assert!(wait_for(&mut monitor, route_gone).is_some());
-    let address_gone = |event: &Event| matches!(event, Event::Address { address: gone, gone: true, .. } if *gone == address("10.7.0.1/24"));
+    assert!(wait_for(&mut monitor, is_route(&four, true)).is_some());
+    let gone = address("10.7.0.1/24");
+    let address_gone =
+        |event: &Event| matches!(event, Event::Address { address, gone: true, .. } if *address == gone);
     assert!(wait_for(&mut monitor, address_gone).is_some());
-    let link_gone = |event: &Event| matches!(event, Event::Link { name: device, gone: true, .. } if *device == name("slvtest"));
+    let device = name("slvtest");
+    let link_gone = |event: &Event| matches!(event, Event::Link { name, gone: true, .. } if *name == device);
     assert!(wait_for(&mut monitor, link_gone).is_some());
 }
 

@@ -2,8 +2,8 @@
 //!
 //! The first attachment's routes are the main table's. Those of a further one are in a table of its own: what is sent
 //! from its addresses leaves by its interface, and so does what goes to its network from no address yet, and what
-//! nothing else has a route for. So an answer goes back by the interface that the question came in by, whoever asked, and the attachments can
-//! come and go in any order.
+//! nothing else has a route for. So an answer goes back by the interface that the question came in by, whoever asked,
+//! and the attachments can come and go in any order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
