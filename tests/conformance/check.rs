@@ -136,6 +136,74 @@ fn chk_3_what_later_plugins_of_the_chain_add_and_change_is_allowed() {
     }
 }
 
+/// What somebody says of an attachment that isn't so, and what the error names.
+type Lie = (fn(&mut Value), &'static str);
+
+const LIES: &[Lie] = &[
+    (|said| said["interfaces"].as_array_mut().unwrap().last_mut().unwrap()["sandbox"] = json!("/n"), "/n"),
+    (
+        |said| {
+            let list = said["interfaces"].as_array_mut().unwrap();
+            list.last_mut().unwrap()["sandbox"] = json!("/proc/self/ns/net");
+        },
+        "/proc/self/ns/net",
+    ),
+    (
+        |said| {
+            let list = said["interfaces"].as_array_mut().unwrap();
+            let host = list.len() - 2;
+            list[host]["name"] = json!("slvnope");
+        },
+        "slv",
+    ),
+    (|said| said["ips"][0]["address"] = json!("10.244.1.99/24"), "10.244.1.99/24"),
+    (|said| said["ips"][0]["address"] = json!("10.244.1.2/16"), "10.244.1.2/"),
+    (|said| said["ips"] = json!([]), "10.244.1.2/"),
+    (|said| said["ips"] = json!(null), "10.244.1.2/"),
+    (|said| said["routes"][0]["gw"] = json!("10.244.1.200"), "10.244.1.200"),
+    (|said| *said = json!({}), "interfaces"),
+];
+
+#[test]
+fn chk_2_whatever_the_result_says_otherwise_of_ours_is_named() {
+    for (configured, version) in MODES.iter().flat_map(|mode| ["0.4.0", "1.0.0", "1.1.0"].map(|v| (mode, v)))
+    {
+        let Some(stage) = Stage::new() else { return };
+        let (pod, config) = (stage.pod(), with(configured(&stage), json!({"cniVersion": version})));
+        let result = add(&stage, &config, "web-0", &pod);
+        for (lie, named) in LIES {
+            let mut said = result.clone();
+            lie(&mut said);
+            let answer = check(&stage, &after(&config, &said), "web-0", &pod);
+            let (code, message) = answer.refusal();
+            assert!(code == DRIFTED && message.contains(named), "{named}: {code} {message}");
+        }
+        check(&stage, &after(&config, &result), "web-0", &pod).done();
+    }
+}
+
+#[test]
+fn chk_3_a_namespace_may_be_named_in_another_way_than_at_add() {
+    let Some(stage) = Stage::new() else { return };
+    let (pod, config) = (stage.pod(), tutorial(&stage));
+    let result = add(&stage, &config, "web-0", &pod);
+    let link = stage.folder().join("netns");
+    std::os::unix::fs::symlink(pod.path(), &link).unwrap();
+    let call = Call::new("CHECK", after(&config, &result)).of("web-0", &pod);
+    call.with("CNI_NETNS", link.to_str().unwrap()).run(stage.node()).done();
+}
+
+#[test]
+fn chk_4_an_earlier_plugins_address_of_no_interface_is_not_taken_for_ours() {
+    for configured in MODES {
+        let Some(stage) = Stage::new() else { return };
+        let (pod, config) = (stage.pod(), configured(&stage));
+        let earlier = json!({"cniVersion": "1.1.0", "ips": [{"address": "10.1.1.1/24"}]});
+        let result = add(&stage, &after(&config, &earlier), "web-0", &pod);
+        check(&stage, &after(&config, &result), "web-0", &pod).done();
+    }
+}
+
 #[test]
 fn chk_4_succeeds_right_after_add() {
     let dual = json!({"subnet": ["10.244.1.0/24", "fd00:10:244:1::/64"]});

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use selvedge_cni::{Add, AddResult, Attach, CniError, Interface, Ip, Ipam, NetConf, Route, code};
+use selvedge_cni::{Add, AddResult, Attach, CniError, Interface, Ip, Ipam, NetConf, Netns, Route, code};
 use selvedge_datapath::attachment::{Attachment, Further, Mode};
 use selvedge_datapath::step::NetStep;
 use selvedge_datapath::{PodAddress, Prune, Seen, plan};
@@ -130,6 +130,15 @@ pub(crate) fn mode(conf: &NetConf) -> Mode {
 /// The answer, in the configuration's version, which may have no place for it.
 fn render(request: &Add, attachment: &Attachment, given: Given) -> Result<Value, CniError> {
     let conf = &request.conf;
+    let ours = AddResult { dns: conf.result_dns(given.dns), ..answer(conf, attachment, &request.netns) };
+    match &request.prev_result {
+        None => ours.render(conf.version),
+        Some(before) => before.extended(&ours, conf.version),
+    }
+}
+
+/// What an attachment consists of, as ADD answers it and CHECK is told of it. What is said of names is not in it.
+pub(crate) fn answer(conf: &NetConf, attachment: &Attachment, netns: &Netns) -> AddResult {
     let mtu = Some(attachment.mtu.bytes());
     let on_host = |name: &IfName, mac| Interface { name: name.to_string(), mac, sandbox: None, mtu };
     let mut interfaces = match &attachment.mode {
@@ -140,7 +149,7 @@ fn render(request: &Add, attachment: &Attachment, given: Given) -> Result<Value,
         interfaces.push(on_host(&shaper_name(&attachment.host), None));
     }
     interfaces.push(on_host(&attachment.host, Some(attachment.host_mac())));
-    let sandbox = Some(request.netns.path.clone());
+    let sandbox = Some(netns.path.clone());
     let name = attachment.key.ifname.to_string();
     interfaces.push(Interface { name, mac: Some(attachment.mac), sandbox, mtu });
     let container = interfaces.len() - 1;
@@ -151,15 +160,11 @@ fn render(request: &Add, attachment: &Attachment, given: Given) -> Result<Value,
         address: net,
         gateway: theirs(a).or_else(|| attachment.gateway(a)),
     };
-    let ours = AddResult {
+    AddResult {
         ips: attachment.addresses.iter().zip(attachment.pod_nets()).map(ip).collect(),
         routes: attachment.result_routes().iter().map(|r| Route { dst: r.destination, gw: r.via }).collect(),
-        dns: conf.result_dns(given.dns),
         interfaces,
-    };
-    match &request.prev_result {
-        None => ours.render(conf.version),
-        Some(before) => before.extended(&ours, conf.version),
+        ..AddResult::default()
     }
 }
 

@@ -15,7 +15,7 @@ use selvedge_netlink::{NetlinkError, RouteSocket};
 use selvedge_netns::Namespace;
 use selvedge_nft::NftSocket;
 
-use crate::add::mode;
+use crate::add::{answer, mode};
 use crate::node::{self, Standalone};
 use crate::{failure, guard, ipam, journal, ports};
 
@@ -25,8 +25,8 @@ pub(crate) fn check(request: &Check) -> Result<(), CniError> {
     let store = journal::store(&conf.run_dir, &conf.name);
     let lease = store.lease(&request.attachment).map_err(|e| journal::failure(&e))?;
     let lease = lease.ok_or_else(|| drifted(&format!("{} has no lease", request.attachment)))?;
-    refuse_other_addresses(request, &lease)?;
     let mut attachment = attachment(request, &lease);
+    refuse_another_answer(request, &attachment)?;
     attachment.bridge_netfilter = node::bridge_netfilter(conf)?;
     let mut route = RouteSocket::open().map_err(|e| failure::of_netlink(&e))?;
     let wanted = attachment.host();
@@ -69,20 +69,24 @@ fn look(
     Ok(host)
 }
 
-/// The addresses that the result reports for our interface must be the lease's.
-fn refuse_other_addresses(request: &Check, lease: &Lease) -> Result<(), CniError> {
-    let result = request.prev_result.result();
-    let ours = |index: Option<usize>| {
-        let interface = index.and_then(|i| result.interfaces.get(i));
-        interface.is_none_or(|i| i.sandbox.is_some() && i.name == request.attachment.ifname.as_str())
-    };
-    for ip in result.ips.iter().filter(|ip| ours(ip.interface)) {
-        if !lease.addresses.iter().any(|net| net.addr() == ip.address.addr()) {
-            let message = format!("{} is not leased to {}", ip.address, request.attachment);
-            return Err(drifted(&message));
-        }
+/// What the result says of the attachment must be what ADD answered.
+fn refuse_another_answer(request: &Check, attachment: &Attachment) -> Result<(), CniError> {
+    let result = &request.prev_result;
+    let mut netns = request.netns.clone();
+    let named = result.sandbox_of(request.attachment.ifname.as_str());
+    if let Some(named) = named.filter(|named| is_same_namespace(named, &netns.path)) {
+        named.clone_into(&mut netns.path);
     }
-    Ok(())
+    match result.contradiction(&answer(&request.conf, attachment, &netns)) {
+        None => Ok(()),
+        Some(what) => Err(drifted(&format!("prevResult of {}: {what}", request.attachment))),
+    }
+}
+
+/// True if two paths lead to the same namespace: runtimes spell `/run` as `/var/run`, too.
+fn is_same_namespace(one: &str, other: &str) -> bool {
+    let identity = |path: &str| Namespace::open(Path::new(path)).ok().map(|namespace| namespace.identity());
+    one != other && identity(one).is_some_and(|one| identity(other) == Some(one))
 }
 
 /// The attachment as ADD made it, from its lease and the configuration.

@@ -100,6 +100,11 @@ impl AddResult {
 }
 
 impl Interface {
+    /// The namespace that it is in; none on the host.
+    fn namespace(&self) -> Option<&str> {
+        self.sandbox.as_deref().filter(|path| !path.is_empty())
+    }
+
     fn to_json(&self, version: Version) -> Value {
         let mut object = Map::new();
         object.insert("name".into(), self.name.as_str().into());

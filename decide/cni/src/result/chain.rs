@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::AddResult;
+use super::{AddResult, Interface, Ip, Route};
 use crate::error::{CniError, code};
 use crate::json::{Field, spelling};
 use crate::version::{Shape, Version};
@@ -34,6 +34,36 @@ impl PrevResult {
         &self.result
     }
 
+    /// The namespace that it has a container's interface of a name in; none if it has none there.
+    pub fn sandbox_of(&self, name: &str) -> Option<&str> {
+        self.result.interfaces.iter().filter(|i| i.name == name).find_map(Interface::namespace)
+    }
+
+    /// What it says otherwise than an answer of ours, or doesn't say of it; `None` if nothing. What other plugins of
+    /// the chain have added is theirs to check, and so are hardware addresses and MTUs, which they may change.
+    ///
+    /// A result older than 0.3.0 has no interfaces, and of each family one address: these must be ours.
+    pub fn contradiction(&self, ours: &AddResult) -> Option<String> {
+        if self.version.shape() == Shape::PerFamily {
+            return self.result.other_address(ours, |ip| ip.interface.is_none());
+        }
+        let container = ours.interfaces.iter().find(|own| own.namespace().is_some())?;
+        let named = |i: &Interface| i.name == container.name && i.namespace().is_some();
+        let on_it = |ip: &Ip| ip.interface.and_then(|i| self.result.interfaces.get(i)).is_some_and(named);
+        let interface = ours.interfaces.iter().find_map(|own| self.result.other_interface(own));
+        let listed = |own: &&Ip| {
+            let mut same = self.result.ips.iter().filter(|ip| ip.address == own.address);
+            same.any(|ip| ip.interface.is_none() || on_it(ip))
+        };
+        let unlisted = || ours.ips.iter().find(|own| !listed(own));
+        interface
+            .or_else(|| self.result.other_address(ours, on_it))
+            .or_else(|| {
+                unlisted().map(|own| format!("ips: {} of {} is missing", own.address, container.name))
+            })
+            .or_else(|| ours.routes.iter().find_map(|own| self.result.other_route(own)))
+    }
+
     /// This result and ours after it, in a version. Nothing that is there is changed but the version and, if ours
     /// says anything of it, the dns: fields that we don't know stay, except between versions of different shape.
     pub fn extended(&self, ours: &AddResult, version: Version) -> Result<Value, CniError> {
@@ -57,6 +87,36 @@ impl PrevResult {
 }
 
 impl AddResult {
+    /// An interface of ours that is missing, or in another namespace.
+    fn other_interface(&self, own: &Interface) -> Option<String> {
+        let namesakes = || self.interfaces.iter().filter(|i| i.name == own.name);
+        if namesakes().any(|i| i.namespace() == own.namespace()) {
+            return None;
+        }
+        let name = &own.name;
+        Some(match (own.namespace(), namesakes().find_map(Interface::namespace)) {
+            (Some(ours), Some(theirs)) => format!("interfaces: {name} is in {theirs}, not in {ours}"),
+            (Some(ours), None) => format!("interfaces: {name} in {ours} is missing"),
+            (None, _) => format!("interfaces: {name} on the host is missing"),
+        })
+    }
+
+    /// An address that is said to be ours and isn't.
+    fn other_address(&self, ours: &Self, is_ours: impl Fn(&Ip) -> bool) -> Option<String> {
+        let given = |ip: &Ip| ours.ips.iter().any(|own| own.address.addr() == ip.address.addr());
+        let other = self.ips.iter().find(|ip| is_ours(ip) && !given(ip))?;
+        Some(format!("ips: {} is not leased to it", other.address))
+    }
+
+    /// A route of ours that has another next hop. One that is not listed any more went with a plugin that knew why.
+    fn other_route(&self, own: &Route) -> Option<String> {
+        let there = || self.routes.iter().filter(|route| route.dst.trunc() == own.dst.trunc());
+        let other = there().next()?.gw?;
+        let agrees = |route: &Route| route.gw.is_none() || route.gw == own.gw;
+        let by = own.gw.filter(|_| !there().any(agrees))?;
+        Some(format!("routes: {} is by way of {other}, not of {by}", own.dst))
+    }
+
     /// The result with its indexes moved past so many interfaces.
     fn after(&self, interfaces: usize) -> Self {
         let mut moved = self.clone();
