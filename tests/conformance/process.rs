@@ -32,6 +32,36 @@ fn io_3_stderr_has_one_line_of_log_and_the_error_is_on_stdout() {
 }
 
 #[test]
+fn io_3_a_line_of_the_log_has_each_key_once_and_says_in_words_what_became_of_the_journal() {
+    let Some(stage) = Stage::new() else { return };
+    let config = with(tutorial(&stage), json!({"subnet": ["10.244.1.0/24", "fd00:10:244:1::/64"]}));
+    let (pod, broken, other) = (stage.pod(), stage.pod(), stage.pod());
+    let refuse = || fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
+    broken.namespace().run(refuse).unwrap().unwrap();
+    let call = |verb, container, pod| Call::new(verb, config.clone()).of(container, pod).run(stage.node());
+    let answers = [
+        call("ADD", "web-0", &pod),
+        call("ADD", "web-1", &broken),
+        call("ADD", "web-2", &other),
+        Call::new("GC", with(config.clone(), json!({"cni.dev/valid-attachments": []}))).run(stage.node()),
+        call("DEL", "web-0", &pod),
+    ];
+    let codes: Vec<i32> = answers.iter().map(|answer| answer.code).collect();
+    assert_eq!(codes, [0, 1, 0, 0, 0]);
+    for line in answers.iter().map(|answer| &answer.stderr) {
+        assert_eq!(line.matches(" addresses=").count(), 1, "{line}");
+    }
+    assert!(
+        answers[1].stderr.contains("addresses=10.244.1.3/24,fd00:10:244:1::3/64"),
+        "{}",
+        answers[1].stderr
+    );
+    let gone = "addresses=10.244.1.2/24,fd00:10:244:1::2/64,10.244.1.4/24,fd00:10:244:1::4/64 ";
+    assert!(answers[3].stderr.contains(gone), "{}", answers[3].stderr);
+    assert!(answers[0].stderr.contains("journal=\"made anew: there was none\""), "{}", answers[0].stderr);
+}
+
+#[test]
 fn io_5_an_answer_that_nobody_can_read_is_a_failure() {
     let Some(stage) = Stage::new() else { return };
     let (reader, writer) = std::io::pipe().unwrap();
