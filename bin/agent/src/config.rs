@@ -124,7 +124,7 @@ fn read(text: &str) -> Result<Config, Located> {
     }
     root.only(&KEYS)?;
     set(&mut config.attach, &root, "attach", attach)?;
-    set(&mut config.bridge, &root, "bridge", |field| field.parse())?;
+    set(&mut config.bridge, &root, "bridge", bridge)?;
     set(&mut config.transport, &root, "transport", transport)?;
     set(&mut config.network, &root, "network", |field| field.parse())?;
     set(&mut config.conflist_name, &root, "conflistName", conflist_name)?;
@@ -134,6 +134,12 @@ fn read(text: &str) -> Result<Config, Located> {
     set(&mut config.forward_accept, &root, "forwardAccept", |field| field.boolean())?;
     set(&mut config.resync, &root, "resyncSeconds", resync)?;
     Ok(config)
+}
+
+fn bridge(field: &Field<'_>) -> Result<IfName, Located> {
+    let name: IfName = field.parse()?;
+    name.can_be_made().map_err(|why| field.fault(Fault::Refused(why.to_string())))?;
+    Ok(name)
 }
 
 /// Replaces a default if the key is there.
