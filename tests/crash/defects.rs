@@ -1,17 +1,19 @@
 //! What the sweeps found wrong, each under its own name.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use selvedge_leases::{Wait, lock_file};
+use serde_json::Value;
 
 use crate::fault;
 use crate::judge::Harm;
 use crate::kill;
 use crate::scene::{Mode, Scene};
-use crate::strace::Ended;
+use crate::strace::{Ended, Inject, Point};
 use crate::sweep::Sweep;
 
 /// A call that waits for a lock ends so soon after it was asked to.
@@ -143,4 +145,46 @@ fn an_add_that_is_given_no_stdout_fails_and_leaves_nothing() {
     let call = scene.call("ADD").under(["sh", "-c", "exec \"$0\" >/dev/null"]);
     assert!(call.start(scene.node()).output().status.success());
     scene.call("DEL").run(scene.node()).done();
+}
+
+#[test]
+fn io_5_an_add_that_panics_over_a_pod_that_is_all_but_attached_answers_999_and_takes_it_back() {
+    let Some(scene) = Scene::new(Mode::AgentAway) else { return };
+    scene.boot();
+    // Ports are published last, and under this lock. Whoever waits for a lock sleeps a little, and a sleep that fails is a
+    // panic of the language's library.
+    let lock = lock_file(&scene.run_dir.join("node.lock"), &Wait::most(Duration::ZERO)).unwrap();
+    let journal = scene.run_dir.join("ipam/mynet/journal");
+    let until_it_is_taken_back = thread::spawn(move || {
+        // Freed (F) is what was on a link; of what wasn't, the reservation is undone (U).
+        let freed = || fs::read_to_string(&journal).is_ok_and(|journal| journal.contains(" F web-0 eth0 "));
+        let came_and_went = wait_until(freed);
+        drop(lock);
+        came_and_went
+    });
+    let asleep = Point { name: "nanosleep,clock_nanosleep".to_owned(), number: 1, own: true };
+    let (ended, reached) = scene.disturb(&scene.publish(), &asleep, Inject::Error("EINVAL"));
+    assert!(until_it_is_taken_back.join().unwrap(), "there was no pair yet: {ended:?}");
+    assert!(reached && ended.status.code() == Some(1), "{ended:?}");
+    let answer: Value = serde_json::from_str(&ended.stdout).unwrap();
+    let message = answer["msg"].as_str().unwrap();
+    assert_eq!(answer["code"], 999, "{answer}");
+    assert!(
+        message.starts_with("defect in selvedge, please report it: ") && !message.contains('\n'),
+        "{answer}"
+    );
+    assert_eq!(ended.stderr.lines().count(), 1, "{ended:?}");
+    assert_eq!(scene.must_be_as_before(), Ok(()));
+}
+
+/// Waits until something is so; false if it doesn't come.
+fn wait_until(it: impl Fn() -> bool) -> bool {
+    let began = Instant::now();
+    while began.elapsed() < Duration::from_secs(20) {
+        if it() {
+            return true;
+        }
+        thread::sleep(Duration::from_millis(2));
+    }
+    false
 }

@@ -43,3 +43,24 @@ pub(crate) fn of_netns(error: &NetnsError) -> CniError {
 pub(crate) fn of(kind: u32, error: &dyn std::error::Error) -> CniError {
     CniError::from_chain(kind, error)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::panic::catch_unwind;
+
+    use super::*;
+
+    #[test]
+    fn io_5_a_panic_is_a_defect_with_code_999_and_its_text_in_one_line() {
+        let fixed = catch_unwind(|| panic!("no such thing")).unwrap_err();
+        let composed = catch_unwind(|| panic!("{}\nthings", 7)).unwrap_err();
+        let other = catch_unwind(|| std::panic::panic_any(7)).unwrap_err();
+        for (panic, text) in
+            [(fixed, "no such thing"), (composed, "7 things"), (other, "a panic without a text")]
+        {
+            let error = of_panic(panic.as_ref());
+            assert_eq!(error.code(), 999);
+            assert_eq!(error.message(), format!("defect in selvedge, please report it: {text}"));
+        }
+    }
+}
