@@ -3,11 +3,12 @@
 use std::fs;
 
 use selvedge_datapath::step::LinkChange;
+use selvedge_leases::Store;
 use selvedge_tests::{Call, Stage, Traces};
 use serde_json::{Value, json};
 
 use crate::config::{MODES, add, address, after, check, del, host_end, must_be_back, routed, traces, with};
-use crate::hand::{change, look, must_run, name, set};
+use crate::hand::{change, delete_link, look, must_run, name, set};
 
 const NO_ADDRESS: u64 = 101;
 
@@ -33,6 +34,13 @@ fn overwrite(stage: &Stage, host: &str) {
 /// A configuration of each way to attach pods, each with each change.
 fn cases() -> impl Iterator<Item = (fn(&Stage) -> Value, Change)> {
     MODES.into_iter().flat_map(|mode| CHANGES.map(|change| (mode, change)))
+}
+
+/// The configuration with limits both ways.
+fn limited(config: Value) -> Value {
+    let rates = json!({"ingressRate": 8_000_000, "ingressBurst": 800_000,
+        "egressRate": 8_000_000, "egressBurst": 800_000});
+    with(config, json!({"runtimeConfig": {"bandwidth": rates}}))
 }
 
 fn gc(config: &Value, more: Value) -> Call {
@@ -73,9 +81,7 @@ fn del_without_a_namespace_or_a_journal_takes_a_renamed_host_end() {
 #[test]
 fn del_takes_the_shaper_of_a_renamed_host_end_too() {
     let Some(stage) = Stage::new() else { return };
-    let limits = json!({"ingressRate": 8_000_000, "ingressBurst": 800_000,
-        "egressRate": 8_000_000, "egressBurst": 800_000});
-    let config = with(routed(&stage), json!({"runtimeConfig": {"bandwidth": limits}}));
+    let config = limited(routed(&stage));
     let pod = stage.pod();
     let before = traces(&stage);
     rename(&stage, &host_end(&add(&stage, &config, "web-0", &pod)));
@@ -115,6 +121,33 @@ fn gc_without_a_list_leaves_a_pod_whose_host_end_lost_its_name_or_record() {
         }
         assert_eq!(Traces::in_pod(pod.namespace()), inside);
     }
+}
+
+#[test]
+fn the_agents_sweep_leaves_the_lease_and_the_shaper_of_a_host_end_that_lost_its_name_or_record() {
+    for (configured, change) in cases() {
+        let Some(stage) = Stage::new() else { return };
+        let (pod, gone, config) = (stage.pod(), stage.pod(), limited(configured(&stage)));
+        let before = traces(&stage);
+        change(&stage, &host_end(&add(&stage, &config, "web-0", &pod)));
+        sweep_takes(&stage, &[]);
+        let host = host_end(&add(&stage, &config, "web-1", &gone));
+        crate::hand::change(stage.node(), &[delete_link(&host)]);
+        sweep_takes(&stage, &["web-1/eth0"]);
+        del(&stage, &config, "web-0", &pod).done();
+        must_be_back(&before, &stage);
+    }
+}
+
+/// Sweeps as the agent does: of these attachments the lease and the shaper go, and nothing else.
+fn sweep_takes(stage: &Stage, gone: &[&str]) {
+    let store = Store::new(stage.folder(), &"mynet".parse().unwrap());
+    let sweep = || {
+        let shapers = store.set_stray_shapers_aside().unwrap().len();
+        (shapers, store.free_dead(|_| true).unwrap().iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    let gone: Vec<String> = gone.iter().map(ToString::to_string).collect();
+    assert_eq!(stage.node().run(sweep).unwrap(), (gone.len(), gone));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use selvedge_datapath::state::{LinkKind, ObservedNetwork};
 use selvedge_model::mark::REAP_GROUP;
-use selvedge_model::{AttachmentKey, Gather, IfName, Owner};
+use selvedge_model::{AttachmentKey, Gather, IfName, Owner, shaper_name};
 use selvedge_netlink::{NetlinkError, RouteSocket};
 
 use crate::error::LeaseError;
@@ -45,7 +45,11 @@ impl Store {
     fn strays(&self, network: &ObservedNetwork) -> Vec<(IfName, AttachmentKey)> {
         let alive: BTreeSet<_> = self.owners(network, LinkKind::Veth).map(|(_, owner)| owner.key).gather();
         let shapers = self.owners(network, LinkKind::Ifb).map(|(name, owner)| (name.clone(), owner.key));
-        shapers.filter(|(_, key)| !alive.contains(key)).collect()
+        let strays = shapers.filter(|(_, key)| !alive.contains(key));
+        // Of a host end that has its name still, somebody may have overwritten the record.
+        let hosts = network.links.iter().filter(|(_, link)| link.kind == LinkKind::Veth);
+        let named: BTreeSet<_> = hosts.map(|(name, _)| shaper_name(name)).gather();
+        strays.filter(|(name, _)| !named.contains(name)).collect()
     }
 
     /// The links of a kind that bear an owner record of this network.
