@@ -64,8 +64,9 @@ fn add_1_a_routed_pod_has_whole_addresses_and_a_route_to_each() {
 
 #[test]
 fn add_1_an_ipv6_address_is_good_at_once() {
-    let Some(stage) = Stage::new() else { return };
-    for (container, config) in [("bridged", tutorial(&stage)), ("routed", routed(&stage))] {
+    for (container, configured) in [("bridged", MODES[0]), ("routed", MODES[1])] {
+        let Some(stage) = Stage::new() else { return };
+        let config = configured(&stage);
         let config = with(config, json!({"name": container, "subnet": DUAL}));
         let pod = stage.pod();
         let result = add(&stage, &config, container, &pod);
@@ -100,8 +101,9 @@ fn add_3_the_result_names_the_interfaces_and_ties_each_address_to_the_containers
 
 #[test]
 fn add_4_every_interface_with_a_sandbox_has_the_mac_that_the_kernel_shows() {
-    let Some(stage) = Stage::new() else { return };
-    for (container, config) in [("bridged", tutorial(&stage)), ("routed", routed(&stage))] {
+    for (container, configured) in [("bridged", MODES[0]), ("routed", MODES[1])] {
+        let Some(stage) = Stage::new() else { return };
+        let config = configured(&stage);
         let pod = stage.pod();
         let result = add(&stage, &with(config, json!({"name": container})), container, &pod);
         let mac = look(pod.namespace()).links[&name("eth0")].mac.unwrap().to_string();

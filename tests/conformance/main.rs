@@ -8,6 +8,7 @@
 //! - `renamed`: host ends without their name or their record
 //! - `further`: a container's second interface and network
 //! - `ports`: published ports and whose they are
+//! - `taken`: addresses and routes that somebody has already
 //! - `tutorial`, `spoofing`, `published`, `sctp`: packets
 //! - `defects`: what the scripts of the tutorials got wrong, each under its own name
 //! - `crash`: kills, reboots, a journal that is gone
@@ -36,5 +37,6 @@ mod site;
 mod spoofing;
 mod statements;
 mod status;
+mod taken;
 mod tutorial;
 mod versions;

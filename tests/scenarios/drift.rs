@@ -21,32 +21,17 @@ use selvedge_tests::{Cluster, Echo, Node, knock, skipped, within};
 
 use crate::site::{Site, alone, change_table, name};
 
-const PEER4: &str = "10.244.1.0/24";
-const PEER6: &str = "fd00:10:244:1::/64";
+/// The pods of the other node.
+pub(crate) const PEER4: &str = "10.244.1.0/24";
+/// The same.
+pub(crate) const PEER6: &str = "fd00:10:244:1::/64";
 
 #[test]
 fn a_peers_route_comes_back_in_both_families() {
     let Some(site) = Site::new(Attach::Routed) else { return };
     for peer in [PEER4, PEER6] {
-        let step = format!("ip route replace {peer} via ");
+        let step = format!("ip route add {peer} via ");
         site.must_be_repaired(("route", &step), || site.delete_route(peer));
-    }
-}
-
-#[test]
-fn a_peers_route_that_was_led_elsewhere_is_led_back() {
-    let Some(site) = Site::new(Attach::Routed) else { return };
-    let elsewhere = |destination: &str, via: &str| Route {
-        destination: destination.parse().unwrap(),
-        via: Some(via.parse().unwrap()),
-        device: name("eth0"),
-        source: None,
-        mtu: None,
-        protocol: RouteProtocol(4),
-    };
-    for route in [elsewhere(PEER4, "172.30.0.99"), elsewhere(PEER6, "fd00:30::99")] {
-        let step = format!("ip route replace {} via ", route.destination);
-        site.must_be_repaired(("route", &step), || site.change(&[NetStep::ReplaceRoute(route)]));
     }
 }
 
@@ -74,7 +59,7 @@ fn a_pods_host_route_comes_back_in_both_families() {
     let Some(site) = Site::new(Attach::Routed) else { return };
     let _echo = Echo::serve(site.pod.pod.namespace());
     for address in &site.pod.addresses {
-        let step = format!("ip route replace {address}/");
+        let step = format!("ip route add {address}/");
         let destination = IpNet::from(*address).to_string();
         site.must_be_repaired(("route", &step), || site.delete_route(&destination));
         knock(&site.node().namespace, *address).unwrap();

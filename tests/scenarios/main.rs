@@ -1,6 +1,7 @@
 //! Whole agents at work: what they repair, how they come and go, and every path of the lab.
 //!
 //! - `drift`: what others break is back within a second, and the agent names it
+//! - `elsewhere`: peers' routes that lead elsewhere
 //! - `limits`: pods with limits, and what those leave
 //! - `ports`: published ports beside an agent
 //! - `restart`: kills, ends, and what changed while no agent ran
@@ -8,6 +9,7 @@
 #![cfg(test)]
 
 mod drift;
+mod elsewhere;
 mod limits;
 mod matrix;
 mod ports;

@@ -2,13 +2,13 @@
 
 use std::os::fd::BorrowedFd;
 
-use selvedge_datapath::state::Sysctl;
+use selvedge_datapath::state::{Route, Sysctl};
 use selvedge_datapath::step::{LinkChange, NetStep, VethPair};
 use selvedge_model::IfName;
 use selvedge_wire::Request;
 
 use crate::error::{GONE, NetlinkError, Refusal, TakenEnd};
-use crate::request;
+use crate::request::{self, EXCL, REPLACE};
 use crate::shaping;
 use crate::socket::{BATCH, RouteSocket};
 
@@ -103,12 +103,9 @@ impl RouteSocket {
             NetStep::DeleteAddress { device, address } => {
                 Work::Request(request::delete_address(self.index_of(device)?, address))
             }
-            NetStep::ReplaceRoute(route) => {
-                Work::Request(request::replace_route(self.index_of(&route.device)?, request::MAIN, route))
-            }
-            NetStep::ReplaceRouteIn { table, route } => {
-                Work::Request(request::replace_route(self.index_of(&route.device)?, *table, route))
-            }
+            NetStep::AddRoute(route) => Work::Request(self.new_route(EXCL, request::MAIN, route)?),
+            NetStep::ReplaceRoute(route) => Work::Request(self.new_route(REPLACE, request::MAIN, route)?),
+            NetStep::AddRouteIn { table, route } => Work::Request(self.new_route(EXCL, *table, route)?),
             NetStep::AddRule { table, rule } => {
                 Work::Request(request::about_rule(libc::RTM_NEWRULE, *table, rule))
             }
@@ -120,6 +117,10 @@ impl RouteSocket {
             }
             NetStep::SetSysctl { key, value } => Work::Sysctl(key, value),
         })
+    }
+
+    fn new_route(&self, existing: u16, table: u32, route: &Route) -> Result<Request, Refusal> {
+        Ok(request::new_route(existing, self.index_of(&route.device)?, table, route))
     }
 
     /// Sends the requests that wait as one datagram and adds the outcomes of their steps; empties the batch.
@@ -159,9 +160,15 @@ impl RouteSocket {
     }
 
     /// The outcome of a step: what is already gone needs no deleting, and what bears its new name no renaming.
-    fn judge(&self, step: &NetStep, verdict: Result<(), Refusal>) -> Result<(), NetlinkError> {
+    fn judge(&mut self, step: &NetStep, verdict: Result<(), Refusal>) -> Result<(), NetlinkError> {
         let Err(source) = verdict else { return Ok(()) };
         let done = match step {
+            NetStep::AddRoute(route) if source.errno() == libc::EEXIST => {
+                return self.found_there(step, (route, request::MAIN), source);
+            }
+            NetStep::AddRouteIn { table, route } if source.errno() == libc::EEXIST => {
+                return self.found_there(step, (route, *table), source);
+            }
             NetStep::DeleteLink { .. }
             | NetStep::DeleteAddress { .. }
             | NetStep::DeleteRoute(_)
@@ -173,6 +180,22 @@ impl RouteSocket {
             _ => false,
         };
         if done { Ok(()) } else { Err(NetlinkError::Step { step: Box::new(step.clone()), source }) }
+    }
+
+    /// The outcome of adding a route where the kernel has one: done if it is that very one, and else told with what is
+    /// there.
+    fn found_there(
+        &mut self,
+        step: &NetStep,
+        (route, table): (&Route, u32),
+        source: Refusal,
+    ) -> Result<(), NetlinkError> {
+        let there = self.routes_to(route.destination, table);
+        if there.contains(route) {
+            return Ok(());
+        }
+        let there: Vec<String> = there.iter().map(ToString::to_string).collect();
+        Err(NetlinkError::RouteTaken { step: Box::new(step.clone()), there: there.join(", "), source })
     }
 
     fn create_veth(

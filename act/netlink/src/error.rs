@@ -61,6 +61,16 @@ pub enum NetlinkError {
         /// The kernel's answer.
         source: Refusal,
     },
+    /// A route was not made, since there is another to its destination.
+    #[error("`{step}`: there is a route already: {there}")]
+    RouteTaken {
+        /// The step.
+        step: Box<NetStep>,
+        /// What is there.
+        there: String,
+        /// The kernel's answer.
+        source: Refusal,
+    },
     /// A veth that is in use no longer could not be set aside, or the veths set aside could not be deleted.
     #[error("{what}")]
     Reap {
@@ -120,6 +130,7 @@ impl NetlinkError {
             Self::Read { source, .. }
             | Self::Step { source, .. }
             | Self::NameTaken { source, .. }
+            | Self::RouteTaken { source, .. }
             | Self::Reap { source, .. } => Some(source.errno()),
             Self::Open { source }
             | Self::ReadSysctl { source, .. }

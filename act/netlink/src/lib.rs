@@ -31,6 +31,7 @@ mod tests;
 
 pub use error::{NetlinkError, Refusal};
 pub use monitor::{Event, Monitor, Notification};
+pub use observe::Taken;
 pub use recorded::recorded;
 pub use socket::RouteSocket;
 pub use sysctl::Sysctls;

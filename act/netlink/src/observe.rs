@@ -1,15 +1,50 @@
 //! What the namespace shows.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use selvedge_datapath::state::{Address, ObservedLink, ObservedNetwork, Route, RoutingTable, Rule};
 use selvedge_model::{Gather, IfName};
 
 use crate::error::NetlinkError;
-use crate::record::{self, LinkRecord, RouteRecord};
+use crate::record::{self, Found, LinkRecord, RouteRecord};
 use crate::request;
 use crate::socket::RouteSocket;
+
+/// By these the kernel says that it knows no way to an address, or was told of none.
+const NO_WAY: [i32; 7] = [
+    libc::ENETUNREACH,
+    libc::EHOSTUNREACH,
+    libc::ESRCH,
+    libc::EINVAL,
+    libc::EACCES,
+    libc::EAFNOSUPPORT,
+    libc::EOPNOTSUPP,
+];
+
+/// Who has an address, or may have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taken {
+    /// The node itself, by that device.
+    Node(Option<IfName>),
+    /// Whoever this route leads to, which is to the address alone.
+    Route(Route),
+    /// Whoever answers to it on a link that leads straight to a network that it is in; nobody, maybe.
+    Network,
+}
+
+impl fmt::Display for Taken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Node(Some(device)) => write!(f, "the node has it itself, on {device}"),
+            Self::Node(None) => f.write_str("the node has it itself"),
+            Self::Network => f.write_str("the node is on its network"),
+            Self::Route(route) => write!(f, "the node has a route to it already: {route}"),
+        }
+    }
+}
 
 impl RouteSocket {
     /// Everything: links with their addresses, and the unicast routes of the main table, of both families.
@@ -28,8 +63,9 @@ impl RouteSocket {
         let records = self.link_records()?;
         let names: BTreeMap<u32, IfName> =
             records.iter().map(|record| (record.link.index, record.name.clone())).gather();
-        let routes =
-            routes.into_iter().filter_map(|route| named(route.clone(), names.get(&route.device)?.clone()));
+        let routes = routes
+            .into_iter()
+            .filter_map(|route| Some(named(route.clone(), names.get(&route.device)?.clone())));
         let routes = routes.gather();
         let links = records.into_iter().map(|LinkRecord { name, master, mut link }| {
             // A master's index means something only in its own namespace; one that isn't ours is as good as none.
@@ -97,15 +133,53 @@ impl RouteSocket {
         let Some(index) = index else { return Ok(BTreeSet::new()) };
         let routes = self.routes(request::MAIN, Some(index))?;
         let through_it = routes.into_iter().filter(|route| route.device == index);
-        Ok(through_it.filter_map(|route| named(route, device.clone())).gather())
+        Ok(through_it.map(|route| named(route, device.clone())).gather())
     }
 
-    /// True if the main table has a default route, of either family.
+    /// Where the main table's unicast routes lead.
     ///
     /// # Errors
     /// [`NetlinkError::Read`], [`NetlinkError::Unsettled`].
-    pub fn has_default_route(&mut self) -> Result<bool, NetlinkError> {
-        Ok(self.routes(request::MAIN, None)?.iter().any(|route| route.destination.prefix_len() == 0))
+    pub fn observe_destinations(&mut self) -> Result<Vec<IpNet>, NetlinkError> {
+        Ok(self.routes(request::MAIN, None)?.into_iter().map(|route| route.destination).collect())
+    }
+
+    /// The addresses on all links.
+    ///
+    /// # Errors
+    /// [`NetlinkError::Read`], [`NetlinkError::Unsettled`].
+    pub fn observe_addresses(&mut self) -> Result<Vec<IpNet>, NetlinkError> {
+        Ok(self.addresses(0)?.into_iter().map(|(_, address)| IpNet::from(address.net.addr())).collect())
+    }
+
+    /// Who has an address, or may have it, as far as the node's own lookup tells.
+    ///
+    /// # Errors
+    /// [`NetlinkError::Read`].
+    pub fn holder(&mut self, address: IpAddr) -> Result<Option<Taken>, NetlinkError> {
+        let found = match self.read_one(&request::get_route(address), record::found) {
+            Err(refusal) if NO_WAY.contains(&refusal.errno()) => return Ok(None),
+            found => found.map_err(|source| NetlinkError::Read { what: "route to an address", source })?,
+        };
+        let alone = |hop: &RouteRecord| hop.destination == IpNet::from(address);
+        Ok(found.and_then(|Found { kind, hops, .. }| {
+            let direct = |hop: &RouteRecord| hop.via.is_none() && hop.destination.prefix_len() > 0;
+            let Some(hop) = hops.iter().find(|hop| alone(hop)).cloned() else {
+                return hops.iter().any(direct).then_some(Taken::Network);
+            };
+            let device = self.name_of(hop.device);
+            Some(match (kind, device) {
+                (libc::RTN_UNICAST, Some(device)) => Taken::Route(named(hop, device)),
+                (_, device) => Taken::Node(device),
+            })
+        }))
+    }
+
+    /// The routes of a table to one destination, as they are told to people.
+    pub(crate) fn routes_to(&mut self, destination: IpNet, table: u32) -> Vec<Route> {
+        let routes = self.routes(table, None).unwrap_or_default().into_iter();
+        let routes = routes.filter(|route| route.destination == destination);
+        routes.filter_map(|route| Some(named(route.clone(), self.name_of(route.device)?))).collect()
     }
 
     /// A table beside the main one, and our rules that lead to it.
@@ -117,7 +191,7 @@ impl RouteSocket {
         let routes = self.routes(number, None)?;
         let routes = routes.into_iter().filter_map(|route| {
             let device = self.name_of(route.device)?;
-            named(route, device)
+            Some(named(route, device))
         });
         Ok(RoutingTable { rules, routes: routes.gather() })
     }
@@ -161,7 +235,7 @@ impl RouteSocket {
 }
 
 /// A route whose device is known by name.
-fn named(record: RouteRecord, device: IfName) -> Option<Route> {
+fn named(record: RouteRecord, device: IfName) -> Route {
     let RouteRecord { destination, via, source, mtu, protocol, .. } = record;
-    Some(Route { destination, via, device, source, mtu, protocol })
+    Route { destination, via, device, source, mtu, protocol }
 }

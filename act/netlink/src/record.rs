@@ -119,9 +119,25 @@ pub(crate) struct RouteRecord {
     pub(crate) protocol: RouteProtocol,
 }
 
+/// A route of any kind and table.
+#[derive(Debug)]
+pub(crate) struct Found {
+    /// RTN_UNICAST, RTN_LOCAL, and the like.
+    pub(crate) kind: u8,
+    table: u32,
+    /// One record for each next hop.
+    pub(crate) hops: Vec<RouteRecord>,
+}
+
 /// Reads an RTM_NEWROUTE or RTM_DELROUTE: one record for each next hop, none for a route of another table or kind
 /// than is wanted.
 pub(crate) fn route(payload: &[u8], wanted: u32) -> Option<Vec<RouteRecord>> {
+    let Found { kind, table, hops } = found(payload)?;
+    (kind == libc::RTN_UNICAST && table == wanted).then_some(hops)
+}
+
+/// Reads a route, unless it is what the kernel made of one for a single destination.
+pub(crate) fn found(payload: &[u8]) -> Option<Found> {
     let [family, prefix, _, _, table, protocol, _, kind, ..] = *payload else { return None };
     let cloned = u32_at(payload, 8)? & libc::RTM_F_CLONED != 0;
     let mut table = u32::from(table);
@@ -144,13 +160,14 @@ pub(crate) fn route(payload: &[u8], wanted: u32) -> Option<Vec<RouteRecord>> {
             _ => next_hop_attribute(family, (attribute, value), &mut record.via, &mut record.device),
         }
     }
-    if cloned || kind != libc::RTN_UNICAST || table != wanted {
+    if cloned {
         return None;
     }
     if hops.is_empty() {
         hops.push((record.device, record.via));
     }
-    Some(hops.into_iter().map(|(device, via)| RouteRecord { device, via, ..record.clone() }).collect())
+    let hops = hops.into_iter().map(|(device, via)| RouteRecord { device, via, ..record.clone() }).collect();
+    Some(Found { kind, table, hops })
 }
 
 /// Reads an RTM_NEWRULE: a rule of ours and the table that it leads to, if it is as we make them.

@@ -8,7 +8,7 @@ use selvedge_datapath::state::{Address, Port, Route, Rule, Scope, Selector};
 use selvedge_datapath::step::{LinkChange, VethPair};
 use selvedge_model::mark::ROUTE_PROTOCOL;
 use selvedge_model::{IfName, MacAddr, Mtu};
-use selvedge_wire::flag::{CREATE, DUMP, EXCL, REPLACE};
+pub(crate) use selvedge_wire::flag::{CREATE, DUMP, EXCL, REPLACE};
 use selvedge_wire::{Request, Writer};
 
 /// AF_INET and AF_INET6, as messages have them.
@@ -27,6 +27,8 @@ pub(crate) const BRIDGE_PORT_HAIRPIN: u16 = 4;
 
 /// IFLA_BRPORT_ISOLATED.
 pub(crate) const BRIDGE_PORT_ISOLATED: u16 = 33;
+/// RTM_F_FIB_MATCH: the route as it is in its table, not what is made of it for one destination.
+const ROUTE_AS_IN_TABLE: u32 = 1 << 13;
 /// RTAX_MTU.
 pub(crate) const METRIC_MTU: u16 = 2;
 /// FR_ACT_TO_TBL.
@@ -219,9 +221,18 @@ pub(crate) fn list_routes(family: u8, table: u32, device: Option<u32>) -> Reques
     })
 }
 
-/// Adds a route to a table, or replaces the one to the same destination.
-pub(crate) fn replace_route(device: u32, table: u32, route: &Route) -> Request {
-    Request::new(libc::RTM_NEWROUTE, CREATE | REPLACE, &header_of(route), |w| {
+/// Asks which route the node itself would take to an address.
+pub(crate) fn get_route(to: IpAddr) -> Request {
+    let net = IpNet::from(to);
+    let mut header = route_header([family(to), net.prefix_len(), 0, 0], [0; 4]);
+    header.splice(8.., ROUTE_AS_IN_TABLE.to_ne_bytes());
+    Request::new(libc::RTM_GETROUTE, 0, &header, |w| w.ip(libc::RTA_DST, to))
+}
+
+/// Adds a route to a table: in the place of the one to the same destination ([`REPLACE`]), or only if there is none
+/// ([`EXCL`]).
+pub(crate) fn new_route(existing: u16, device: u32, table: u32, route: &Route) -> Request {
+    Request::new(libc::RTM_NEWROUTE, CREATE | existing, &header_of(route), |w| {
         w.u32_ne(libc::RTA_TABLE, table);
         write_route(w, device, route);
         if let Some(mtu) = route.mtu {

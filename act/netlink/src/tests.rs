@@ -16,6 +16,7 @@ mod changes;
 mod contract;
 mod reading;
 mod reaping;
+mod routes;
 mod shaping;
 mod tables;
 mod watching;

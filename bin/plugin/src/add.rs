@@ -13,7 +13,7 @@ use selvedge_datapath::{PodAddress, Prune, Seen, plan};
 use selvedge_leases::{Store, Wait};
 use selvedge_model::link::VethEnd;
 use selvedge_model::{IfName, MacAddr, Mtu, shaper_name};
-use selvedge_netlink::RouteSocket;
+use selvedge_netlink::{RouteSocket, Taken};
 use selvedge_netns::Namespace;
 use selvedge_nft::NftSocket;
 use serde_json::Value;
@@ -45,17 +45,18 @@ pub(crate) fn add(request: &Add, entry: &mut Entry) -> Result<(), CniError> {
     let mut route = RouteSocket::open().map_err(|e| failure::of_netlink(&e))?;
     let mut pod = RouteSocket::open_in(&namespace).map_err(|e| failure::of_netlink(&e))?;
     refuse_present(&mut pod, &request.attachment.ifname)?;
-    let (further, bridge_netfilter) = (further(&mut pod, request)?, node::bridge_netfilter(conf)?);
+    let (others, bridge_netfilter) = (Others::of(&mut pod)?, node::bridge_netfilter(conf)?);
     let host = hostend::free_name(&mut route, &store, (&request.attachment, &conf.bandwidth), entry)?;
     let requested = conf.requested(&request.args);
     let asking = Asking { key: &request.attachment, veth: &host, requested: &requested };
     let given = ipam::give(&conf.ipam, &store, asking, entry).map_err(|e| termination.or(e))?;
     let mut attachment = attachment(request, host, &given);
-    (attachment.further, attachment.bridge_netfilter) = (further, bridge_netfilter);
+    (attachment.further, attachment.bridge_netfilter) = (others.before(&attachment, conf), bridge_netfilter);
     ports::tell_of_idle(conf, &attachment, entry);
-    let mut work = Work { request, attachment: &attachment, namespace: &namespace, route, pod, made: false };
+    let mut work = Work { request, attachment: &attachment, namespace: &namespace, route, pod, used: false };
     let attached = catch_unwind(AssertUnwindSafe(|| {
         let answer = render(request, &attachment, given)?;
+        work.refuse_taken()?;
         work.wire(&termination).map_err(|e| termination.or(e))?;
         stdout::write(&answer)
     }));
@@ -89,10 +90,26 @@ fn refuse_present(pod: &mut RouteSocket, ifname: &IfName) -> Result<(), CniError
     }
 }
 
-/// How the attachment is one beside others: the container has a default route by another interface.
-fn further(pod: &mut RouteSocket, request: &Add) -> Result<Option<Further>, CniError> {
-    let beside = pod.has_default_route().map_err(|e| failure::of_netlink(&e))?;
-    Ok(beside.then(|| Further { networks: request.conf.network.clone() }))
+/// What the container's other interfaces have: where their routes lead, and if they have any, their addresses.
+struct Others {
+    destinations: Vec<IpNet>,
+    addresses: Vec<IpNet>,
+}
+
+impl Others {
+    fn of(pod: &mut RouteSocket) -> Result<Self, CniError> {
+        let destinations = pod.observe_destinations().map_err(|e| failure::of_netlink(&e))?;
+        let addresses = if destinations.is_empty() { Ok(Vec::new()) } else { pod.observe_addresses() };
+        Ok(Self { destinations, addresses: addresses.map_err(|e| failure::of_netlink(&e))? })
+    }
+
+    /// How the attachment is one beside these.
+    fn before(self, attachment: &Attachment, conf: &NetConf) -> Option<Further> {
+        attachment.is_beside(&self.destinations).then(|| Further {
+            networks: conf.network.clone(),
+            taken: [self.destinations, self.addresses].concat(),
+        })
+    }
 }
 
 fn attachment(request: &Add, host: IfName, given: &Given) -> Attachment {
@@ -175,11 +192,29 @@ struct Work<'a> {
     namespace: &'a Namespace,
     route: RouteSocket,
     pod: RouteSocket,
-    /// The pair exists.
-    made: bool,
+    /// The addresses can have been seen by somebody, or are somebody's: taken back, they must rest.
+    used: bool,
 }
 
 impl Work<'_> {
+    /// Fails if the node has one of the addresses itself, or a route to it alone, or if a bridge's port has it, of which
+    /// other ports are told as they are admitted. The next call gets another.
+    fn refuse_taken(&mut self) -> Result<(), CniError> {
+        let routed = matches!(self.attachment.mode, Mode::Routed);
+        for address in self.attachment.addresses.iter().map(|address| address.net.addr()) {
+            let holder = match self.route.holder(address).map_err(|e| failure::of_netlink(&e))? {
+                Some(Taken::Network) if routed => guard::holder(&mut self.route, address)?,
+                None | Some(Taken::Network) => None,
+                Some(taken) => Some(taken.to_string()),
+            };
+            if let Some(holder) = holder {
+                self.used = true;
+                return Err(failure::of_taken(address, &holder));
+            }
+        }
+        Ok(())
+    }
+
     fn wire(&mut self, termination: &Termination) -> Result<(), CniError> {
         let conf = &self.request.conf;
         let published = ports::publication(conf, self.attachment);
@@ -213,9 +248,9 @@ impl Work<'_> {
         let pair = NetStep::CreateVeth(self.attachment.veth());
         let made = self.route.apply_until_failure(&[pair], Some(self.namespace.as_fd()));
         made.map_err(|e| self.bridge_missing().unwrap_or_else(|| failure::of_netlink(&e)))?;
-        self.made = true;
+        self.used = true;
         let addresses = self.attachment.pod_nets();
-        guarded.map_or(Ok(()), |nft| guard::admit(nft, &self.attachment.host, &addresses))
+        guarded.map_or(Ok(()), |nft| guard::admit((&mut self.route, nft), &self.attachment.host, &addresses))
     }
 
     /// What to say where no pair can be made for want of the bridge that an agent makes.
@@ -255,7 +290,7 @@ impl Work<'_> {
             store,
             key: &self.request.attachment,
             netns: Some(&self.request.netns.path),
-            used: self.made,
+            used: self.used,
         };
         if let Err(error) = removal.carry_out(None, entry) {
             entry.field("undo", format_args!("{:?}", error.message()));

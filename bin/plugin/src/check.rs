@@ -39,7 +39,7 @@ pub(crate) fn check(request: &Check) -> Result<(), CniError> {
     let number = Further::table(&request.attachment.ifname);
     let table = pod.observe_table(number).map_err(|e| failure::of_netlink(&e))?;
     if !table.rules.is_empty() {
-        attachment.further = Some(Further { networks: conf.network.clone() });
+        attachment.further = Some(Further::found(conf.network.clone(), &table.rules));
         inside.tables.insert(number, table);
     }
     compare("container", &as_reported(request, attachment.pod()), &inside)?;

@@ -1,6 +1,7 @@
 //! Errors of the crates below as errors of the protocol: which code each has.
 
 use std::any::Any;
+use std::net::IpAddr;
 
 use selvedge_cni::{CniError, code};
 use selvedge_netlink::NetlinkError;
@@ -12,6 +13,11 @@ pub(crate) fn of_panic(panic: &(dyn Any + Send)) -> CniError {
         panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
     let text = text.unwrap_or("a panic without a text");
     CniError::new(code::INTERNAL, format!("defect in selvedge, please report it: {text}"))
+}
+
+/// An address is somebody's already.
+pub(crate) fn of_taken(address: IpAddr, holder: &str) -> CniError {
+    CniError::new(code::NO_ADDRESS, format!("{address} can't be had: {holder}"))
 }
 
 /// The kernel refused a change or a question.

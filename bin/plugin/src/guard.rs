@@ -1,10 +1,12 @@
 //! The guard of bridge ports: one element per address of each port.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use selvedge_cni::CniError;
 use selvedge_datapath::firewall::{GUARD, guard, guarded};
+use selvedge_datapath::state::ObservedLink;
 use selvedge_model::IfName;
 use selvedge_model::mark::REAP_GROUP;
 use selvedge_netlink::RouteSocket;
@@ -13,13 +15,38 @@ use selvedge_ruleset::{Listed, Scope, Table, Transaction, diff};
 
 use crate::failure;
 
-/// Lets a port send from its pod's addresses, and from no others. Called before the port is up, with the node's lock
-/// held since before there was a link of that name.
-pub(crate) fn admit(nft: &mut NftSocket, port: &IfName, addresses: &[IpNet]) -> Result<(), CniError> {
+/// Lets a port send from its pod's addresses, and from no others; fails if another port does that. Called before the
+/// port is up, with the node's lock held since before there was a link of that name.
+pub(crate) fn admit(
+    (route, nft): (&mut RouteSocket, &mut NftSocket),
+    port: &IfName,
+    addresses: &[IpNet],
+) -> Result<(), CniError> {
+    let mut taken = None;
     change(nft, |pairs| {
         pairs.retain(|(name, _)| name != port);
-        pairs.extend(addresses.iter().map(|net| (port.clone(), *net)));
-    })
+        taken = addresses.iter().find_map(|net| Some((net.addr(), port_with(route, pairs, net.addr())?)));
+        if taken.is_none() {
+            pairs.extend(addresses.iter().map(|net| (port.clone(), *net)));
+        }
+    })?;
+    taken.map_or(Ok(()), |(address, holder)| Err(failure::of_taken(address, &holder)))
+}
+
+/// Who has an address on a bridge, in words.
+pub(crate) fn holder(route: &mut RouteSocket, address: IpAddr) -> Result<Option<String>, CniError> {
+    let listed = NftSocket::open().and_then(|mut nft| nft.list(&[GUARD])).map_err(|e| failure::of_nft(&e))?;
+    let pairs = listed.get(&GUARD).map(guarded).unwrap_or_default();
+    Ok(port_with(route, &pairs, address))
+}
+
+/// The port that has an address, in words; one that is set aside has none any more.
+fn port_with(route: &mut RouteSocket, pairs: &[(IfName, IpNet)], address: IpAddr) -> Option<String> {
+    let mut lives = |port: &IfName| {
+        !matches!(route.observe_link(port), Ok(None | Some(ObservedLink { group: REAP_GROUP, .. })))
+    };
+    let (port, _) = pairs.iter().find(|(port, net)| net.addr() == address && lives(port))?;
+    Some(format!("the pod of bridge port {port} has it"))
 }
 
 /// Forgets the ports that are no more; the guard goes with the last one. Not DEL's work but the reaper's: a process
@@ -44,12 +71,12 @@ pub(crate) fn knows(nft: &mut NftSocket, port: &IfName, addresses: &[IpNet]) -> 
     Ok(transaction.is_empty())
 }
 
-fn change(nft: &mut NftSocket, edit: impl Fn(&mut Vec<(IfName, IpNet)>)) -> Result<(), CniError> {
-    let done = nft.update(&[GUARD], |listed| towards(listed, &edit));
+fn change(nft: &mut NftSocket, mut edit: impl FnMut(&mut Vec<(IfName, IpNet)>)) -> Result<(), CniError> {
+    let done = nft.update(&[GUARD], |listed| towards(listed, &mut edit));
     done.map(drop).map_err(|e| failure::of_nft(&e))
 }
 
-fn towards(listed: &Listed, edit: impl Fn(&mut Vec<(IfName, IpNet)>)) -> Transaction {
+fn towards(listed: &Listed, edit: impl FnOnce(&mut Vec<(IfName, IpNet)>)) -> Transaction {
     let mut pairs = listed.get(&GUARD).map(guarded).unwrap_or_default();
     edit(&mut pairs);
     let ports = pairs.iter().map(|(port, net)| (port, std::slice::from_ref(net)));

@@ -1,6 +1,6 @@
 //! What one pod's attachment wants of the node's namespace and of the pod's.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -75,7 +75,7 @@ pub struct Attachment {
     pub bridge_netfilter: bool,
     /// How much it may receive and send.
     pub bandwidth: Bandwidth,
-    /// Set where the container has a default route by another interface already.
+    /// Set where the container has routes by another interface that this one must not take ([`Attachment::is_beside`]).
     pub further: Option<Further>,
 }
 
@@ -165,7 +165,7 @@ impl Attachment {
         };
         let mut pod = DesiredNetwork::default();
         match &self.further {
-            None => pod.routes = self.pod_routes(),
+            None => pod.routes = self.pod_routes().into_values().gather(),
             Some(further) => pod.tables = further.tables(self),
         }
         pod.links.insert(self.key.ifname.clone(), link);
@@ -207,17 +207,26 @@ impl Attachment {
         Route { destination, via, device, source: None, mtu: None, protocol }
     }
 
-    fn pod_routes(&self) -> BTreeSet<Route> {
-        let route = |destination, via| self.pod_route(destination, via);
-        let mut routes = BTreeSet::new();
-        for wanted in self.result_routes() {
-            routes.insert(route(wanted.destination, wanted.via));
-            // The next hop is on no prefix of the pod's, so it needs a route of its own; fe80::/64 has one.
-            if let Some(via) = wanted.via.filter(|via| *via != IpAddr::V6(ROUTED_GATEWAY6)) {
-                routes.insert(route(IpNet::from(via), None));
-            }
+    /// The routes inside the pod, one to each destination.
+    fn pod_routes(&self) -> BTreeMap<IpNet, Route> {
+        let route = |destination: IpNet, via| (destination, self.pod_route(destination, via));
+        let wanted = self.result_routes();
+        // The next hop is on no prefix of the pod's, so it needs a route of its own; fe80::/64 has one.
+        let hops = wanted.iter().filter_map(|wanted| wanted.via);
+        let hops = hops.filter(|via| *via != IpAddr::V6(ROUTED_GATEWAY6));
+        let mut routes: BTreeMap<_, _> = hops.map(|via| route(IpNet::from(via), None)).gather();
+        for PodRoute { destination, via } in wanted {
+            let (destination, route) = route(destination.trunc(), via);
+            routes.entry(destination).or_insert(route);
         }
         routes
+    }
+
+    /// Whether the attachment is one beside others in a container in which routes lead to these destinations: there is
+    /// a default route, or one that it would make in the main table itself.
+    pub fn is_beside(&self, destinations: &[IpNet]) -> bool {
+        let ours = self.pod_routes();
+        destinations.iter().any(|there| there.prefix_len() == 0 || ours.contains_key(there))
     }
 
     /// The node's namespace as it is once the pair has been made, as far as this pod is concerned; nothing is read.

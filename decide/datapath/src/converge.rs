@@ -72,7 +72,10 @@ impl Step {
             Self::Net(NetStep::SetBucket { .. } | NetStep::Redirect { .. }) => "qdisc",
             Self::Net(NetStep::AddAddress { .. } | NetStep::DeleteAddress { .. }) => "address",
             Self::Net(
-                NetStep::ReplaceRoute(_) | NetStep::DeleteRoute(_) | NetStep::ReplaceRouteIn { .. },
+                NetStep::AddRoute(_)
+                | NetStep::ReplaceRoute(_)
+                | NetStep::DeleteRoute(_)
+                | NetStep::AddRouteIn { .. },
             ) => "route",
             Self::Net(NetStep::AddRule { .. } | NetStep::DeleteRule { .. }) => "rule",
             Self::Net(NetStep::SetSysctl { .. }) => "sysctl",

@@ -3,12 +3,12 @@
 //! It is what the plugin plans a new pod from, without reading anything back, and what the laws of planning are
 //! tested with; the contract tests of `act/netlink` hold it against the real kernel.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use selvedge_model::IfName;
 
-use crate::state::{LinkKind, ObservedLink, ObservedNetwork, Port, RoutingTable, Sysctl};
+use crate::state::{LinkKind, ObservedLink, ObservedNetwork, Port, Route, RoutingTable, Sysctl};
 use crate::step::{LinkChange, NetStep, VethPair};
 
 impl ObservedNetwork {
@@ -33,9 +33,7 @@ impl ObservedNetwork {
                 self.routes.retain(|route| route.device != *name);
             }
             NetStep::SetBucket { device, bucket } => {
-                if let Some(link) = self.links.get_mut(device) {
-                    link.shaping.bucket = Some(bucket.shown());
-                }
+                self.links.entry(device.clone()).and_modify(|l| l.shaping.bucket = Some(bucket.shown()));
             }
             NetStep::Redirect { device, to } => {
                 let there = self.links.contains_key(to);
@@ -54,12 +52,13 @@ impl ObservedNetwork {
                     link.addresses.retain(|have| have.net != address.net);
                 }
             }
+            NetStep::AddRoute(route) => add_route(&mut self.routes, route),
             NetStep::ReplaceRoute(route) => {
                 self.routes.retain(|have| have.key() != route.key());
                 self.routes.insert(route.clone());
             }
-            NetStep::DeleteRoute(route) => self.routes.retain(|have| have.key() != route.key()),
-            NetStep::ReplaceRouteIn { table, .. }
+            NetStep::DeleteRoute(route) => self.routes.retain(|have| !have.is_like(route)),
+            NetStep::AddRouteIn { table, .. }
             | NetStep::AddRule { table, .. }
             | NetStep::DeleteRule { table, .. } => self.tables.entry(*table).or_default().apply(step),
             NetStep::SetSysctl { key, value } => {
@@ -120,13 +119,17 @@ impl RoutingTable {
     /// Changes the table as a step does that names it.
     fn apply(&mut self, step: &NetStep) {
         match step {
-            NetStep::ReplaceRouteIn { route, .. } => {
-                self.routes.retain(|have| have.key() != route.key());
-                self.routes.insert(route.clone());
-            }
+            NetStep::AddRouteIn { route, .. } => add_route(&mut self.routes, route),
             NetStep::AddRule { rule, .. } => drop(self.rules.insert(*rule)),
             NetStep::DeleteRule { rule, .. } => drop(self.rules.remove(rule)),
             _ => {}
         }
+    }
+}
+
+/// What is there already stays.
+fn add_route(routes: &mut BTreeSet<Route>, route: &Route) {
+    if !routes.iter().any(|have| have.key() == route.key()) {
+        routes.insert(route.clone());
     }
 }

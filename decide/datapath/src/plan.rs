@@ -242,15 +242,27 @@ fn plan_routes(desired: &DesiredNetwork, observed: &ObservedNetwork, steps: &mut
         observed.links.contains_key(&route.device) || device.is_some_and(|d| d.create.is_some())
     };
     let missing = desired.routes.difference(&observed.routes).filter(exists);
-    steps.extend(in_order(missing).cloned().map(NetStep::ReplaceRoute));
+    steps.extend(in_order(missing).flat_map(|route| towards_route(route, &observed.routes)));
     for (&table, wanted) in &desired.tables {
         let nothing = RoutingTable::default();
         let there = observed.tables.get(&table).unwrap_or(&nothing);
         let missing = wanted.routes.difference(&there.routes).filter(exists);
-        steps.extend(in_order(missing).cloned().map(|route| NetStep::ReplaceRouteIn { table, route }));
+        steps.extend(in_order(missing).cloned().map(|route| NetStep::AddRouteIn { table, route }));
         let missing = wanted.rules.difference(&there.rules);
         steps.extend(missing.map(|rule| NetStep::AddRule { table, rule: *rule }));
     }
+}
+
+/// How a route comes about where others lead to its destination. Ours is replaced, without a gap; beside somebody
+/// else's, which a replacement might hit, ours goes first, and what the kernel then finds in the way stays.
+fn towards_route(wanted: &Route, there: &BTreeSet<Route>) -> Vec<NetStep> {
+    let same: Vec<&Route> = there.iter().filter(|have| have.key() == wanted.key()).collect();
+    let ours = |route: &&&Route| route.protocol.0 == ROUTE_PROTOCOL;
+    if !same.is_empty() && same.iter().all(|route| ours(&route)) {
+        return vec![NetStep::ReplaceRoute(wanted.clone())];
+    }
+    let stale = same.iter().filter(ours).map(|route| NetStep::DeleteRoute((*route).clone()));
+    stale.chain([NetStep::AddRoute(wanted.clone())]).collect()
 }
 
 /// A route to a next hop needs the route to that hop first.

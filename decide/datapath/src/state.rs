@@ -151,6 +151,11 @@ impl Route {
     pub fn key(&self) -> IpNet {
         self.destination
     }
+
+    /// True if the deletion of the other would take this one: it leads to the same destination, and is the same one's.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        (self.key(), self.protocol) == (other.key(), other.protocol)
+    }
 }
 
 /// What a rule compares of a packet.

@@ -78,12 +78,14 @@ pub enum NetStep {
         /// The address.
         address: Address,
     },
-    /// Adds a route, or replaces the one with the same key.
+    /// Adds a route. One with the same key that is there already, whoever's it is, is left as it is, and the step fails.
+    AddRoute(Route),
+    /// Adds a route, or replaces the one with the same key, whoever's it is: only for one that bears our mark.
     ReplaceRoute(Route),
     /// Deletes a route.
     DeleteRoute(Route),
-    /// Adds a route to a table beside the main one, or replaces the one with the same key there.
-    ReplaceRouteIn {
+    /// As [`NetStep::AddRoute`], in a table beside the main one.
+    AddRouteIn {
         /// The table's number.
         table: u32,
         /// The route.
@@ -200,9 +202,10 @@ impl fmt::Display for NetStep {
             Self::DeleteLink { name } => write!(f, "ip link del {name}"),
             Self::AddAddress { device, address } => write!(f, "ip addr add {address} dev {device}"),
             Self::DeleteAddress { device, address } => write!(f, "ip addr del {} dev {device}", address.net),
+            Self::AddRoute(route) => write!(f, "ip route add {route}"),
             Self::ReplaceRoute(route) => write!(f, "ip route replace {route}"),
             Self::DeleteRoute(route) => write!(f, "ip route del {route}"),
-            Self::ReplaceRouteIn { table, route } => write!(f, "ip route replace {route} table {table}"),
+            Self::AddRouteIn { table, route } => write!(f, "ip route add {route} table {table}"),
             Self::AddRule { table, rule } => write!(f, "ip {} rule add {rule} lookup {table}", family(rule)),
             Self::DeleteRule { table, rule } => {
                 write!(f, "ip {} rule del {rule} lookup {table}", family(rule))

@@ -30,12 +30,12 @@ const BREAKAGES: &[Breakage] = &[
     Breakage {
         attach: "routed",
         does: |tool, _, _| drop(ip::must(tool.node(), "ip route del 10.244.1.2")),
-        said: "in the host, this would have to be done: ip route replace 10.244.1.2/32",
+        said: "in the host, this would have to be done: ip route add 10.244.1.2/32",
     },
     Breakage {
         attach: "routed",
         does: |_, pod, _| drop(ip::must(pod.namespace(), "ip route del default")),
-        said: "in the container, this would have to be done: ip route replace 0.0.0.0/0 via 169.254.1.1",
+        said: "in the container, this would have to be done: ip route add 0.0.0.0/0 via 169.254.1.1",
     },
 ];
 

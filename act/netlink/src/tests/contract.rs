@@ -57,6 +57,7 @@ fn step() -> impl Strategy<Value = NetStep> {
         (device(), any_change()).prop_map(|(name, change)| NetStep::SetLink { name, change }),
         (device(), any_address()).prop_map(|(device, address)| NetStep::AddAddress { device, address }),
         (device(), any_address()).prop_map(|(device, address)| NetStep::DeleteAddress { device, address }),
+        any_route().prop_map(NetStep::AddRoute),
         any_route().prop_map(NetStep::ReplaceRoute),
         any_route().prop_map(NetStep::DeleteRoute),
         (device(), any_bucket()).prop_map(|(device, bucket)| NetStep::SetBucket { device, bucket }),

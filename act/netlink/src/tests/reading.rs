@@ -16,6 +16,7 @@ proptest! {
             drop(message.verdict());
         }
         drop((record::link(&bytes), record::address(&bytes), record::route(&bytes, request::MAIN), record::rule(&bytes)));
+        drop(record::found(&bytes));
         let _ = (shaping::bucket(&bytes), shaping::redirection(&bytes));
     }
 

@@ -16,8 +16,8 @@ fn rules_lead_to_a_table_until_they_are_deleted_and_those_of_others_are_not_ours
     let ip = |text: &str| text.parse::<IpAddr>().unwrap();
     let steps = [
         set("slvtest", LinkChange::Up),
-        NetStep::ReplaceRouteIn { table, route: route("10.9.0.0/16", None, "slvtest") },
-        NetStep::ReplaceRouteIn { table, route: route("fd00:9::/64", None, "slvtest") },
+        NetStep::AddRouteIn { table, route: route("10.9.0.0/16", None, "slvtest") },
+        NetStep::AddRouteIn { table, route: route("fd00:9::/64", None, "slvtest") },
         rule(83, Selector::From(net("10.9.0.7/32"))),
         rule(83, Selector::From(net("fd00:9::7/128"))),
         rule(84, Selector::Unsourced { to: net("10.9.0.0/16"), from: ip("0.0.0.0") }),

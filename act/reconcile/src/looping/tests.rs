@@ -222,7 +222,7 @@ fn what_somebody_else_changed_is_repaired_counted_and_named() {
     assert_eq!(status.repaired, BTreeMap::from(one_each));
     let repairs: Vec<String> = status.repairs.into_iter().map(|repair| repair.step).collect();
     assert_eq!(repairs, reconciler.kernel.tried);
-    assert!(repairs.iter().any(|step| step.starts_with("ip route replace 10.244.2.0/24 via 172.30.0.2")));
+    assert!(repairs.iter().any(|step| step.starts_with("ip route add 10.244.2.0/24 via 172.30.0.2")));
     assert_eq!(status.last_change.unwrap().because, ["kernel: route 10.244.2.0/24 gone"]);
 }
 

@@ -35,8 +35,8 @@ fn a_routed_pod_is_a_host_route_and_a_default_route_by_the_link_local_gateway() 
             "ip addr add 169.254.1.1/32 scope link dev slvabc",
             "ip addr add fe80::1/64 scope link nodad dev slvabc",
             "ip link set slvabc up",
-            "ip route replace 10.244.1.7/32 dev slvabc proto 83 src 172.30.0.11",
-            "ip route replace fd00::7/128 dev slvabc proto 83",
+            "ip route add 10.244.1.7/32 dev slvabc proto 83 src 172.30.0.11",
+            "ip route add fd00::7/128 dev slvabc proto 83",
         ]
     );
     assert_eq!(
@@ -46,9 +46,9 @@ fn a_routed_pod_is_a_host_route_and_a_default_route_by_the_link_local_gateway() 
             "ip addr add fd00::7/128 nodad dev eth0",
             "ip link set eth0 up",
             "ip link set lo up",
-            "ip route replace 169.254.1.1/32 dev eth0 proto 83",
-            "ip route replace 0.0.0.0/0 via 169.254.1.1 dev eth0 proto 83",
-            "ip route replace ::/0 via fe80::1 dev eth0 proto 83",
+            "ip route add 169.254.1.1/32 dev eth0 proto 83",
+            "ip route add 0.0.0.0/0 via 169.254.1.1 dev eth0 proto 83",
+            "ip route add ::/0 via fe80::1 dev eth0 proto 83",
         ]
     );
 }
@@ -94,10 +94,10 @@ fn a_bridged_pod_reaches_its_subnet_by_the_gateway() {
             "ip addr add fd00::7/64 nodad noprefixroute dev eth0",
             "ip link set eth0 up",
             "ip link set lo up",
-            "ip route replace 10.244.1.1/32 dev eth0 proto 83",
-            "ip route replace fd00::1/128 dev eth0 proto 83",
-            "ip route replace 0.0.0.0/0 via 10.244.1.1 dev eth0 proto 83",
-            "ip route replace ::/0 via fd00::1 dev eth0 proto 83",
+            "ip route add 10.244.1.1/32 dev eth0 proto 83",
+            "ip route add fd00::1/128 dev eth0 proto 83",
+            "ip route add 0.0.0.0/0 via 10.244.1.1 dev eth0 proto 83",
+            "ip route add ::/0 via fd00::1 dev eth0 proto 83",
         ]
     );
 }
@@ -188,19 +188,19 @@ fn a_further_attachments_routes_are_in_a_table_of_its_own() {
     let mut pod = attachment(Mode::Routed);
     pod.key.ifname = "eth1".parse().unwrap();
     let networks = ["10.244.0.0/16".parse().unwrap()];
-    pod.further = Some(Further { networks: networks.to_vec() });
+    pod.further = Some(Further { networks: networks.to_vec(), taken: vec![] });
     let table = Further::table(&pod.key.ifname);
     let lines = lines(&pod.pod(), &pod.fresh_pod());
     let lines: Vec<_> = lines.iter().map(|line| line.replace(&table.to_string(), "T")).collect();
     assert_eq!(
         lines[4..],
         [
-            "ip route replace 169.254.1.1/32 dev eth1 proto 83 table T",
-            "ip route replace 0.0.0.0/0 via 169.254.1.1 dev eth1 proto 83 table T",
-            "ip route replace 10.244.0.0/16 via 169.254.1.1 dev eth1 proto 83 table T",
-            "ip route replace 10.244.1.0/24 via 169.254.1.1 dev eth1 proto 83 table T",
-            "ip route replace ::/0 via fe80::1 dev eth1 proto 83 table T",
-            "ip route replace fd00::/64 via fe80::1 dev eth1 proto 83 table T",
+            "ip route add 169.254.1.1/32 dev eth1 proto 83 table T",
+            "ip route add 0.0.0.0/0 via 169.254.1.1 dev eth1 proto 83 table T",
+            "ip route add 10.244.0.0/16 via 169.254.1.1 dev eth1 proto 83 table T",
+            "ip route add 10.244.1.0/24 via 169.254.1.1 dev eth1 proto 83 table T",
+            "ip route add ::/0 via fe80::1 dev eth1 proto 83 table T",
+            "ip route add fd00::/64 via fe80::1 dev eth1 proto 83 table T",
             "ip -4 rule add priority 83 from 10.244.1.7/32 proto 83 lookup T",
             "ip -6 rule add priority 83 from fd00::7/128 proto 83 lookup T",
             "ip -4 rule add priority 84 from 0.0.0.0 to 10.244.0.0/16 proto 83 lookup T",
@@ -225,4 +225,68 @@ fn a_further_attachments_plan_is_empty_once_it_is_carried_out() {
     }
     assert!(plan(&desired, Seen { network: &now, sysctls: &sysctls }, Prune::Nothing).is_empty());
     assert!(now.routes.is_empty(), "{:?}", now.routes);
+}
+
+#[test]
+fn an_attachment_is_beside_others_that_have_a_default_route_or_one_of_its_own() {
+    let mut pod = attachment(Mode::Routed);
+    let beside = |pod: &Attachment, there: &[&str]| {
+        pod.is_beside(&there.iter().map(|net| net.parse().unwrap()).collect::<Vec<_>>())
+    };
+    assert!(!beside(&pod, &[]));
+    assert!(!beside(&pod, &["10.9.0.0/16", "fe80::/64"]));
+    assert!(beside(&pod, &["10.9.0.0/16", "::/0"]));
+    assert!(beside(&pod, &["169.254.1.1/32"]), "the way to its gateway");
+    pod.routes = vec![PodRoute { destination: "10.9.0.7/16".parse().unwrap(), via: None }];
+    assert!(beside(&pod, &["10.9.0.0/16"]));
+    assert!(!beside(&pod, &["10.9.0.0/17"]));
+}
+
+#[test]
+fn a_network_that_another_interface_is_in_leads_to_a_further_attachment_only_after_all_others() {
+    let mut pod = attachment(Mode::Routed);
+    let nets = |nets: &[&str]| nets.iter().map(|net| net.parse().unwrap()).collect::<Vec<IpNet>>();
+    let further = Further {
+        networks: nets(&["10.244.0.0/16"]),
+        taken: nets(&["10.244.0.9/32", "0.0.0.0/0", "fe80::1/128"]),
+    };
+    pod.further = Some(further.clone());
+    let pick = |pod: &Attachment| {
+        let wanted = lines(&pod.pod(), &pod.fresh_pod()).into_iter();
+        let rules = wanted.filter(|line| line.contains("rule add") && line.contains(" to "));
+        rules.map(|line| line.split(" proto").next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let expected = [
+        "ip -4 rule add priority 84 from 0.0.0.0 to 10.244.1.0/24",
+        "ip -6 rule add priority 84 from fd00::7 to fd00::/64",
+        "ip -4 rule add priority 33083 from 0.0.0.0 to 10.244.0.0/16",
+    ];
+    assert_eq!(pick(&pod), expected);
+    let rules = pod.pod().tables.into_values().next().unwrap().rules;
+    pod.further = Some(Further::found(further.networks, &rules));
+    assert_eq!(pick(&pod), expected, "what was made tells what was found");
+}
+
+#[test]
+fn of_two_routes_to_one_destination_inside_a_pod_the_first_is_made() {
+    let mut pod = attachment(Mode::Bridge("cni0".parse().unwrap()));
+    let route = |destination: &str, via: Option<&str>| PodRoute {
+        destination: destination.parse().unwrap(),
+        via: via.map(|via| via.parse().unwrap()),
+    };
+    pod.routes = vec![
+        route("10.9.0.0/16", Some("10.244.1.8")),
+        route("10.9.0.1/16", None),
+        route("10.244.1.8/32", None),
+    ];
+    let wanted = lines(&pod.pod(), &pod.fresh_pod());
+    let routes: Vec<_> = wanted.iter().filter(|line| line.starts_with("ip route")).collect();
+    assert_eq!(
+        routes,
+        [
+            "ip route add 10.244.1.1/32 dev eth0 proto 83",
+            "ip route add 10.244.1.8/32 dev eth0 proto 83",
+            "ip route add 10.9.0.0/16 via 10.244.1.8 dev eth0 proto 83",
+        ]
+    );
 }

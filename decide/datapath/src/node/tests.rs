@@ -72,8 +72,8 @@ fn every_peer_gets_a_direct_route_per_pod_cidr() {
     assert_eq!(
         steps(&wanted, &network),
         [
-            "ip route replace 10.244.1.0/24 via 172.30.0.11 dev eth0 proto 83 src 172.30.0.10",
-            "ip route replace fd00:10:244:1::/64 via fd00:30::11 dev eth0 proto 83 src fd00:30::10",
+            "ip route add 10.244.1.0/24 via 172.30.0.11 dev eth0 proto 83 src 172.30.0.10",
+            "ip route add fd00:10:244:1::/64 via fd00:30::11 dev eth0 proto 83 src fd00:30::10",
         ]
     );
     assert_eq!(wanted.mtu.bytes(), 1400);
@@ -105,7 +105,7 @@ fn a_running_pod_whose_route_is_gone_gets_it_back_from_its_owner_record() {
         steps(&wanted, &network),
         [
             "ip addr add 169.254.1.1/32 scope link dev slvpod",
-            "ip route replace 10.244.0.7/32 dev slvpod proto 83 src 172.30.0.10",
+            "ip route add 10.244.0.7/32 dev slvpod proto 83 src 172.30.0.10",
         ]
     );
 }

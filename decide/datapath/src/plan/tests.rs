@@ -122,6 +122,11 @@ fn observed() -> impl Strategy<Value = ObservedNetwork> {
     })
 }
 
+/// True if there is a route that isn't ours to a route's destination.
+fn foreign_to(route: &Route, network: &ObservedNetwork) -> bool {
+    network.routes.iter().any(|have| have.key() == route.key() && have.protocol.0 != ROUTE_PROTOCOL)
+}
+
 fn run(
     desired: &DesiredNetwork,
     network: &mut ObservedNetwork,
@@ -136,28 +141,37 @@ fn run(
 
 proptest! {
     #[test]
-    fn a_plan_after_its_own_steps_is_empty(desired in desired(), mut network in observed()) {
-        let mut sysctls = BTreeMap::new();
+    fn a_plan_after_its_own_steps_is_empty(desired in desired(), seen in observed()) {
+        let (mut network, mut sysctls) = (seen.clone(), BTreeMap::new());
         run(&desired, &mut network, &mut sysctls, usize::MAX);
-        let again = plan(&desired, Seen { network: &network, sysctls: &sysctls }, Prune::Marked);
-        prop_assert_eq!(again.steps, vec![]);
+        let again = plan(&desired, Seen { network: &network, sysctls: &sysctls }, Prune::Marked).steps;
+        // Somebody else's route in the way is told each time, until the link that it is on goes.
+        let in_the_way = |step: &NetStep| match step {
+            NetStep::AddRoute(wanted) => foreign_to(wanted, &seen),
+            _ => false,
+        };
+        prop_assert!(again.iter().all(in_the_way), "{again:?}");
     }
 
     #[test]
     fn every_prefix_of_a_plan_converges_when_planned_again(desired in desired(), network in observed(), cut in 0..12usize) {
         let (mut whole, mut whole_sysctls) = (network.clone(), BTreeMap::new());
+        // Twice: with the link that somebody else's route is on goes what was in the way.
+        run(&desired, &mut whole, &mut whole_sysctls, usize::MAX);
         run(&desired, &mut whole, &mut whole_sysctls, usize::MAX);
         let (mut broken, mut sysctls) = (network, BTreeMap::new());
         run(&desired, &mut broken, &mut sysctls, cut);
+        run(&desired, &mut broken, &mut sysctls, usize::MAX);
         run(&desired, &mut broken, &mut sysctls, usize::MAX);
         prop_assert_eq!(broken, whole);
     }
 
     #[test]
-    fn nothing_without_our_mark_is_deleted(desired in desired(), network in observed()) {
+    fn nothing_without_our_mark_is_deleted_or_replaced(desired in desired(), network in observed()) {
         for step in plan(&desired, Seen { network: &network, sysctls: &BTreeMap::new() }, Prune::Marked).steps {
             match step {
                 NetStep::DeleteRoute(route) => prop_assert_eq!(route.protocol.0, ROUTE_PROTOCOL),
+                NetStep::ReplaceRoute(route) => prop_assert!(!foreign_to(&route, &network)),
                 NetStep::DeleteLink { name } => prop_assert!(mark::is_ours(&network.links[&name].alias)),
                 NetStep::DeleteAddress { device, .. } => prop_assert!(desired.links[&device].exclusive),
                 _ => {}
@@ -168,7 +182,12 @@ proptest! {
     #[test]
     fn a_part_of_the_desired_state_prunes_nothing(desired in desired(), network in observed()) {
         for step in plan(&desired, Seen { network: &network, sysctls: &BTreeMap::new() }, Prune::Nothing).steps {
-            prop_assert!(!matches!(step, NetStep::DeleteRoute(_) | NetStep::DeleteLink { .. }), "{}", step);
+            let stale = |route: &Route| desired.routes.iter().any(|wanted| wanted.key() == route.key());
+            match &step {
+                NetStep::DeleteRoute(route) => prop_assert!(stale(route), "{}", step),
+                NetStep::DeleteLink { .. } => prop_assert!(false, "{}", step),
+                _ => {}
+            }
         }
     }
 }
@@ -197,4 +216,44 @@ fn a_missing_veth_is_reported_and_never_made() {
     let seen = Seen { network: &ObservedNetwork::default(), sysctls: &BTreeMap::new() };
     let plan = plan(&desired, seen, Prune::Marked);
     assert_eq!((plan.steps.len(), plan.missing.len()), (0, 1));
+}
+
+#[test]
+fn a_route_is_added_replaced_or_exchanged_by_whose_leads_there() {
+    let route = |via: &str, protocol| Route {
+        destination: "10.1.0.0/24".parse().unwrap(),
+        via: Some(via.parse().unwrap()),
+        device: "eth0".parse().unwrap(),
+        source: None,
+        mtu: None,
+        protocol: RouteProtocol(protocol),
+    };
+    let wanted = route("192.0.2.1", ROUTE_PROTOCOL);
+    let (stale, foreign) = (route("192.0.2.2", ROUTE_PROTOCOL), route("192.0.2.3", 4));
+    let mut desired = DesiredNetwork { routes: [wanted].into(), ..DesiredNetwork::default() };
+    let eth0 = DesiredLink {
+        create: Some(NewDevice {
+            kind: DeviceKind::Bridge,
+            mac: MacAddr::of_device("x"),
+            mtu: Mtu::ETHERNET,
+            alias: String::new(),
+        }),
+        ..DesiredLink::default()
+    };
+    desired.links.insert("eth0".parse().unwrap(), eth0);
+    for (there, expected) in [
+        (vec![], &["add 10.1.0.0/24 via 192.0.2.1"][..]),
+        (vec![&stale], &["replace 10.1.0.0/24 via 192.0.2.1"]),
+        (vec![&foreign], &["add 10.1.0.0/24 via 192.0.2.1"]),
+        (vec![&stale, &foreign], &["del 10.1.0.0/24 via 192.0.2.2", "add 10.1.0.0/24 via 192.0.2.1"]),
+    ] {
+        let network =
+            ObservedNetwork { routes: there.into_iter().cloned().collect(), ..ObservedNetwork::default() };
+        let steps =
+            plan(&desired, Seen { network: &network, sysctls: &BTreeMap::new() }, Prune::Nothing).steps;
+        let steps: Vec<String> = steps.iter().map(ToString::to_string).collect();
+        let routes = steps.iter().filter_map(|step| step.strip_prefix("ip route "));
+        let routes: Vec<&str> = routes.map(|step| step.split(" dev").next().unwrap()).collect();
+        assert_eq!(routes, expected);
+    }
 }
