@@ -71,6 +71,16 @@ impl Scene {
         if answer.code == 0 { Ok(()) } else { Err(Harm::Untruth(format!("web-1 is harmed: {answer:?}"))) }
     }
 
+    /// Fails if `web-1` has more than its `eth0` with its routes: another link, or rules of ours.
+    pub(crate) fn other_must_have_eth0_alone(&self) -> Result<(), Harm> {
+        self.other_must_be_whole()?;
+        let now = Traces::in_pod(self.other.namespace());
+        let further = |line: &&str| line.contains("eth1") || line.contains("slv");
+        let rule = |line: &&str| line.starts_with("rule ") && line.contains("proto 83");
+        let more: Vec<_> = now.lines().filter(|line| further(line) || rule(line)).collect();
+        if more.is_empty() { Ok(()) } else { Err(Harm::Leak(format!("web-1 has more than eth0: {more:?}"))) }
+    }
+
     /// Fails if the node is not as it was but for locks that nobody holds: whoever comes next takes them over.
     pub(crate) fn must_be_as_before_but_for_locks(&self) -> Result<(), Harm> {
         let difference = self.difference();

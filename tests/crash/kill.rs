@@ -211,3 +211,38 @@ fn after_a_gc_killed_anywhere_one_del_of_each_leaves_nothing() {
     let name = "kills in GC, bridge, then DEL";
     Sweep { name, mode: Mode::WideBridge, prepare: Scene::attach_both, call, tidy, judge, ..ADD }.kill();
 }
+
+/// One DEL of `eth1`, after which `web-1` is as it was without it; and then one of `eth0`.
+fn one_del_of_further(scene: &Scene, _ended: &Ended) -> Result<bool, Harm> {
+    scene.must_do(&scene.call_of_further("DEL"))?;
+    scene.other_must_have_eth0_alone()?;
+    scene.must_do(&scene.call_of_other("DEL"))?;
+    scene.must_be_as_before()?;
+    Ok(false)
+}
+
+/// An ADD of a container's second interface, in a network of its own.
+const FURTHER: Sweep = Sweep {
+    mode: Mode::WideBridge,
+    prepare: Scene::attach_other,
+    call: |scene| scene.call_of_further("ADD"),
+    tidy: |scene| {
+        scene.call_of_further("DEL").run(scene.node()).done();
+        scene.call_of_other("DEL").run(scene.node()).done();
+    },
+    judge: one_del_of_further,
+    ..ADD
+};
+
+#[test]
+fn after_an_add_of_a_further_interface_killed_anywhere_one_del_leaves_the_first_as_it_was() {
+    Sweep { name: "kills in ADD of a further interface, bridge, then DEL", ..FURTHER }.kill();
+}
+
+#[test]
+fn after_a_del_of_a_further_interface_killed_anywhere_another_leaves_the_first_as_it_was() {
+    let name = "kills in DEL of a further interface, bridge, then DEL";
+    let tidy = |scene: &Scene| scene.call_of_other("DEL").run(scene.node()).done();
+    let call = |scene: &Scene| scene.call_of_further("DEL");
+    Sweep { name, prepare: Scene::attach_further, call, tidy, ..FURTHER }.kill();
+}

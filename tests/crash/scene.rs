@@ -149,6 +149,28 @@ impl Scene {
         *self.result.borrow_mut() = self.call_of_other("ADD").run(self.node()).result().clone();
     }
 
+    /// The same as [`Scene::boot`], and attaches `web-1` alone.
+    pub(crate) fn attach_other(&self) {
+        self.boot();
+        *self.result.borrow_mut() = self.call_of_other("ADD").run(self.node()).result().clone();
+    }
+
+    /// The same, and attaches it to another network besides.
+    pub(crate) fn attach_further(&self) {
+        self.attach_other();
+        self.call_of_further("ADD").run(self.node()).result();
+    }
+
+    /// A call for the interface `eth1` of `web-1`, which is in a network of its own.
+    pub(crate) fn call_of_further(&self, verb: &str) -> Call {
+        let mut config = self.config.clone();
+        config["name"] = json!("othernet");
+        config["bridge"] = json!("other0");
+        config["network"] = json!(["10.99.0.0/16", "fd00:99::/48"]);
+        config["ipam"] = json!({"ranges": [[{"subnet": "10.99.1.0/29"}], [{"subnet": "fd00:99:1::/64"}]]});
+        Call::new(verb, config).of("web-1", &self.other).with("CNI_IFNAME", "eth1")
+    }
+
     /// Attaches `web-0` with a journal so long that the next lease that is freed has it written anew.
     pub(crate) fn attach_with_a_long_journal(&self) {
         let folder = self.run_dir.join("ipam/mynet");

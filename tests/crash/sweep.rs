@@ -36,6 +36,8 @@ const ALL: &[&str] = &[
     "kills in ADD with ports, bridge, then DEL",
     "kills in ADD with ports, agent, then its sweep",
     "kills in DEL with ports, routed, netns gone, then ADD and GC",
+    "kills in ADD of a further interface, bridge, then DEL",
+    "kills in DEL of a further interface, bridge, then DEL",
     "kills in GC, bridge, then GC",
     "kills in GC, bridge, then DEL",
     "file faults in ADD, bridge",
