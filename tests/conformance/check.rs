@@ -214,6 +214,8 @@ fn chk_4_succeeds_right_after_add() {
         json!({"ipMasq": false}),
         json!({"nodeAddresses": ["172.30.0.11"]}),
         json!({"ipam": {"routes": [{"dst": "10.0.0.0/8"}, {"dst": "192.0.2.0/24", "gw": "10.244.1.1"}]}}),
+        // A route to the gateway itself.
+        json!({"ipam": {"routes": [{"dst": "10.244.1.1/32", "gw": "10.244.1.1"}, {"dst": "0.0.0.0/0"}]}}),
         json!({"runtimeConfig": {"mac": "02:00:00:00:00:42", "ips": ["10.244.1.77"]}}),
         json!({"cniVersion": "0.4.0"}),
     ];
