@@ -8,6 +8,7 @@
 //! - `matrix`: the lab, in each mode of attachment and each choice of families
 #![cfg(test)]
 
+mod api;
 mod drift;
 mod elsewhere;
 mod limits;

@@ -26,12 +26,12 @@ pub struct Agent {
 
 impl Agent {
     /// Starts the agent of a node in its namespace and returns at once. Below `folder` are its configuration
-    /// `agent.yaml`, and what it makes itself; the manifests are somewhere else.
+    /// `agent.yaml`, and what it makes itself; `source` is the flag that names what tells of the cluster, and its path.
     ///
     /// # Panics
     /// If it can't be started.
-    pub fn start(name: &str, node: &Namespace, (folder, manifests): (&Path, &Path)) -> Self {
-        let command = command(name, folder, manifests);
+    pub fn start(name: &str, node: &Namespace, (folder, source): (&Path, (&str, &Path))) -> Self {
+        let command = command(name, folder, source);
         let node = node.try_clone().unwrap_or_else(|error| panic!("{error}"));
         let (sender, started) = mpsc::channel();
         // The kernel counts as the parent the thread that started the program: it lives as long as the program does.
@@ -114,12 +114,12 @@ impl Drop for Agent {
     }
 }
 
-fn command(name: &str, folder: &Path, manifests: &Path) -> Command {
+fn command(name: &str, folder: &Path, (flag, source): (&str, &Path)) -> Command {
     let log = File::options().create(true).append(true).open(folder.join("agent.log"));
     let log = log.unwrap_or_else(|error| panic!("open the log in {folder:?}: {error}"));
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--"]).arg(program("selvedge-agent"));
-    command.args(["--node", name, "--manifests"]).arg(manifests);
+    command.args(["--node", name, flag]).arg(source);
     command.arg("--config").arg(folder.join("agent.yaml"));
     command.arg("--cni-conf-dir").arg(folder.join("net.d"));
     command.arg("--cni-bin-dir").arg(bin_dir());

@@ -79,14 +79,7 @@ impl Cluster {
 
     /// Writes a node's manifest, with these subnets.
     pub fn declare(&self, node: &Node, pod_cidrs: &[IpNet]) {
-        let addresses = node.plan.addresses.iter();
-        let addresses: Vec<Value> =
-            addresses.map(|net| json!({"type": "InternalIP", "address": net.addr()})).collect();
-        let object = json!({
-            "apiVersion": "v1", "kind": "Node", "metadata": {"name": node.plan.name.as_str()},
-            "spec": {"podCIDRs": pod_cidrs}, "status": {"addresses": addresses}
-        });
-        self.manifest(node, &object.to_string());
+        self.manifest(node, &node.object(pod_cidrs).to_string());
     }
 
     /// Replaces the text of a node's manifest, whatever it is, as a careful writer does.
@@ -148,10 +141,30 @@ impl Cluster {
 }
 
 impl Node {
+    /// Its Node object, with these subnets.
+    pub fn object(&self, pod_cidrs: &[IpNet]) -> Value {
+        let addresses = self.plan.addresses.iter();
+        let addresses: Vec<Value> =
+            addresses.map(|net| json!({"type": "InternalIP", "address": net.addr()})).collect();
+        json!({
+            "apiVersion": "v1", "kind": "Node", "metadata": {"name": self.plan.name.as_str()},
+            "spec": {"podCIDRs": pod_cidrs}, "status": {"addresses": addresses}
+        })
+    }
+
+    /// Where its configuration is, and what its agent makes.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Starts the node's agent and returns at once.
     pub fn start_agent(&self) -> Agent {
-        let name = self.plan.name.as_str();
-        Agent::start(name, &self.namespace, (&self.folder, &self.manifests))
+        self.agent_of(("--manifests", &self.manifests))
+    }
+
+    /// The same with another source of the cluster: the flag that names it, and its path.
+    pub fn agent_of(&self, source: (&str, &Path)) -> Agent {
+        Agent::start(self.plan.name.as_str(), &self.namespace, (&self.folder, source))
     }
 
     /// Starts the node's agent and waits until it serves pods.

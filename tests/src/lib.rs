@@ -6,6 +6,7 @@
 #![expect(clippy::panic, reason = "a test that finds its ground missing has failed")]
 
 mod agent;
+mod api;
 mod cluster;
 mod ipam;
 mod machine;
@@ -20,6 +21,7 @@ mod traffic;
 mod wait;
 
 pub use agent::Agent;
+pub use api::{ApiServer, Faults, Stopped};
 pub use cluster::{Attached, Cluster, Node};
 pub use ipam::FakeIpam;
 pub use machine::{Machine, Ran};

@@ -166,8 +166,12 @@ pub struct Status {
     pub repaired: BTreeMap<String, u64>,
     /// The latest repairs, the newest last.
     pub repairs: VecDeque<Repair>,
-    /// What is wrong with the manifests.
+    /// What is wrong with what the cluster's state comes from.
     pub source_problems: Vec<String>,
+    /// Since when the cluster may have changed without our hearing of it, in milliseconds since 1970; its state of then
+    /// is in force.
+    #[serde(default)]
+    pub source_lost_ms: Option<u64>,
     /// Leases freed because the kernel shows that their pods are gone.
     pub leases_freed: u64,
 }
@@ -187,8 +191,15 @@ impl Status {
             repaired: BTreeMap::new(),
             repairs: VecDeque::new(),
             source_problems: Vec::new(),
+            source_lost_ms: None,
             leases_freed: 0,
         }
+    }
+
+    /// How old the cluster's state is that is in force; nothing if its source is heard.
+    pub fn source_age(&self) -> Duration {
+        self.source_lost_ms
+            .map_or(Duration::ZERO, |lost| Duration::from_millis(now_ms().saturating_sub(lost)))
     }
 
     /// Enters a pass, its steps counted as repairs where `drift` says that nothing but the kernel had changed.
@@ -211,6 +222,11 @@ impl Status {
 
 /// The wall clock, for people to read; nothing is decided by it.
 pub(crate) fn now_ms() -> u64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    since_1970_ms(SystemTime::now())
+}
+
+/// A moment in milliseconds since 1970.
+pub fn since_1970_ms(moment: SystemTime) -> u64 {
+    let since = moment.duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

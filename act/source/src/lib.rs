@@ -1,5 +1,6 @@
-//! Cluster snapshots from a watched directory of ordinary Kubernetes manifests, YAML or JSON.
+//! Cluster snapshots: from the Kubernetes API, or from a watched directory of ordinary manifests, YAML or JSON.
 //!
+//! - [`kubernetes`]: the API, followed
 //! - [`manifests`]: texts to [`Snapshot`]s, the last good state of each object in force; a pure function
 //! - [`watch`]: the directory, looked at when it changes
 //! - [`problem`]: what is wrong with a manifest, by file, line and field
@@ -8,10 +9,13 @@
 //! Nodes and Pods are read; objects of other kinds, and fields that pod networking doesn't need, are passed over.
 //! What to do with a cluster is left to others.
 //!
-//! Invariants: a snapshot comes only from a directory that was listed at least once; nothing broken or unreadable
-//! takes an object away, only its absence from what is readable does; equal texts give equal snapshots.
+//! Invariants: a snapshot comes only from a directory, or an API, that was listed at least once as a whole; nothing
+//! broken or unreadable takes an object away, only its absence from what is readable does; equal texts give equal
+//! snapshots.
 
+pub mod kubernetes;
 pub mod manifests;
+mod networks;
 pub mod object;
 pub mod problem;
 pub mod watch;

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::mem;
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use selvedge_model::{Cluster, Listing};
 
+use crate::networks::Networks;
 use crate::object::{self, Manifest, Object, ObjectKey};
 use crate::problem::{Cause, InForce, Place, Problem};
 use crate::yaml::{self, Field, Located, Position};
@@ -220,8 +220,7 @@ struct Merge {
     listing: Listing,
     problems: Vec<Problem>,
     places: BTreeMap<ObjectKey, Place>,
-    /// The pod networks so far, none overlapping another, by their first address.
-    networks: BTreeMap<IpAddr, (IpNet, ObjectKey)>,
+    networks: Networks<ObjectKey>,
 }
 
 impl Merge {
@@ -245,21 +244,12 @@ impl Merge {
 
     /// True if a Node may have the network, which is then taken.
     fn claim(&mut self, cidr: IpNet, node: &ObjectKey, place: &Place) -> bool {
-        let Some((other, owner)) = self.overlapping(cidr).cloned() else {
-            self.networks.insert(cidr.network(), (cidr, node.clone()));
-            return true;
-        };
-        let first = self.places[&owner].clone();
-        let cause = Cause::Overlap { cidr, other, owner, first };
+        let Err((other, owner)) = self.networks.claim(cidr, node.clone()) else { return true };
+        let first = self.places[owner].clone();
+        let cause = Cause::Overlap { cidr, other: *other, owner: owner.clone(), first };
         let object = Some(node.clone());
         self.problems.push(Problem { place: place.clone(), object, cause, in_force: InForce::Nothing });
         false
-    }
-
-    fn overlapping(&self, cidr: IpNet) -> Option<&(IpNet, ObjectKey)> {
-        let before = self.networks.range(..=cidr.network()).next_back().map(|(_, taken)| taken);
-        let within = self.networks.range(cidr.network()..=cidr.broadcast()).next().map(|(_, taken)| taken);
-        before.filter(|(net, _)| net.contains(&cidr.network())).or(within)
     }
 }
 

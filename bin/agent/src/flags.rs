@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::process;
 
 use clap::Parser;
-use clap::error::{ContextKind, ContextValue, ErrorKind};
 use selvedge_model::NodeName;
 
 /// The node agent of Selvedge: makes this node's routes, rules and interfaces what its cluster asks for, and keeps
@@ -16,12 +15,16 @@ use selvedge_model::NodeName;
 #[command(name = "selvedge-agent", version)]
 pub(crate) struct Flags {
     /// The Node object that this machine is
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
     pub(crate) node: NodeName,
 
-    /// The directory of Kubernetes manifests that describes the cluster; it is watched
+    /// A directory of Kubernetes manifests that describes the cluster, in place of the Kubernetes API; it is watched
     #[arg(long, value_name = "DIR", value_parser = absolute)]
-    pub(crate) manifests: PathBuf,
+    pub(crate) manifests: Option<PathBuf>,
+
+    /// A kubeconfig file, by whose current context the Kubernetes API is reached; by default as a pod reaches it
+    #[arg(long, value_name = "FILE", value_parser = absolute, conflicts_with = "manifests")]
+    pub(crate) kubeconfig: Option<PathBuf>,
 
     /// The agent's configuration, in YAML; without it everything is as the documentation's defaults say
     #[arg(long, value_name = "FILE", value_parser = absolute)]
@@ -56,7 +59,7 @@ impl Flags {
 
     /// Reads a command line, the program's name first; fails with what to print instead of running.
     fn read(line: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        Self::try_parse_from(line).map_err(advise)
+        Self::try_parse_from(line)
     }
 }
 
@@ -67,26 +70,6 @@ fn leave(instead: &clap::Error) -> i32 {
         (true, _) => USAGE,
         (false, Ok(())) => 0,
         (false, Err(_nobody_reads)) => 1,
-    }
-}
-
-/// Adds what to do where it isn't evident.
-fn advise(mut error: clap::Error) -> clap::Error {
-    let missing = error.kind() == ErrorKind::MissingRequiredArgument;
-    if missing && mentions(&error, "--manifests") {
-        let advice = "the Kubernetes API as a source isn't there yet: \
-                      give a directory of Node and Pod manifests with --manifests DIR";
-        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![advice.into()]));
-    }
-    error
-}
-
-/// Whether the error is about a flag.
-fn mentions(error: &clap::Error, flag: &str) -> bool {
-    match error.get(ContextKind::InvalidArg) {
-        Some(ContextValue::String(arg)) => arg.starts_with(flag),
-        Some(ContextValue::Strings(args)) => args.iter().any(|arg| arg.starts_with(flag)),
-        _ => false,
     }
 }
 

@@ -78,7 +78,7 @@ fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
     })?;
     // The kernel is listened to before it is first looked at, so that nothing falls between.
     watch::kernel(triggers.clone())?;
-    let _manifests = watch::manifests(&flags.manifests, triggers.clone(), Arc::clone(&status))?;
+    let _source = watch::source(flags, triggers.clone(), &status)?;
     send(&triggers, Trigger::Start);
     info!(node = %setup.node, version = env!("CARGO_PKG_VERSION"), "selvedge-agent started");
     let resync = setup.config.resync;

@@ -1,42 +1,85 @@
-//! The threads that tell the loop when to look: the manifests, and the kernel's notifications; and when to end.
+//! The threads that tell the loop when to look: the cluster's source, and the kernel's notifications; and when to end.
 
+use std::error::Error;
 use std::io::{self, Read};
 use std::ops::ControlFlow;
 use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::SystemTime;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use selvedge_datapath::Prune;
+use selvedge_model::Cluster;
 use selvedge_netlink::Event;
+use selvedge_reconcile::status::since_1970_ms;
 use selvedge_reconcile::{Status, Trigger};
-use selvedge_source::{Snapshot, WatchError, Watcher};
+use selvedge_source::kubernetes::{self, Follower, Reach};
+use selvedge_source::{Snapshot, Watcher};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
 use tracing::{error, warn};
 
-/// Watches the manifests: each complete snapshot goes to the loop, the problems into the status.
-pub(crate) fn manifests(
-    directory: &Path,
+use crate::flags::Flags;
+
+/// What tells of the cluster, until it is dropped.
+#[expect(dead_code, reason = "they are held, and end when they are dropped")]
+pub(crate) enum Source {
+    Manifests(Watcher),
+    Kubernetes(Follower),
+}
+
+/// Watches the cluster where the command line says that it is described: each complete state goes to the loop, what is
+/// wrong into the status.
+pub(crate) fn source(
+    flags: &Flags,
     triggers: Sender<Trigger>,
-    status: Arc<Mutex<Status>>,
-) -> Result<Watcher, WatchError> {
-    selvedge_source::spawn(directory, move |snapshot: Snapshot| {
-        for problem in &snapshot.problems {
-            error!(problem = problem.to_string(), "manifests");
-        }
+    status: &Arc<Mutex<Status>>,
+) -> Result<Source, Box<dyn Error>> {
+    let told = Told { triggers, status: Arc::clone(status) };
+    let Some(directory) = &flags.manifests else {
+        let reach = flags.kubeconfig.clone().map_or(Reach::InCluster, Reach::Kubeconfig);
+        let follower = kubernetes::follow(&reach, &flags.node, move |update| {
+            let prune = if update.whole { Prune::Marked } else { Prune::Nothing };
+            told.tell(update.problems, update.lost, update.cluster.map(|cluster| (cluster, prune)))
+        })?;
+        return Ok(Source::Kubernetes(follower));
+    };
+    let watcher = selvedge_source::spawn(directory, move |snapshot: Snapshot| {
         // A manifest that has never been readable may hold a node: nothing is pruned on its account.
         let prune = if snapshot.is_whole() { Prune::Marked } else { Prune::Nothing };
-        status.lock().unwrap_or_else(PoisonError::into_inner).source_problems =
-            snapshot.problems.iter().map(ToString::to_string).collect();
-        match triggers.send(Trigger::Cluster(Box::new(snapshot.cluster), prune)) {
+        let problems = snapshot.problems.iter().map(ToString::to_string).collect();
+        told.tell(problems, None, Some((snapshot.cluster, prune)))
+    })?;
+    Ok(Source::Manifests(watcher))
+}
+
+/// Whom a source tells.
+struct Told {
+    triggers: Sender<Trigger>,
+    status: Arc<Mutex<Status>>,
+}
+
+impl Told {
+    fn tell(
+        &self,
+        problems: Vec<String>,
+        lost: Option<SystemTime>,
+        cluster: Option<(Cluster, Prune)>,
+    ) -> ControlFlow<()> {
+        problems.iter().for_each(|problem| error!(problem, "source"));
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.source_problems = problems;
+        status.source_lost_ms = lost.map(since_1970_ms);
+        drop(status);
+        let Some((cluster, prune)) = cluster else { return ControlFlow::Continue(()) };
+        match self.triggers.send(Trigger::Cluster(Box::new(cluster), prune)) {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
         }
-    })
+    }
 }
 
 /// Watches links, addresses, routes and nftables of this namespace.

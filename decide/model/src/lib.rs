@@ -22,7 +22,7 @@ pub mod port;
 
 pub use bandwidth::{Bandwidth, RateLimit};
 pub use chain::chain;
-pub use cluster::{Cluster, Listing, Node, Pod, StillListing};
+pub use cluster::{Cluster, Kind, Listing, Node, Pod, StillListing};
 pub use gather::Gather;
 pub use link::{MacAddr, Mtu};
 pub use mark::Owner;

@@ -1,4 +1,5 @@
 use std::io::ErrorKind;
+use std::net::IpAddr;
 
 use proptest::prelude::*;
 

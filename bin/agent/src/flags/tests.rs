@@ -22,7 +22,7 @@ fn refusal(more: &[&str]) -> String {
 fn a_node_and_its_manifests_are_enough() {
     let flags = read(&LEAST).unwrap();
     assert_eq!(flags.node.as_str(), "node-a");
-    assert_eq!(flags.manifests, Path::new("/srv/cluster"));
+    assert_eq!(flags.manifests.as_deref(), Some(Path::new("/srv/cluster")));
     assert_eq!(flags.config, None);
     assert_eq!(flags.cni_conf_dir, Path::new("/etc/cni/net.d"));
     assert_eq!(flags.cni_bin_dir, Path::new("/opt/cni/bin"));
@@ -48,12 +48,12 @@ fn every_flag_is_taken() {
 }
 
 #[test]
-fn without_manifests_the_refusal_says_what_to_give() {
-    let error = read(&["selvedge-agent", "--node", "node-a"]).unwrap_err();
-    assert_eq!(leave(&error), 64);
-    let text = error.to_string();
-    assert!(text.contains("--manifests <DIR>"), "{text}");
-    assert!(text.contains("the Kubernetes API as a source isn't there yet"), "{text}");
+fn without_manifests_the_api_is_followed() {
+    let flags = read(&["selvedge-agent", "--node", "node-a"]).unwrap();
+    assert_eq!((flags.manifests, flags.kubeconfig), (None, None));
+    let flags = read(&["selvedge-agent", "--node", "node-a", "--kubeconfig", "/k"]).unwrap();
+    assert_eq!(flags.kubeconfig.as_deref(), Some(Path::new("/k")));
+    assert!(refusal(&["--kubeconfig", "/k"]).contains("--manifests"));
 }
 
 #[test]

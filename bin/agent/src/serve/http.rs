@@ -111,9 +111,15 @@ async fn healthz(State(pages): State<Arc<Pages>>) -> Response {
 }
 
 async fn readyz(State(pages): State<Arc<Pages>>) -> Response {
-    let (serves, reason) = pages.status.read(|status| (status.state.serves(), reason(&status.state)));
+    let (serves, reason, age) =
+        pages.status.read(|status| (status.state.serves(), reason(&status.state), status.source_age()));
     let code = if serves { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    line(code, reason.as_deref().unwrap_or("ok"))
+    let mut text = reason.unwrap_or_else(|| "ok".to_owned());
+    if !age.is_zero() {
+        // Pods are served by what is known: no reason to take the node out of service.
+        text += &format!("; the cluster's state is {} s old", age.as_secs());
+    }
+    line(code, &text)
 }
 
 async fn metrics(State(pages): State<Arc<Pages>>) -> Response {

@@ -55,7 +55,13 @@ impl Page<'_> {
             "Leases freed since the kernel shows their pods gone",
             status.leases_freed,
         )?;
-        self.gauge("source_problems", "What is wrong with the manifests", status.source_problems.len())
+        let help = "What is wrong with what the cluster's state comes from";
+        self.gauge("source_problems", help, status.source_problems.len())?;
+        self.seconds(
+            "source_age",
+            "How old the cluster's state is; 0 if its source is heard",
+            status.source_age(),
+        )
     }
 
     fn repairs(&mut self, status: &Status) -> fmt::Result {
@@ -70,11 +76,12 @@ impl Page<'_> {
 
     fn pass_duration(&mut self, last: Option<&Pass>) -> fmt::Result {
         let took = last.map_or(Duration::ZERO, |pass| Duration::from_micros(pass.took_us));
-        let help = "How long the last pass took";
-        let unit = Some(&Unit::Seconds);
-        self.0
-            .encode_descriptor("pass_duration", help, unit, MetricType::Gauge)?
-            .encode_gauge(&took.as_secs_f64())
+        self.seconds("pass_duration", "How long the last pass took", took)
+    }
+
+    fn seconds(&mut self, name: &str, help: &str, value: Duration) -> fmt::Result {
+        let mut encoder = self.0.encode_descriptor(name, help, Some(&Unit::Seconds), MetricType::Gauge)?;
+        encoder.encode_gauge(&value.as_secs_f64())
     }
 
     fn counter(&mut self, name: &str, help: &str, value: u64) -> fmt::Result {

@@ -150,7 +150,7 @@ impl Screen {
         if status.source_problems.is_empty() {
             return;
         }
-        let heading = self.painted(Tone::Doubtful, "problems with the manifests");
+        let heading = self.painted(Tone::Doubtful, "problems with the cluster's source");
         self.line(&format!("\n{heading}"));
         for problem in &status.source_problems {
             self.line(&format!("  {}", printable(problem)));

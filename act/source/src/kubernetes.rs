@@ -1,0 +1,125 @@
+//! The Kubernetes API: its Nodes, and the Pods of this node, listed once and then watched.
+//!
+//! What was complete once stays in force whatever becomes of the API: a listing takes its place only as a whole. Errors
+//! are retried for ever, after 1 to 30 seconds.
+
+mod following;
+mod heard;
+mod known;
+mod object;
+
+use std::io;
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::thread::{self, JoinHandle};
+use std::time::SystemTime;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use selvedge_model::{Cluster, NodeName};
+use tokio::runtime;
+use tokio::sync::oneshot;
+
+/// How the API is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reach {
+    /// As a pod reaches it: by the environment that kubelet gives it, with its service account's token, which is read
+    /// again before it expires.
+    InCluster,
+    /// As the current context of a kubeconfig file says.
+    Kubeconfig(PathBuf),
+}
+
+/// The API can't be asked, whether it is there or not.
+#[derive(Debug, thiserror::Error)]
+pub enum ReachError {
+    /// There is no kubeconfig, and we are no pod.
+    #[error("the Kubernetes API can't be reached from outside a pod without a kubeconfig")]
+    InCluster(#[source] kube::config::InClusterError),
+    /// The kubeconfig can't be used.
+    #[error("the kubeconfig {} can't be used", file.display())]
+    Kubeconfig {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: kube::config::KubeconfigError,
+    },
+    /// The client can't be made: a certificate or a key is no good.
+    #[error("no connection to the Kubernetes API can be prepared")]
+    Client(#[source] kube::Error),
+    /// The system gives no more threads or descriptors.
+    #[error("the Kubernetes API can't be followed")]
+    Thread(#[source] io::Error),
+}
+
+/// How things stand with the API.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Update {
+    /// By the last complete listing of every kind and what was heard since; `None` before the first.
+    pub cluster: Option<Cluster>,
+    /// False if an object has never been readable: nothing should be pruned because the cluster lacks it.
+    pub whole: bool,
+    /// What is wrong with objects, and with the connection.
+    pub problems: Vec<String>,
+    /// Since when the cluster may have changed without our hearing of it.
+    pub lost: Option<SystemTime>,
+}
+
+/// The API being followed on a thread of its own, until this is dropped or an update's receiver breaks off. Dropping it
+/// waits for that thread.
+#[derive(Debug)]
+pub struct Follower {
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            drop(thread.join());
+        }
+    }
+}
+
+/// Follows the API for a node: hands over each update that differs from the one before, on the follower's thread, until
+/// `deliver` breaks off.
+///
+/// # Errors
+/// [`ReachError`]. An API that doesn't answer is none: that is a problem of the first update.
+pub fn follow(
+    reach: &Reach,
+    node: &NodeName,
+    deliver: impl FnMut(Update) -> ControlFlow<()> + Send + 'static,
+) -> Result<Follower, ReachError> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(ReachError::Thread)?;
+    let config = runtime.block_on(config(reach))?;
+    // Making a client spawns what serves it.
+    let entered = runtime.enter();
+    let (client, heard) = heard::client(config).map_err(ReachError::Client)?;
+    drop(entered);
+    let (stop, stopped) = oneshot::channel();
+    let node = node.clone();
+    let thread = thread::Builder::new().name("kubernetes".to_owned());
+    let thread = thread.spawn(move || {
+        runtime.block_on(async {
+            tokio::select! {
+                () = following::follow((&client, heard), &node, deliver) => {}
+                // Also when the other end is dropped.
+                _ = stopped => {}
+            }
+        });
+    });
+    Ok(Follower { stop: Some(stop), thread: Some(thread.map_err(ReachError::Thread)?) })
+}
+
+async fn config(reach: &Reach) -> Result<kube::Config, ReachError> {
+    match reach {
+        Reach::InCluster => kube::Config::incluster().map_err(ReachError::InCluster),
+        Reach::Kubeconfig(file) => {
+            let unusable = |source| ReachError::Kubeconfig { file: file.clone(), source };
+            let text = Kubeconfig::read_from(file).map_err(unusable)?;
+            kube::Config::from_custom_kubeconfig(text, &KubeConfigOptions::default()).await.map_err(unusable)
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! What is heard from the API, put together and handed over.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::time::{Duration, SystemTime};
+
+use futures_util::stream::{BoxStream, select};
+use futures_util::{StreamExt, TryStreamExt};
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt, watcher as watch};
+use kube::{Api, Client};
+use selvedge_model::{Kind, NodeName, chain};
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{Instant, sleep_until};
+
+use crate::kubernetes::Update;
+use crate::kubernetes::known::Known;
+use crate::kubernetes::object::{ApiNode, ApiPod};
+
+/// How long the API must be quiet before what was heard is handed over.
+const QUIET: Duration = Duration::from_millis(20);
+
+/// How long an API that never gets quiet is waited for.
+const PATIENCE: Duration = Duration::from_millis(200);
+
+/// After what could not be understood all is listed again; the pause before doubles up to the most.
+const AGAIN: Duration = Duration::from_secs(1);
+const AGAIN_MOST: Duration = Duration::from_secs(30);
+
+/// The first server that streams lists without being told to (Kubernetes 1.34).
+const STREAMS_LISTS: u32 = 34;
+
+/// Something heard of one kind of objects.
+enum Heard {
+    Node(Event<ApiNode>),
+    Pod(Event<ApiPod>),
+}
+
+type Result<T> = std::result::Result<T, (Kind, watcher::Error)>;
+
+/// Follows the API for a node until `deliver` breaks off.
+pub(super) async fn follow(
+    (client, mut answered): (&Client, UnboundedReceiver<Kind>),
+    node: &NodeName,
+    deliver: impl FnMut(Update) -> ControlFlow<()>,
+) {
+    let mut following = Following { known: Known::default(), lost: BTreeMap::new(), told: None, deliver };
+    let mut pause = AGAIN;
+    loop {
+        let began = Instant::now();
+        let mut events = events(client, node).await;
+        if following.listen(&mut events, &mut answered).await.is_break() {
+            return;
+        }
+        pause = if began.elapsed() > AGAIN_MOST { AGAIN } else { (pause * 2).min(AGAIN_MOST) };
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Everything that the API says of what this node needs: listed, then watched, errors retried.
+async fn events(client: &Client, node: &NodeName) -> BoxStream<'static, Result<Heard>> {
+    let config = match streams_lists(client).await {
+        true => watch::Config::default().streaming_lists(),
+        false => watch::Config::default(),
+    };
+    let ours = config.clone().fields(&format!("spec.nodeName={node}"));
+    let nodes = watch(Api::<ApiNode>::all(client.clone()), config).default_backoff();
+    let pods = watch(Api::<ApiPod>::all(client.clone()), ours).default_backoff();
+    select(
+        nodes.map_ok(Heard::Node).map_err(|why| (Kind::Node, why)),
+        pods.map_ok(Heard::Pod).map_err(|why| (Kind::Pod, why)),
+    )
+    .boxed()
+}
+
+/// True if the server sends a list as a stream. Older ones take the request for one to watch and never end the list.
+async fn streams_lists(client: &Client) -> bool {
+    let version = client.apiserver_version().await;
+    let minor = |text: &str| text.trim_end_matches('+').parse::<u32>().ok();
+    version.is_ok_and(|v| v.major != "1" || minor(&v.minor).is_some_and(|minor| minor >= STREAMS_LISTS))
+}
+
+struct Following<D> {
+    known: Known,
+    /// Since when a kind isn't heard of, and why.
+    lost: BTreeMap<Kind, (SystemTime, String)>,
+    /// What was handed over last.
+    told: Option<Update>,
+    deliver: D,
+}
+
+impl<D: FnMut(Update) -> ControlFlow<()>> Following<D> {
+    /// Listens until something was said that can't be understood, of which only a new listing tells what it was.
+    async fn listen(
+        &mut self,
+        events: &mut BoxStream<'static, Result<Heard>>,
+        answered: &mut UnboundedReceiver<Kind>,
+    ) -> ControlFlow<()> {
+        let mut due: Option<(Instant, Instant)> = None;
+        loop {
+            let heard = tokio::select! {
+                event = events.next() => match event {
+                    Some(event) => self.hear(event),
+                    None => return ControlFlow::Continue(()),
+                },
+                Some(kind) = answered.recv() => {
+                    self.lost.remove(&kind);
+                    Understood::Yes
+                }
+                () = at(due) => {
+                    due = None;
+                    self.tell()?;
+                    continue;
+                }
+            };
+            if heard == Understood::No {
+                return self.tell();
+            }
+            let now = Instant::now();
+            let patience = due.map_or(now + PATIENCE, |(_, patience)| patience);
+            due = Some(((now + QUIET).min(patience), patience));
+        }
+    }
+
+    fn hear(&mut self, event: Result<Heard>) -> Understood {
+        match event {
+            Ok(Heard::Node(event)) => self.known.node(event),
+            Ok(Heard::Pod(event)) => self.known.pod(event),
+            Err((kind, error)) => {
+                let why = chain(&error);
+                let lost = self.lost.entry(kind).or_insert_with(|| (SystemTime::now(), String::new()));
+                lost.1 = why;
+                // A line that is neither an event nor an error comes as an error without a word.
+                if let watcher::Error::WatchFailed(kube::Error::SerdeError(_) | kube::Error::Api(_)) = error {
+                    return Understood::No;
+                }
+            }
+        }
+        Understood::Yes
+    }
+
+    /// Hands over how things stand, if it is not what was handed over last.
+    fn tell(&mut self) -> ControlFlow<()> {
+        let complete = self.known.complete();
+        let mut problems: Vec<String> =
+            self.lost.iter().map(|(kind, (_, why))| format!("Kubernetes API, {kind:?}s: {why}")).collect();
+        let (cluster, whole) = match complete {
+            Some(complete) => {
+                problems.extend(complete.problems);
+                (Some(complete.cluster), complete.whole)
+            }
+            None => (None, false),
+        };
+        let lost = self.lost.values().map(|(since, _)| *since).min();
+        let update = Update { cluster, whole, problems, lost };
+        if self.told.as_ref() == Some(&update) {
+            return ControlFlow::Continue(());
+        }
+        self.told = Some(update.clone());
+        (self.deliver)(update)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Understood {
+    Yes,
+    No,
+}
+
+/// Waits for a moment; for ever if there is none.
+async fn at(due: Option<(Instant, Instant)>) {
+    match due {
+        Some((quiet, _)) => sleep_until(quiet).await,
+        None => std::future::pending().await,
+    }
+}

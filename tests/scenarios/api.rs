@@ -1,0 +1,244 @@
+//! The cluster as the Kubernetes API tells of it: followed through whatever an API server does.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
+
+use selvedge_lab::shape::Attach;
+use selvedge_source::kubernetes::{Follower, Reach, Update, follow};
+use selvedge_tests::{ApiServer, Cluster, Faults, Stage, within};
+use serde_json::{Value, json};
+
+/// A server before and one after lists were streamed as a matter of course.
+const OLD: u32 = 20;
+const NEW: u32 = 36;
+
+/// More nodes than a page of a list has.
+const MANY: usize = 1200;
+
+/// How soon a change is known, in seconds.
+const SOON: f64 = 5.0;
+
+/// How soon a server that was away is noticed, in seconds: the pause between two tries is up to half a minute.
+const AFTER_RETRIES: f64 = 40.0;
+
+/// A server, and somebody who follows it for `node-0`.
+struct Followed {
+    server: Option<ApiServer>,
+    updates: Receiver<Update>,
+    last: Option<Update>,
+    _follower: Follower,
+    stage: Stage,
+}
+
+impl Followed {
+    fn new(minor: u32, nodes: usize) -> Option<Self> {
+        let stage = Stage::new()?;
+        let server = ApiServer::start(stage.node(), minor);
+        (0..nodes).for_each(|number| server.put("nodes", node(number)));
+        let file: PathBuf = stage.folder().join("kubeconfig");
+        server.kubeconfig(&file);
+        let (sender, updates) = channel();
+        let deliver = move |update| match sender.send(update) {
+            Ok(()) => ControlFlow::Continue(()),
+            Err(_) => ControlFlow::Break(()),
+        };
+        let name = "node-0".parse().unwrap();
+        let follower = stage.node().run(|| follow(&Reach::Kubeconfig(file), &name, deliver));
+        let follower = follower.unwrap().unwrap();
+        Some(Self { server: Some(server), updates, last: None, _follower: follower, stage })
+    }
+
+    fn server(&self) -> &ApiServer {
+        self.server.as_ref().unwrap()
+    }
+
+    /// Waits for an update of which something is true.
+    fn until(&mut self, seconds: f64, what: &str, is: impl Fn(&Update) -> bool) -> Update {
+        within(seconds, what, || {
+            while let Ok(update) = self.updates.try_recv() {
+                self.last = Some(update);
+            }
+            self.last
+                .clone()
+                .filter(|update| is(update))
+                .ok_or_else(|| format!("{:?}", brief(self.last.as_ref())))
+        })
+    }
+
+    fn until_nodes(&mut self, count: usize) -> Update {
+        self.until(SOON, &format!("{count} nodes"), |update| nodes(update) == Some(count))
+    }
+}
+
+/// Without the cluster, which is long.
+fn brief(update: Option<&Update>) -> Option<(Option<usize>, Vec<String>, bool)> {
+    update.map(|update| (nodes(update), update.problems.clone(), update.lost.is_some()))
+}
+
+fn nodes(update: &Update) -> Option<usize> {
+    update.cluster.as_ref().map(|cluster| cluster.nodes().len())
+}
+
+fn node(number: usize) -> Value {
+    let cidr = format!("10.{}.{}.0/24", 100 + number / 256, number % 256);
+    let address = format!("192.0.{}.{}", 2 + number / 256, number % 256);
+    json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": format!("node-{number}"), "uid": "u"},
+        "spec": {"podCIDR": cidr, "podCIDRs": [cidr]},
+        "status": {"addresses": [{"type": "Hostname", "address": "x"}, {"type": "InternalIP", "address": address}]}})
+}
+
+fn pod(name: &str, on: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"namespace": "shop", "name": name, "uid": "u-1", "labels": {"app": name}},
+        "spec": {"nodeName": on, "containers": []}, "status": {"podIPs": [{"ip": "10.100.0.9"}]}})
+}
+
+#[test]
+fn nodes_and_this_nodes_pods_are_listed_and_followed_by_old_and_new_servers() {
+    for minor in [OLD, NEW] {
+        let Some(mut followed) = Followed::new(minor, 2) else { return };
+        followed.server().put("pods", pod("web-0", "node-0"));
+        followed.server().put("pods", pod("web-1", "node-1"));
+        followed
+            .until(SOON, "the pod", |update| update.cluster.as_ref().is_some_and(|c| c.pods().len() == 1));
+        followed.server().put("nodes", node(2));
+        let update = followed.until_nodes(3);
+        assert!(
+            update.whole && update.problems.is_empty() && update.lost.is_none(),
+            "{:?}",
+            brief(Some(&update))
+        );
+        let cluster = update.cluster.unwrap();
+        let node = &cluster.nodes()[&"node-2".parse().unwrap()];
+        assert_eq!(node.pod_cidrs, ["10.100.2.0/24".parse().unwrap()]);
+        assert_eq!(node.addresses, ["192.0.2.2".parse::<std::net::IpAddr>().unwrap()]);
+        let pod = &cluster.pods()[&"shop/web-0".parse().unwrap()];
+        assert_eq!((pod.uid.as_deref(), pod.labels["app"].as_str()), (Some("u-1"), "web-0"));
+        followed.server().delete("nodes", "node-2");
+        followed.until_nodes(2);
+        let streamed =
+            followed.server().requests().iter().any(|request| request.contains("sendInitialEvents"));
+        assert_eq!(streamed, minor == NEW, "{:?}", followed.server().requests());
+    }
+}
+
+#[test]
+fn a_list_that_breaks_off_half_way_is_none() {
+    let Some(mut followed) = Followed::new(OLD, MANY) else { return };
+    followed.until_nodes(MANY);
+    followed.server().fail(Faults { half_lists: true, gone: true, ..Faults::default() });
+    followed.server().put("nodes", node(MANY));
+    followed.until_nodes(MANY + 1);
+    followed.server().end_watches();
+    let update = followed.until(SOON, "the failure is told", |update| !update.problems.is_empty());
+    assert_eq!(nodes(&update), Some(MANY + 1));
+    assert!(update.lost.is_some());
+    followed.server().fail(Faults::default());
+    followed.server().delete("nodes", "node-7");
+    let found = followed.until(AFTER_RETRIES, "all is well", |update| update.lost.is_none());
+    assert!(found.problems.is_empty(), "{:?}", found.problems);
+    followed.until(AFTER_RETRIES, "one is gone", |update| nodes(update) == Some(MANY));
+}
+
+#[test]
+fn a_server_that_is_away_leaves_the_last_state_in_force_and_is_followed_again() {
+    let Some(mut followed) = Followed::new(NEW, 3) else { return };
+    followed.until_nodes(3);
+    let away = followed.server.take().unwrap().stop();
+    let update = followed.until(SOON, "the loss is told", |update| update.lost.is_some());
+    assert_eq!(nodes(&update), Some(3));
+    assert!(
+        update.problems.iter().any(|problem| problem.contains("Kubernetes API")),
+        "{:?}",
+        update.problems
+    );
+    away.put("nodes", node(3));
+    followed.server = Some(away.resume(followed.stage.node()));
+    let back = |update: &Update| update.lost.is_none() && nodes(update) == Some(4);
+    followed.until(AFTER_RETRIES, "it is followed again", back);
+}
+
+#[test]
+fn a_line_that_is_no_json_of_ours_has_everything_listed_again() {
+    let Some(mut followed) = Followed::new(NEW, 2) else { return };
+    followed.until_nodes(2);
+    followed.server().send("nodes", r#"{"type": "MODIFIED", "object": {"metadata": {"name": 7}}}"#);
+    followed.until(SOON, "that is told", |update| !update.problems.is_empty());
+    followed.server().put("nodes", node(2));
+    followed.until(AFTER_RETRIES, "all is well", |update| nodes(update) == Some(3) && update.lost.is_none());
+}
+
+#[test]
+fn a_node_with_a_field_that_cannot_be_read_keeps_its_last_good_form() {
+    let Some(mut followed) = Followed::new(NEW, 2) else { return };
+    let whole = followed.until_nodes(2);
+    let mut bad = node(1);
+    bad["spec"]["podCIDRs"] = json!(["10.100.1.0/33"]);
+    followed.server().put("nodes", bad.clone());
+    let update = followed.until(SOON, "the field is named", |update| !update.problems.is_empty());
+    assert!(
+        update.problems[0].starts_with("Node node-1: spec.podCIDRs[0] \"10.100.1.0/33\""),
+        "{:?}",
+        update.problems
+    );
+    assert_eq!((&update.cluster, update.whole), (&whole.cluster, true));
+    // Of one that was never read nothing is known: nothing may be pruned then.
+    bad["metadata"]["name"] = json!("node-9");
+    followed.server().put("nodes", bad);
+    let update = followed.until(SOON, "the other is named", |update| update.problems.len() == 2);
+    assert!(!update.whole);
+}
+
+#[test]
+fn a_token_that_expired_is_told_of_and_then_forgotten() {
+    let Some(mut followed) = Followed::new(NEW, 2) else { return };
+    followed.until_nodes(2);
+    followed.server().fail(Faults { unauthorized: true, ..Faults::default() });
+    followed.server().end_watches();
+    let update = followed.until(SOON, "it is told", |update| update.lost.is_some());
+    assert!(update.problems.iter().any(|problem| problem.contains("Unauthorized")), "{:?}", update.problems);
+    followed.server().fail(Faults::default());
+    followed
+        .until(AFTER_RETRIES, "all is well", |update| update.lost.is_none() && update.problems.is_empty());
+}
+
+#[test]
+fn an_agent_that_follows_the_api_wires_its_node_and_says_how_old_its_knowledge_is() {
+    let Some(cluster) = Cluster::build(2, Attach::Routed) else { return };
+    let [a, b] = &cluster.nodes[..] else { panic!("two nodes") };
+    let server = ApiServer::start(&a.namespace, NEW);
+    let (file, stage) = (a.folder().join("kubeconfig"), &a.namespace);
+    server.kubeconfig(&file);
+    let mut bare = a.object(&[]);
+    bare["spec"] = json!({});
+    server.put("nodes", bare);
+    server.put("nodes", b.object(&b.plan.pod_cidrs));
+    let agent = a.agent_of(("--kubeconfig", &file));
+    within(SOON, "it waits for a subnet", || {
+        let state = format!("{:?}", agent.status().state);
+        if state.contains("podCIDR") { Ok(()) } else { Err(state) }
+    });
+    server.put("nodes", a.object(&a.plan.pod_cidrs));
+    agent.wait_until_ready();
+    assert_eq!(agent.status().wanted.routes.len(), b.plan.pod_cidrs.len());
+    let away = server.stop();
+    within(SOON, "it says since when", || agent.status().source_lost_ms.map(drop).ok_or_else(|| agent.log()));
+    let status = agent.status();
+    assert!(status.state.serves() && !status.source_problems.is_empty(), "{status:?}");
+    assert_eq!(status.wanted.routes.len(), b.plan.pod_cidrs.len());
+    // Started without the API it has nothing to go by, and leaves what there is.
+    agent.kill();
+    let before = a.picture();
+    let agent = a.agent_of(("--kubeconfig", &file));
+    std::thread::sleep(Duration::from_secs(2));
+    assert_eq!(a.picture(), before, "{}", agent.log());
+    let server = away.resume(stage);
+    agent.wait_until_ready();
+    server.delete("nodes", b.plan.name.as_str());
+    within(SOON, "the peer's routes go", || {
+        let routes = agent.status().wanted.routes;
+        if routes.is_empty() { Ok(()) } else { Err(format!("{routes:?}")) }
+    });
+}
