@@ -6,8 +6,8 @@ use selvedge_model::mark::ROUTE_PROTOCOL;
 use selvedge_tests::{Answer, Call, Pod, Stage};
 use serde_json::{Value, json};
 
-use crate::config::{MODES, add, address, after, check, del, must_be_back, traces, with};
-use crate::hand::{add_address, change, delete_link, look, name, new_link, route, set};
+use crate::config::{MODES, add, address, after, check, del, must_be_back, traces, tutorial, with};
+use crate::hand::{add_address, change, delete_link, look, must_run, name, new_link, route, set};
 
 /// The plugin's own code: an address can't be had.
 const NO_ADDRESS: u64 = 101;
@@ -112,6 +112,25 @@ fn a_second_networks_pod_got_the_address_of_the_firsts() {
             assert_eq!(address(&add(&stage, &asking, "web-1", &beside)), FIRST[0]);
         }
     }
+}
+
+#[test]
+fn an_address_that_a_port_of_the_same_name_once_had_was_refused() {
+    let Some(stage) = Stage::new() else { return };
+    let (config, pod, next) = (tutorial(&stage), stage.pod(), stage.pod());
+    let result = add(&stage, &config, "web-0", &pod);
+    let port = result["interfaces"][1]["name"].as_str().unwrap().to_owned();
+    // As an earlier attachment leaves it that nobody swept, when the call that made the port again was killed.
+    let stale = format!("add element bridge selvedge-cni addresses4 {{ \"{port}\" . 10.244.1.3 }}");
+    if must_run(stage.node(), "nft", &[&stale]).is_none() {
+        return;
+    }
+    let result = add(&stage, &config, "web-1", &next);
+    assert_eq!(address(&result), "10.244.1.3");
+    check(&stage, &after(&config, &result), "web-1", &next).done();
+    let elements =
+        must_run(stage.node(), "nft", &["list", "set", "bridge", "selvedge-cni", "addresses4"]).unwrap();
+    assert_eq!(elements.matches("10.244.1.3").count(), 1, "the first may send from it no more: {elements}");
 }
 
 #[test]

@@ -7,8 +7,8 @@ use ipnet::IpNet;
 use selvedge_cni::CniError;
 use selvedge_datapath::firewall::{GUARD, guard, guarded};
 use selvedge_datapath::state::ObservedLink;
-use selvedge_model::IfName;
 use selvedge_model::mark::REAP_GROUP;
+use selvedge_model::{IfName, Owner};
 use selvedge_netlink::RouteSocket;
 use selvedge_nft::NftSocket;
 use selvedge_ruleset::{Listed, Scope, Table, Transaction, diff};
@@ -27,6 +27,8 @@ pub(crate) fn admit(
         pairs.retain(|(name, _)| name != port);
         taken = addresses.iter().find_map(|net| Some((net.addr(), port_with(route, pairs, net.addr())?)));
         if taken.is_none() {
+            // Whoever had them before has left more than its name.
+            pairs.retain(|(_, old)| !addresses.iter().any(|net| net.addr() == old.addr()));
             pairs.extend(addresses.iter().map(|net| (port.clone(), *net)));
         }
     })?;
@@ -40,12 +42,18 @@ pub(crate) fn holder(route: &mut RouteSocket, address: IpAddr) -> Result<Option<
     Ok(port_with(route, &pairs, address))
 }
 
-/// The port that has an address, in words; one that is set aside has none any more.
+/// The port that has an address, in words. An element may be older than the link of its name, whose record tells; one
+/// that was never given a record was never up.
 fn port_with(route: &mut RouteSocket, pairs: &[(IfName, IpNet)], address: IpAddr) -> Option<String> {
-    let mut lives = |port: &IfName| {
-        !matches!(route.observe_link(port), Ok(None | Some(ObservedLink { group: REAP_GROUP, .. })))
+    let mut has = |port: &IfName| match route.observe_link(port) {
+        Ok(Some(ObservedLink { group: REAP_GROUP, .. }) | None) => false,
+        Ok(Some(link)) => match link.alias.parse::<Owner>() {
+            Ok(owner) => owner.addresses.iter().any(|net| net.addr() == address),
+            Err(_) => !link.alias.is_empty(),
+        },
+        Err(_) => true,
     };
-    let (port, _) = pairs.iter().find(|(port, net)| net.addr() == address && lives(port))?;
+    let (port, _) = pairs.iter().find(|(port, net)| net.addr() == address && has(port))?;
     Some(format!("the pod of bridge port {port} has it"))
 }
 
