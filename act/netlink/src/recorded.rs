@@ -18,7 +18,8 @@ pub fn recorded(datagram: &[u8]) -> Vec<Option<String>> {
             let link = record::link(message.payload);
             let address = record::address(message.payload);
             let routes = record::route(message.payload, request::MAIN);
-            Some(format!("{heard:?} {link:?} {address:?} {routes:?}"))
+            let rule = record::rule(message.payload);
+            Some(format!("{heard:?} {link:?} {address:?} {routes:?} {rule:?}"))
         }
     });
     read.collect()
