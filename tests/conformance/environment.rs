@@ -141,18 +141,23 @@ fn env_4_a_name_that_the_kernel_takes_for_a_pattern_or_for_all_links_is_refused_
     must_be_back(&before, &stage);
 }
 
+/// An ADD that must be refused with a code and a message that names the field, and change nothing.
+fn must_be_refused(stage: &Stage, config: Value, (code, field): (u64, &str)) {
+    let before = traces(stage);
+    let answer = Call::new("ADD", config).of("web-0", &stage.pod()).run(stage.node());
+    let (told, message) = answer.refusal();
+    assert!(told == code && message.contains(field), "{told} {message}");
+    assert_eq!(traces(stage), before);
+}
+
 /// Regression: the gateway could be the subnet's broadcast address, which the kernel refuses with half of the work done.
 #[test]
 fn cfg_2_a_gateway_that_can_be_nobodys_is_refused_before_anything_is_done() {
     let Some(stage) = Stage::new() else { return };
-    let before = traces(&stage);
     for gateway in ["10.244.1.0", "10.244.1.255"] {
         let ipam = json!({"ranges": [[{"subnet": "10.244.1.0/24", "gateway": gateway}]]});
         let config = with(tutorial(&stage), json!({"subnet": null, "ipam": ipam}));
-        let answer = Call::new("ADD", config).of("web-0", &stage.pod()).run(stage.node());
-        let (code, message) = answer.refusal();
-        assert!(code == 7 && message.contains("ipam.ranges[0][0].gateway"), "{code} {message}");
-        assert_eq!(traces(&stage), before);
+        must_be_refused(&stage, config, (7, "ipam.ranges[0][0].gateway"));
     }
 }
 
@@ -160,13 +165,9 @@ fn cfg_2_a_gateway_that_can_be_nobodys_is_refused_before_anything_is_done() {
 #[test]
 fn cfg_2_a_route_that_wants_more_than_a_gateway_is_refused_by_its_field() {
     let Some(stage) = Stage::new() else { return };
-    let before = traces(&stage);
     for key in ["mtu", "advmss", "priority", "table", "scope"] {
         let ipam = json!({"routes": [{"dst": "10.9.0.0/16", key: 99}]});
-        let call = Call::new("ADD", with(tutorial(&stage), json!({"ipam": ipam}))).of("web-0", &stage.pod());
-        let answer = call.run(stage.node());
-        let (code, message) = answer.refusal();
-        assert!(code == 2 && message.contains(&format!("ipam.routes[0].{key} 99")), "{code} {message}");
-        assert_eq!(traces(&stage), before);
+        let config = with(tutorial(&stage), json!({"ipam": ipam}));
+        must_be_refused(&stage, config, (2, &format!("ipam.routes[0].{key} 99")));
     }
 }

@@ -42,16 +42,14 @@ pub(crate) fn source(
     let Some(directory) = &flags.manifests else {
         let reach = flags.kubeconfig.clone().map_or(Reach::InCluster, Reach::Kubeconfig);
         let follower = kubernetes::follow(&reach, &flags.node, move |update| {
-            let prune = if update.whole { Prune::Marked } else { Prune::Nothing };
-            told.tell(update.problems, update.lost, update.cluster.map(|cluster| (cluster, prune)))
+            told.tell(update.problems, update.lost, update.cluster.map(|cluster| (cluster, update.whole)))
         })?;
         return Ok(Source::Kubernetes(follower));
     };
     let watcher = selvedge_source::spawn(directory, move |snapshot: Snapshot| {
-        // A manifest that has never been readable may hold a node: nothing is pruned on its account.
-        let prune = if snapshot.is_whole() { Prune::Marked } else { Prune::Nothing };
         let problems = snapshot.problems.iter().map(ToString::to_string).collect();
-        told.tell(problems, None, Some((snapshot.cluster, prune)))
+        let whole = snapshot.is_whole();
+        told.tell(problems, None, Some((snapshot.cluster, whole)))
     })?;
     Ok(Source::Manifests(watcher))
 }
@@ -63,18 +61,21 @@ struct Told {
 }
 
 impl Told {
+    /// Takes what is wrong, since when the source isn't heard, and the cluster, with whether it is whole.
     fn tell(
         &self,
         problems: Vec<String>,
         lost: Option<SystemTime>,
-        cluster: Option<(Cluster, Prune)>,
+        cluster: Option<(Cluster, bool)>,
     ) -> ControlFlow<()> {
         problems.iter().for_each(|problem| error!(problem, "source"));
         let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.source_problems = problems;
         status.source_lost_ms = lost.map(since_1970_ms);
         drop(status);
-        let Some((cluster, prune)) = cluster else { return ControlFlow::Continue(()) };
+        let Some((cluster, whole)) = cluster else { return ControlFlow::Continue(()) };
+        // What has never been readable may be a node: nothing is pruned on account of its absence.
+        let prune = if whole { Prune::Marked } else { Prune::Nothing };
         match self.triggers.send(Trigger::Cluster(Box::new(cluster), prune)) {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
