@@ -110,7 +110,8 @@ fn the_first_packets_between_the_first_pods_arrive_in_both_families() {
     for config in [dual(), routed(dual())] {
         let Some(mut site) = Site::new(1, FamilyChoice::Dual) else { return };
         let (web, client) = (site.attach(0, "web", &config), site.attach(0, "client", &config));
-        let once = Timing { wait: Duration::from_secs(1), tries: 1 };
+        // A question for a neighbour that the kernel is not ready for yet is asked again after a second.
+        let once = Timing { wait: Duration::from_secs(3), tries: 1 };
         site.must_reach_within(&[[&web, &client, &web]], once);
     }
 }

@@ -274,16 +274,16 @@ fn in_order<'a>(routes: impl Iterator<Item = &'a Route>) -> impl Iterator<Item =
 fn plan_pruning(desired: &DesiredNetwork, observed: &ObservedNetwork, steps: &mut Vec<NetStep>) {
     // Replacing a route takes the old one's place if both have the same key.
     let kept: BTreeSet<_> = desired.routes.iter().map(Route::key).collect();
+    // What is set aside goes soon, and its routes with it.
+    let aside = |name: &IfName| observed.links.get(name).is_some_and(|link| link.group == mark::REAP_GROUP);
+    let left_alone = |name: &IfName| desired.keep.contains(name) || aside(name);
     let stale = |route: &&Route| {
-        route.protocol.0 == ROUTE_PROTOCOL
-            && !kept.contains(&route.key())
-            && !desired.keep.contains(&route.device)
+        route.protocol.0 == ROUTE_PROTOCOL && !kept.contains(&route.key()) && !left_alone(&route.device)
     };
     steps.extend(observed.routes.iter().filter(stale).cloned().map(NetStep::DeleteRoute));
     let devices = observed.links.iter().filter(|(name, link)| {
         let device = mark::is_ours(&link.alias) && link.kind == LinkKind::Bridge;
-        let wanted = desired.links.contains_key(*name) || desired.keep.contains(*name);
-        device && link.group != mark::REAP_GROUP && !wanted
+        device && !desired.links.contains_key(*name) && !left_alone(name)
     });
     steps.extend(devices.map(|(name, _)| NetStep::DeleteLink { name: name.clone() }));
 }

@@ -111,6 +111,18 @@ fn a_running_pod_whose_route_is_gone_gets_it_back_from_its_owner_record() {
 }
 
 #[test]
+fn the_route_of_a_pod_that_is_being_set_aside_is_left_to_go_with_its_link() {
+    let owner = "selvedge selvedge c1/eth0 10.244.0.7/32";
+    let mut network = observed(&[("slvpod", link(LinkKind::Veth, owner, &["169.254.1.1/32"]))]);
+    let wanted = decide(vec![node('a', 0)], Attach::Routed, &network);
+    network.routes = wanted.network.routes;
+    network.links.get_mut(&"slvpod".parse().unwrap()).unwrap().group = REAP_GROUP;
+    let wanted = decide(vec![node('a', 0)], Attach::Routed, &network);
+    assert!(wanted.network.routes.is_empty());
+    assert_eq!(steps(&wanted, &network), Vec::<String>::new());
+}
+
+#[test]
 fn a_changed_pod_cidr_moves_the_bridges_address() {
     let bridge = link(LinkKind::Bridge, "selvedge selvedge", &["10.244.7.1/24"]);
     let network = observed(&[("cni0", bridge)]);
