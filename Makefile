@@ -48,6 +48,16 @@ check: compiler
 	if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; \
 	else echo "make: cargo-deny is not installed: licences and sources are not checked"; fi
 
+## image: the container image, as an archive for `ctr images import`, `docker load` and `kind load image-archive`
+.PHONY: image
+image: build
+	@deploy/image.sh "$$SELVEDGE_BIN_DIR" "$(TARGET_DIR)/selvedge-image.tar"
+
+## manifests: renders deploy/selvedge.yaml and deploy/selvedge-uninstall.yaml from the Helm chart
+.PHONY: manifests
+manifests: clients
+	@deploy/render.sh "$(or $(HELM),$(SELVEDGE_CLIENTS_DIR)/helm/helm)" deploy
+
 ## bench: times against bridge + host-local, and writes docs/benchmarks.md
 .PHONY: bench
 bench: build oracles reference

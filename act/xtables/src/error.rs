@@ -38,8 +38,8 @@ pub enum XtablesError {
         /// The cause.
         source: io::Error,
     },
-    /// No raw socket to talk to the kernel through (CAP_NET_RAW and CAP_NET_ADMIN are needed).
-    #[error("open a raw socket for {family}'s filter table (needs CAP_NET_RAW)")]
+    /// No socket to talk to the kernel through.
+    #[error("open a socket for {family}'s filter table")]
     Socket {
         /// The table.
         family: Family,

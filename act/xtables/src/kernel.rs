@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use rustix::net::{AddressFamily, SocketFlags, SocketType, ipproto, socket_with};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 
 use crate::sockopt;
 use crate::table::{Counters, HOOKS, Image};
@@ -40,7 +40,7 @@ pub(crate) fn filter_table_exists(family: Family) -> Result<bool, XtablesError> 
     }
 }
 
-/// A raw socket through which one family's tables are reached.
+/// A socket through which one family's tables are reached. Any of the family does; a raw one would need CAP_NET_RAW.
 pub(crate) struct Socket {
     fd: OwnedFd,
     family: Family,
@@ -52,7 +52,7 @@ impl Socket {
             Family::Ipv4 => AddressFamily::INET,
             Family::Ipv6 => AddressFamily::INET6,
         };
-        let fd = socket_with(domain, SocketType::RAW, SocketFlags::CLOEXEC, Some(ipproto::RAW))
+        let fd = socket_with(domain, SocketType::DGRAM, SocketFlags::CLOEXEC, None)
             .map_err(|e| XtablesError::Socket { family, source: e.into() })?;
         Ok(Self { fd, family })
     }
