@@ -1,14 +1,17 @@
 //! The cluster as the Kubernetes API tells of it: followed through whatever an API server does.
 
+use std::fs;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
 
 use selvedge_lab::shape::Attach;
+use selvedge_reconcile::status::State;
 use selvedge_source::kubernetes::{Follower, Reach, Update, follow};
-use selvedge_tests::{ApiServer, Cluster, Faults, Stage, within};
+use selvedge_tests::{Agent, ApiServer, Cluster, Echo, Faults, Stage, knock, within};
 use serde_json::{Value, json};
+
+use crate::site::{delete_route, wait_until_known};
 
 /// A server before and one after lists were streamed as a matter of course.
 const OLD: u32 = 20;
@@ -228,17 +231,78 @@ fn an_agent_that_follows_the_api_wires_its_node_and_says_how_old_its_knowledge_i
     let status = agent.status();
     assert!(status.state.serves() && !status.source_problems.is_empty(), "{status:?}");
     assert_eq!(status.wanted.routes.len(), b.plan.pod_cidrs.len());
-    // Started without the API it has nothing to go by, and leaves what there is.
     agent.kill();
-    let before = a.picture();
-    let agent = a.agent_of(("--kubeconfig", &file));
-    std::thread::sleep(Duration::from_secs(2));
-    assert_eq!(a.picture(), before, "{}", agent.log());
     let server = away.resume(stage);
+    let agent = a.agent_of(("--kubeconfig", &file));
     agent.wait_until_ready();
     server.delete("nodes", b.plan.name.as_str());
     within(SOON, "the peer's routes go", || {
         let routes = agent.status().wanted.routes;
         if routes.is_empty() { Ok(()) } else { Err(format!("{routes:?}")) }
+    });
+}
+
+#[test]
+fn an_agent_that_starts_without_the_api_serves_its_node_as_it_was_served_before() {
+    let Some(cluster) = Cluster::build(2, Attach::Routed) else { return };
+    let [a, b] = &cluster.nodes[..] else { panic!("two nodes") };
+    let server = ApiServer::start(&a.namespace, NEW);
+    let file = a.folder().join("kubeconfig");
+    server.kubeconfig(&file);
+    [a, b].into_iter().for_each(|node| server.put("nodes", node.object(&node.plan.pod_cidrs)));
+    let agent = a.agent_of(("--kubeconfig", &file));
+    agent.wait_until_ready();
+    agent.kill();
+    let away = server.stop();
+    let before = a.picture().disowned();
+    let agent = a.agent_of(("--kubeconfig", &file));
+    until_it_serves_by_what_is_there(&agent);
+    // The routes to peers and what is not masqueraded stay: nobody said that they are gone.
+    assert_eq!(before.changes_to(&a.picture().disowned()), "", "{}", agent.log());
+    let pod = cluster.attach(a, "web");
+    let _echo = Echo::serve(pod.pod.namespace());
+    wait_until_known(&agent, &pod);
+    delete_route(a, &format!("{}/32", pod.addresses[0]));
+    within(SOON, "the pod's route is back", || {
+        knock(&a.namespace, pod.addresses[0]).map_err(|e| e.to_string())
+    });
+    cluster.detach(a, &pod);
+    away.put("nodes", a.object(&a.plan.pod_cidrs));
+    let _server = away.resume(&a.namespace);
+    within(AFTER_RETRIES, "it has caught up", || {
+        let status = agent.status();
+        let done = status.state == State::Ready && status.source_problems.is_empty();
+        if done { Ok(()) } else { Err(format!("{:?}\n{}", status.state, agent.log())) }
+    });
+}
+
+#[test]
+fn after_a_boot_without_the_api_the_conflist_says_what_the_node_needs() {
+    let Some(cluster) = Cluster::build(1, Attach::Bridge) else { return };
+    let node = &cluster.nodes[0];
+    node.ready_agent().kill();
+    let (served, folder) = (fs::read_to_string(node.conflist()).unwrap(), node.folder().to_owned());
+    let Some(cluster) = Cluster::build(1, Attach::Bridge) else { return };
+    let node = &cluster.nodes[0];
+    let served = served.replace(folder.to_str().unwrap(), node.folder().to_str().unwrap());
+    fs::create_dir_all(node.conflist().parent().unwrap()).unwrap();
+    fs::write(node.conflist(), &served).unwrap();
+    let nowhere = node.folder().join("kubeconfig");
+    let server = ApiServer::start(&node.namespace, NEW);
+    server.kubeconfig(&nowhere);
+    drop(server);
+    let agent = node.agent_of(("--kubeconfig", &nowhere));
+    until_it_serves_by_what_is_there(&agent);
+    assert_eq!(fs::read_to_string(node.conflist()).unwrap(), served);
+    assert!(node.run_dir().join("ready").exists());
+    let pod = cluster.attach(node, "web");
+    let _echo = Echo::serve(pod.pod.namespace());
+    pod.addresses.iter().for_each(|address| knock(&node.namespace, *address).unwrap());
+}
+
+fn until_it_serves_by_what_is_there(agent: &Agent) {
+    within(SOON, "it serves by what is there", || match agent.status().state {
+        State::Degraded { reasons } if reasons.iter().any(|why| why.contains("as it did before")) => Ok(()),
+        other => Err(format!("{other:?}\n{}", agent.log())),
     });
 }

@@ -83,12 +83,7 @@ impl Site {
 
     /// Deletes the routes to a destination.
     pub(crate) fn delete_route(&self, destination: &str) {
-        let destination = destination.parse().unwrap();
-        let routes = self.node().picture().routes.into_iter();
-        let steps: Vec<NetStep> =
-            routes.filter(|route| route.destination == destination).map(NetStep::DeleteRoute).collect();
-        assert_eq!(steps.len(), 1, "there is a route to {destination}");
-        self.change(&steps);
+        delete_route(self.node(), destination);
     }
 
     /// Deletes an address from a link.
@@ -121,6 +116,15 @@ pub(crate) fn wait_until_known(agent: &Agent, pod: &Attached) {
         let known = attachments.iter().any(|known| known.starts_with(&pod.host_end));
         if known { Ok(()) } else { Err(format!("{attachments:?}\n{}", agent.log())) }
     });
+}
+
+/// Deletes a node's routes to a destination.
+pub(crate) fn delete_route(node: &Node, destination: &str) {
+    let destination = destination.parse().unwrap();
+    let routes = node.picture().routes.into_iter().filter(|route| route.destination == destination);
+    let steps: Vec<NetStep> = routes.map(NetStep::DeleteRoute).collect();
+    assert!(!steps.is_empty(), "a route leads to {destination}");
+    RouteSocket::open_in(&node.namespace).unwrap().apply_until_failure(&steps, None).unwrap();
 }
 
 /// The name of a link.

@@ -99,7 +99,8 @@ pub struct Decision {
 /// The loop's state between passes.
 pub struct Reconciler<K, D> {
     kernel: K,
-    /// Decides from a complete cluster and the node as observed; the error says what is missing yet.
+    /// Decides from the node as observed and a complete cluster, with whether anything may be pruned on its account;
+    /// there is none before a listing was complete. The error says what is missing yet.
     decide: D,
     resync: Duration,
     status: Arc<Mutex<Status>>,
@@ -112,7 +113,7 @@ pub struct Reconciler<K, D> {
 impl<K, D> Reconciler<K, D>
 where
     K: Kernel,
-    D: FnMut(&Cluster, &Observed) -> Result<Decision, String>,
+    D: FnMut(Option<(&Cluster, Prune)>, &Observed) -> Result<Decision, String>,
 {
     /// A loop that has seen nothing yet. It looks at everything each `resync` even if nothing is announced.
     pub fn new(kernel: K, decide: D, resync: Duration, status: Arc<Mutex<Status>>) -> Self {
@@ -192,12 +193,10 @@ where
     }
 
     fn converge(&mut self) -> Result<Outcome, State> {
-        let waiting = || State::Waiting { reason: "no complete listing of the cluster yet".to_owned() };
-        let (cluster, prune) = self.cluster.as_ref().ok_or_else(waiting)?;
         let observed = self.kernel.observe().map_err(|e| State::Failed { reasons: vec![chain(&e)] })?;
         self.status().there = There::of(&observed);
-        let mut decision = (self.decide)(cluster, &observed).map_err(|reason| State::Waiting { reason })?;
-        decision.desired.prune = *prune;
+        let cluster = self.cluster.as_ref().map(|(cluster, prune)| (cluster, *prune));
+        let decision = (self.decide)(cluster, &observed).map_err(|reason| State::Waiting { reason })?;
         let steps = converge::plan(&decision.desired, &observed);
         let as_settled = self.settled.as_ref() == Some(&decision.desired);
         let drift = as_settled && !steps.iter().all(Step::tidies_up);

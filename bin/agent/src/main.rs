@@ -82,7 +82,7 @@ fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
     send(&triggers, Trigger::Start);
     info!(node = %setup.node, version = env!("CARGO_PKG_VERSION"), "selvedge-agent started");
     let resync = setup.config.resync;
-    let decide = move |cluster: &_, observed: &_| setup.decide(cluster, observed);
+    let decide = move |known: Option<(&_, _)>, observed: &_| setup.decide(known, observed);
     Reconciler::new(host, decide, resync, status).run(&received);
     info!("selvedge-agent ends; what it made stays");
     Ok(())

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
-use selvedge_cni::conflist::{self, AgentConflist};
+use selvedge_cni::conflist::{self, AgentConflist, Served};
 use selvedge_datapath::Prune;
 use selvedge_datapath::attachment;
 use selvedge_datapath::converge::{Desired, Observed};
@@ -13,7 +13,7 @@ use selvedge_datapath::firewall::{self, PodNetwork};
 use selvedge_datapath::foreign;
 use selvedge_datapath::node::{self, Attach, DesiredNode, Facts, LocalNode};
 use selvedge_datapath::state::{ObservedLink, Sysctl};
-use selvedge_model::{Cluster, IfName, NodeName, mark};
+use selvedge_model::{Cluster, IfName, Node, NodeName, mark};
 use selvedge_reconcile::Decision;
 use selvedge_reconcile::status::Wanted;
 use selvedge_ruleset::{Table, TableId};
@@ -41,8 +41,33 @@ impl Setup {
         self.run_dir.join("agent.sock")
     }
 
-    /// Everything that is wanted; the error says what is missing yet.
-    pub(crate) fn decide(&self, cluster: &Cluster, observed: &Observed) -> Result<Decision, String> {
+    /// Everything that is wanted; the error says what is missing yet. Before any listing of the cluster was complete, a
+    /// node that has served pods goes on as it did.
+    pub(crate) fn decide(
+        &self,
+        known: Option<(&Cluster, Prune)>,
+        observed: &Observed,
+    ) -> Result<Decision, String> {
+        if let Some((cluster, prune)) = known {
+            return self.decide_by(cluster, prune, observed);
+        }
+        let unknown = "no complete listing of the cluster yet";
+        let conflist = observed.conflist.as_deref();
+        let served = conflist.and_then(|text| conflist::served(text, &self.config.network)).ok_or(unknown)?;
+        let mut decision = self.decide_by(&self.adopted(served), Prune::Nothing, observed)?;
+        decision.problems.push(format!("{unknown}: the node serves its pods as it did before"));
+        // What it says of the node's addresses may not be there yet after a boot.
+        decision.desired.conflist = None;
+        Ok(decision)
+    }
+
+    /// A cluster of this node alone.
+    fn adopted(&self, served: Served) -> Cluster {
+        let Served { subnets: pod_cidrs, node_addresses: addresses } = served;
+        Cluster::of(Node { name: self.node.clone(), pod_cidrs, addresses })
+    }
+
+    fn decide_by(&self, cluster: &Cluster, prune: Prune, observed: &Observed) -> Result<Decision, String> {
         let local = LocalNode {
             name: self.node.clone(),
             network: self.config.network.clone(),
@@ -58,12 +83,16 @@ impl Setup {
         let blocking = node.problems.iter().find(|problem| problem.blocks());
         let missing = (!executable).then(|| format!("the plugin {} isn't there", self.plugin.display()));
         let blocked = missing.or_else(|| blocking.map(ToString::to_string));
+        let kept = match (prune, observed.tables.get(&firewall::AGENT)) {
+            (Prune::Nothing, Some(table)) => firewall::direct(table),
+            _ => Vec::new(),
+        };
         let desired = Desired {
-            tables: self.tables(&node),
+            tables: self.tables(&node, &kept),
             accept: if self.config.forward_accept { foreign::accepting(&sources(&node)) } else { Vec::new() },
             conflist: blocked.is_none().then(|| self.conflist(&node)),
             network: node.network.clone(),
-            prune: Prune::Marked,
+            prune,
         };
         Ok(Decision {
             wanted: self.wanted(&node, &desired),
@@ -73,11 +102,13 @@ impl Setup {
         })
     }
 
-    fn tables(&self, node: &DesiredNode) -> BTreeMap<TableId, Table> {
+    /// The tables; to what is in `kept`, pods of nodes that may be there yet, nothing is masqueraded either.
+    fn tables(&self, node: &DesiredNode, kept: &[IpNet]) -> BTreeMap<TableId, Table> {
         let subnets = sources(node);
         let nodes = node.nodes.iter().copied().map(IpNet::from);
         let exclude = self.config.masquerade.exclude.iter().copied();
-        let direct: Vec<IpNet> = node.cluster.iter().copied().chain(nodes).chain(exclude).collect();
+        let direct: Vec<IpNet> =
+            node.cluster.iter().chain(kept).copied().chain(nodes).chain(exclude).collect();
         let network = PodNetwork {
             subnets: &subnets,
             direct: &direct,

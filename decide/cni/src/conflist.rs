@@ -1,6 +1,7 @@
 //! The configuration that the agent writes for the runtime.
 
 use std::net::IpAddr;
+use std::str::FromStr;
 
 use ipnet::IpNet;
 use selvedge_model::{Mtu, NetworkName};
@@ -68,6 +69,32 @@ fn plugin(conflist: &AgentConflist) -> Value {
 
 fn texts(items: &[impl ToString]) -> Value {
     items.iter().map(ToString::to_string).collect()
+}
+
+/// By what a node serves its pods, as far as the file tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Served {
+    /// The node's pools, its pod CIDRs; at least one.
+    pub subnets: Vec<IpNet>,
+    /// The node's own addresses.
+    pub node_addresses: Vec<IpAddr>,
+}
+
+/// What a file says that an agent wrote for a network, today or before the machine was booted; `None` if it is none.
+pub fn served(text: &str, network: &NetworkName) -> Option<Served> {
+    let list: Value = serde_json::from_str(text).ok()?;
+    if list.get("name")? != network.as_str() {
+        return None;
+    }
+    let is_ours = |plugin: &&Value| plugin.get("type").is_some_and(|name| name == "selvedge");
+    let plugin = list.get("plugins")?.as_array()?.iter().find(is_ours)?;
+    let subnets: Vec<IpNet> = parsed(plugin.get("subnet")?)?;
+    let node_addresses = parsed(plugin.get("nodeAddresses")?)?;
+    (!subnets.is_empty()).then_some(Served { subnets, node_addresses })
+}
+
+fn parsed<T: FromStr>(items: &Value) -> Option<Vec<T>> {
+    items.as_array()?.iter().map(|item| item.as_str()?.parse().ok()).collect()
 }
 
 #[cfg(test)]

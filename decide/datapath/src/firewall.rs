@@ -3,7 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use ipnet::{IpNet, IpSubnets, Ipv4Net, Ipv4Subnets, Ipv6Net, Ipv6Subnets};
 use selvedge_model::mark::{AGENT_TABLE, PLUGIN_TABLE};
 use selvedge_model::{IfName, NetworkName};
 use selvedge_ruleset::matching::{
@@ -66,6 +66,17 @@ pub fn agent(network: PodNetwork<'_>, owned: bool) -> Table {
         table = table.chain(OUTPUT, no_redirects(bridge));
     }
     table
+}
+
+/// The destinations that see the pods' own addresses by the agent's table as it is now.
+pub fn direct(table: &ListedTable) -> Vec<IpNet> {
+    let sets = [DIRECT4, DIRECT6].into_iter().filter_map(|name| table.sets.get(&name)?.known());
+    let nets = |key: &Vec<Part>| match key.first().map(|part| [part.first(), part.last()]) {
+        Some([Value::Ipv4(first), Value::Ipv4(last)]) => Some(Ipv4Subnets::new(*first, *last, 0).into()),
+        Some([Value::Ipv6(first), Value::Ipv6(last)]) => Some(Ipv6Subnets::new(*first, *last, 0).into()),
+        _ => None::<IpSubnets>,
+    };
+    sets.flat_map(|set| set.elements().keys().filter_map(nets).flatten()).collect()
 }
 
 const FILTER_FORWARD: Base = Base::filter(Hook::Forward, priority::FILTER);

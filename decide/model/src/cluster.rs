@@ -9,8 +9,8 @@ use crate::names::{NodeName, PodKey};
 
 /// Everything we know of a cluster at one moment.
 ///
-/// Only [`Listing::finish`] makes one, so a partial listing can't be taken for the truth and nothing is ever pruned
-/// on its account.
+/// [`Listing::finish`] makes it, so a partial listing can't be taken for the truth and nothing is ever pruned on its
+/// account.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Cluster {
     nodes: BTreeMap<NodeName, Node>,
@@ -18,6 +18,11 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// The cluster of which only one node is known, of no listing: what it lacks is no reason to prune anything.
+    pub fn of(node: Node) -> Self {
+        Self { nodes: BTreeMap::from([(node.name.clone(), node)]), pods: BTreeMap::new() }
+    }
+
     /// The nodes by name.
     pub fn nodes(&self) -> &BTreeMap<NodeName, Node> {
         &self.nodes

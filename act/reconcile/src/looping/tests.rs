@@ -15,7 +15,8 @@ mod fake;
 use fake::Fake;
 
 /// Wants a route to every node's pods, forwarding, a table, rules in a foreign chain and a conflist.
-fn decide(cluster: &Cluster, _: &Observed) -> Result<Decision, String> {
+fn decide(known: Option<(&Cluster, Prune)>, _: &Observed) -> Result<Decision, String> {
+    let (cluster, prune) = known.ok_or("nothing is known yet")?;
     let nodes: Vec<&NodeObject> = cluster.nodes().values().collect();
     let Some(first) = nodes.first() else { return Err("there is no Node yet".to_owned()) };
     let network = DesiredNetwork {
@@ -30,12 +31,12 @@ fn decide(cluster: &Cluster, _: &Observed) -> Result<Decision, String> {
         tables: BTreeMap::from([(AGENT, agent(pods, true))]),
         accept: accept(first),
         conflist: Some("a conflist".to_owned()),
-        prune: Prune::Marked,
+        prune,
     };
     Ok(Decision { desired, wanted: Wanted::default(), problems: Vec::new(), blocked: None })
 }
 
-type Decide = fn(&Cluster, &Observed) -> Result<Decision, String>;
+type Decide = fn(Option<(&Cluster, Prune)>, &Observed) -> Result<Decision, String>;
 
 fn reconciler(kernel: Fake) -> Reconciler<Fake, Decide> {
     deciding(kernel, decide)
@@ -91,14 +92,11 @@ fn kernel(what: &str) -> Trigger {
 }
 
 #[test]
-fn without_a_cluster_it_waits_and_does_not_even_look() {
+fn without_a_cluster_it_waits_for_as_long_as_nothing_can_be_decided() {
     let mut reconciler = reconciler(Fake::new());
     reconciler.pass(vec![Trigger::Asked, kernel("link eth0 changed")]);
-    assert_eq!(
-        reconciler.status().state,
-        State::Waiting { reason: "no complete listing of the cluster yet".to_owned() }
-    );
-    assert_eq!(reconciler.kernel.observations, 0);
+    assert_eq!(reconciler.status().state, State::Waiting { reason: "nothing is known yet".to_owned() });
+    assert_eq!(reconciler.kernel.tried, Vec::<String>::new());
     assert_eq!(reconciler.status().passes, 1);
 }
 

@@ -84,3 +84,20 @@ fn what_is_written_reads_back() {
         }
     }
 }
+
+#[test]
+fn what_was_written_tells_later_by_what_the_node_was_served() {
+    let written = conflist();
+    let network = &written.name;
+    let told = served(&render(&written), network).unwrap();
+    assert_eq!(
+        (told.subnets, told.node_addresses),
+        (written.subnets.clone(), written.node_addresses.clone())
+    );
+    let other: NetworkName = "other".parse().unwrap();
+    assert_eq!(served(&render(&written), &other), None);
+    let broken = render(&written).replace("10.244.1.0/24", "10.244.1.0");
+    for text in [&broken, "", "[]", r#"{"name": "selvedge", "plugins": [{"type": "bridge"}]}"#] {
+        assert_eq!(served(text, network), None, "{text}");
+    }
+}

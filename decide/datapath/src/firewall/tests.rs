@@ -1,3 +1,5 @@
+use selvedge_ruleset::Seen;
+
 use super::*;
 
 fn nets(texts: &[&str]) -> Vec<IpNet> {
@@ -22,6 +24,15 @@ fn only_what_leaves_the_pod_network_is_masqueraded() {
           comment \"leaves the pod network\""]
     );
     assert_eq!(table.sets[&DIRECT4].elements().len(), 2);
+}
+
+#[test]
+fn what_is_not_masqueraded_now_can_be_read_from_the_table() {
+    let direct = nets(&["10.244.0.0/23", "10.244.2.0/24", "172.30.0.11/32", "fd00:10:244::/63"]);
+    let table = agent(PodNetwork { subnets: &[], direct: &direct, masquerade: true, bridge: None }, true);
+    let listed = |set: &Set| Seen::Known(set.clone());
+    let sets = table.sets.iter().map(|(name, set)| (name.clone(), listed(set))).collect();
+    assert_eq!(super::direct(&ListedTable { sets, ..ListedTable::default() }), direct);
 }
 
 #[test]
