@@ -2,13 +2,13 @@
 
 use std::fs;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
 
 use selvedge_lab::shape::Attach;
 use selvedge_reconcile::status::State;
 use selvedge_source::kubernetes::{Follower, Reach, Update, follow};
-use selvedge_tests::{Agent, ApiServer, Cluster, Echo, Faults, Stage, knock, within};
+use selvedge_tests::{Agent, ApiServer, Cluster, Echo, Faults, Front, Stage, knock, within};
 use serde_json::{Value, json};
 
 use crate::site::{delete_route, wait_until_known};
@@ -26,6 +26,9 @@ const SOON: f64 = 5.0;
 /// How soon a server that was away is noticed, in seconds: the pause between two tries is up to half a minute.
 const AFTER_RETRIES: f64 = 40.0;
 
+/// How soon it is noticed, in seconds, that nothing comes through any more: a sign of life is asked for each 20.
+const SWALLOWED: f64 = 90.0;
+
 /// A server, and somebody who follows it for `node-0`.
 struct Followed {
     server: Option<ApiServer>,
@@ -37,11 +40,20 @@ struct Followed {
 
 impl Followed {
     fn new(minor: u32, nodes: usize) -> Option<Self> {
+        Self::by(minor, nodes, |server, _, file| server.kubeconfig(file)).map(|(followed, ())| followed)
+    }
+
+    /// The server is reached as the kubeconfig says that `way` writes.
+    fn by<T>(
+        minor: u32,
+        nodes: usize,
+        way: impl FnOnce(&ApiServer, &Stage, &Path) -> T,
+    ) -> Option<(Self, T)> {
         let stage = Stage::new()?;
         let server = ApiServer::start(stage.node(), minor);
         (0..nodes).for_each(|number| server.put("nodes", node(number)));
         let file: PathBuf = stage.folder().join("kubeconfig");
-        server.kubeconfig(&file);
+        let way = way(&server, &stage, &file);
         let (sender, updates) = channel();
         let deliver = move |update| match sender.send(update) {
             Ok(()) => ControlFlow::Continue(()),
@@ -50,7 +62,7 @@ impl Followed {
         let name = "node-0".parse().unwrap();
         let follower = stage.node().run(|| follow(&Reach::Kubeconfig(file), &name, deliver));
         let follower = follower.unwrap().unwrap();
-        Some(Self { server: Some(server), updates, last: None, _follower: follower, stage })
+        Some((Self { server: Some(server), updates, last: None, _follower: follower, stage }, way))
     }
 
     fn server(&self) -> &ApiServer {
@@ -205,6 +217,27 @@ fn a_token_that_expired_is_told_of_and_then_forgotten() {
     followed.server().fail(Faults::default());
     followed
         .until(AFTER_RETRIES, "all is well", |update| update.lost.is_none() && update.problems.is_empty());
+}
+
+#[test]
+fn all_goes_by_one_connection_and_a_network_that_swallows_everything_is_noticed() {
+    let Some((mut followed, front)) = Followed::by(NEW, 3, |server, stage, file| {
+        let front = Front::start(stage.node(), server.address());
+        front.kubeconfig(file);
+        front
+    }) else {
+        return;
+    };
+    followed.server().put("pods", pod("web-0", "node-0"));
+    followed.until(SOON, "the pod", |update| update.cluster.as_ref().is_some_and(|c| c.pods().len() == 1));
+    assert_eq!(front.connections(), 1, "{:?}", followed.server().requests());
+    front.swallow(true);
+    let update = followed.until(SWALLOWED, "the loss is told", |update| update.lost.is_some());
+    assert_eq!(nodes(&update), Some(3));
+    front.swallow(false);
+    followed.server().put("nodes", node(3));
+    let back = |update: &Update| update.lost.is_none() && nodes(update) == Some(4);
+    followed.until(AFTER_RETRIES, "it is followed again", back);
 }
 
 #[test]

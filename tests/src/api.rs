@@ -115,6 +115,11 @@ impl ApiServer {
         Stopped { address: self.address, shared: Arc::clone(&self.shared) }
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Writes a kubeconfig that leads here.
     pub fn kubeconfig(&self, file: &Path) {
         let text = json!({

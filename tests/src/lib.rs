@@ -8,6 +8,7 @@
 mod agent;
 mod api;
 mod cluster;
+mod front;
 mod ipam;
 mod machine;
 mod mirror;
@@ -23,6 +24,7 @@ mod wait;
 pub use agent::Agent;
 pub use api::{ApiServer, Faults, Stopped};
 pub use cluster::{Attached, Cluster, Node};
+pub use front::Front;
 pub use ipam::FakeIpam;
 pub use machine::{Machine, Ran};
 pub use mirror::{Asker, Heard, Mirror, ask, must_be_silent};

@@ -3,6 +3,7 @@
 //! What was complete once stays in force whatever becomes of the API: a listing takes its place only as a whole. Errors
 //! are retried for ever, after 1 to 30 seconds.
 
+mod connection;
 mod following;
 mod heard;
 mod known;
@@ -96,7 +97,7 @@ pub fn follow(
     let config = runtime.block_on(config(reach))?;
     // Making a client spawns what serves it.
     let entered = runtime.enter();
-    let (client, heard) = heard::client(config).map_err(ReachError::Client)?;
+    let (client, heard) = connection::client(config).map_err(ReachError::Client)?;
     drop(entered);
     let (stop, stopped) = oneshot::channel();
     let node = node.clone();

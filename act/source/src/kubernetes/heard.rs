@@ -1,30 +1,27 @@
-//! A client that says when the API has answered: a watch that was taken up again may be silent for long.
+//! Says when the API has answered: a watch that was taken up again may be silent for long.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use http::{Request, Response};
-use kube::Client;
-use kube::client::{Body, ClientBuilder};
+use kube::client::Body;
 use selvedge_model::Kind;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::UnboundedSender;
 use tower::Service;
-use tower::layer::layer_fn;
 
-/// A client, and from which kind of objects a request was answered well.
-///
-/// # Errors
-/// If a certificate or a key of the configuration can't be used.
-pub(super) fn client(config: kube::Config) -> Result<(Client, UnboundedReceiver<Kind>), kube::Error> {
-    let (told, heard) = unbounded_channel();
-    let layer = layer_fn(|inner| Telling { inner, told: told.clone() });
-    Ok((ClientBuilder::try_from(config)?.with_layer(&layer).build(), heard))
-}
-
-struct Telling<S> {
+/// Tells of which kind of objects a request was answered well.
+#[derive(Debug, Clone)]
+pub(super) struct Telling<S> {
     inner: S,
     told: UnboundedSender<Kind>,
+}
+
+impl<S> Telling<S> {
+    /// Tells what comes of `inner`.
+    pub(super) fn new(inner: S, told: UnboundedSender<Kind>) -> Self {
+        Self { inner, told }
+    }
 }
 
 impl<S, B> Service<Request<Body>> for Telling<S>

@@ -1,0 +1,59 @@
+//! The connection to the API: one for all requests, where the server speaks HTTP/2.
+
+use std::time::Duration;
+
+use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
+use hyper_timeout::TimeoutConnector;
+use hyper_util::client::legacy::{Builder, connect::HttpConnector};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use kube::client::{Body, ClientBuilder, ConfigExt};
+use kube::{Client, Config, Error};
+use selvedge_model::Kind;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tower::{BoxError, ServiceBuilder};
+
+use crate::kubernetes::heard::Telling;
+
+/// How often the server is asked for a sign of life while watches wait, and how long it may take. A network that
+/// swallows everything would be noticed by nobody otherwise.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(20);
+const WITHIN: Duration = Duration::from_secs(10);
+
+/// A client, and from which kind of objects a request was answered well.
+///
+/// # Errors
+/// If a certificate or a key of the configuration can't be used, or if it wants a proxy.
+pub(super) fn client(config: Config) -> Result<(Client, UnboundedReceiver<Kind>), Error> {
+    if let Some(proxy_url) = config.proxy_url {
+        return Err(Error::ProxyProtocolUnsupported { proxy_url: Box::new(proxy_url) });
+    }
+    let mut connector = TimeoutConnector::new(https(&config)?);
+    connector.set_connect_timeout(config.connect_timeout);
+    connector.set_read_timeout(config.read_timeout);
+    connector.set_write_timeout(config.write_timeout);
+    let client = Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .http2_keep_alive_interval(SIGN_OF_LIFE)
+        .http2_keep_alive_timeout(WITHIN)
+        .build::<_, Body>(connector);
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(BoxError::from)
+        .service(client);
+    let (told, heard) = unbounded_channel();
+    Ok((ClientBuilder::new(Telling::new(service, told), config.default_namespace).build(), heard))
+}
+
+fn https(config: &Config) -> Result<HttpsConnector<HttpConnector>, Error> {
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    let mut builder =
+        HttpsConnectorBuilder::new().with_tls_config(config.rustls_client_config()?).https_or_http();
+    if let Some(name) = config.tls_server_name.clone() {
+        let name = name.try_into().map_err(|why| Error::Service(Box::new(why)))?;
+        builder = builder.with_server_name_resolver(FixedServerNameResolver::new(name));
+    }
+    Ok(builder.enable_all_versions().wrap_connector(tcp))
+}
