@@ -2,6 +2,7 @@
 //!
 //! - `drift`: what others break is back within a second, and the agent names it
 //! - `elsewhere`: peers' routes that lead elsewhere
+//! - `install`: what the agent puts on the disk
 //! - `limits`: pods with limits, and what those leave
 //! - `ports`: published ports beside an agent
 //! - `restart`: kills, ends, and what changed while no agent ran
@@ -11,6 +12,7 @@
 mod api;
 mod drift;
 mod elsewhere;
+mod install;
 mod limits;
 mod matrix;
 mod ports;

@@ -31,7 +31,15 @@ impl Agent {
     /// # Panics
     /// If it can't be started.
     pub fn start(name: &str, node: &Namespace, (folder, source): (&Path, (&str, &Path))) -> Self {
-        let command = command(name, folder, source);
+        Self::start_with(name, node, (folder, source, &[]))
+    }
+
+    /// The same with more flags; the plugins' directory may be among them.
+    ///
+    /// # Panics
+    /// If it can't be started.
+    pub fn start_with(name: &str, node: &Namespace, on: (&Path, (&str, &Path), &[(&str, &Path)])) -> Self {
+        let (folder, command) = (on.0, command(name, on));
         let node = node.try_clone().unwrap_or_else(|error| panic!("{error}"));
         let (sender, started) = mpsc::channel();
         // The kernel counts as the parent the thread that started the program: it lives as long as the program does.
@@ -119,15 +127,20 @@ impl Drop for Agent {
     }
 }
 
-fn command(name: &str, folder: &Path, (flag, source): (&str, &Path)) -> Command {
+fn command(name: &str, (folder, source, more): (&Path, (&str, &Path), &[(&str, &Path)])) -> Command {
     let log = File::options().create(true).append(true).open(folder.join("agent.log"));
     let log = log.unwrap_or_else(|error| panic!("open the log in {folder:?}: {error}"));
     let mut command = Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "--"]).arg(program("selvedge-agent"));
-    command.args(["--node", name, flag]).arg(source);
+    command.args(["--node", name, source.0]).arg(source.1);
     command.arg("--config").arg(folder.join("agent.yaml"));
     command.arg("--cni-conf-dir").arg(folder.join("net.d"));
-    command.arg("--cni-bin-dir").arg(bin_dir());
+    let bin_dir = bin_dir();
+    let plugins = ("--cni-bin-dir", bin_dir.as_path());
+    let usual = Some(plugins).filter(|(flag, _)| more.iter().all(|(other, _)| other != flag));
+    usual.iter().chain(more).for_each(|(flag, value)| {
+        command.arg(flag).arg(value);
+    });
     command.arg("--run-dir").arg(folder.join("run"));
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
     command

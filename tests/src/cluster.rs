@@ -167,6 +167,12 @@ impl Node {
         Agent::start(self.plan.name.as_str(), &self.namespace, (&self.folder, source))
     }
 
+    /// The same with more flags and their values, the manifests as the source.
+    pub fn agent_with(&self, more: &[(&str, &Path)]) -> Agent {
+        let source = ("--manifests", self.manifests.as_path());
+        Agent::start_with(self.plan.name.as_str(), &self.namespace, (&self.folder, source, more))
+    }
+
     /// Starts the node's agent and waits until it serves pods.
     pub fn ready_agent(&self) -> Agent {
         let agent = self.start_agent();

@@ -43,6 +43,8 @@ impl Picture {
             network: valid("selvedge".parse()),
             bridge: valid("cni0".parse()),
             conflist: conflist.to_owned(),
+            plugin: None,
+            sysctls: PathBuf::from("/proc/sys"),
             ready: PathBuf::from("/nowhere"),
             forward_accept: true,
         };

@@ -42,6 +42,12 @@ impl RouteSocket {
         Ok(Self { sysctls, ..namespace.run(Self::open)?? })
     }
 
+    /// The same with the sysctls somewhere else than below `/proc/sys`.
+    #[must_use]
+    pub fn with_sysctls(self, sysctls: Sysctls) -> Self {
+        Self { sysctls, ..self }
+    }
+
     /// The socket's number, which notifications of its changes carry (see [`crate::Notification::sender`]).
     pub fn port(&self) -> u32 {
         self.socket.port()

@@ -43,6 +43,7 @@ pub struct Publication {
 pub struct Ports {
     nft: NftSocket,
     route: RouteSocket,
+    sysctls: Sysctls,
     _lock: File,
 }
 
@@ -68,7 +69,14 @@ impl Ports {
     }
 
     fn with(nft: NftSocket, run_dir: &Path, wait: &Wait) -> Result<Self, PortsError> {
-        Ok(Self { nft, route: RouteSocket::open()?, _lock: lock_node(run_dir, wait)? })
+        let (route, sysctls) = (RouteSocket::open()?, Sysctls::current());
+        Ok(Self { nft, route, sysctls, _lock: lock_node(run_dir, wait)? })
+    }
+
+    /// The same with the sysctls somewhere else than below `/proc/sys`.
+    #[must_use]
+    pub fn with_sysctls(self, sysctls: Sysctls) -> Self {
+        Self { sysctls, ..self }
     }
 
     /// Publishes an attachment's ports, whose host end must be there, and has the kernel forget where it sent UDP to
@@ -77,18 +85,18 @@ impl Ports {
     /// # Errors
     /// [`PortsError::Taken`]; then nothing was changed. [`PortsError`].
     pub fn publish(&mut self, publication: &Publication) -> Result<(), PortsError> {
-        let Self { nft, route, .. } = self;
+        let Self { nft, route, sysctls, .. } = self;
         let mut done = Ok(PublishedPorts::default());
         nft.update(&[PLUGIN], |listed| {
             let before = PublishedPorts::listed(listed);
             done = publication.settled(before.clone(), route).and_then(|there| {
                 let ports = publication.added_to(there);
-                release(&before, &ports).map(|()| ports)
+                release(sysctls, &before, &ports).map(|()| ports)
             });
             done.as_ref().map(|ports| ports.transaction(listed)).unwrap_or_default()
         })?;
         if done?.loopback.contains(&publication.link) {
-            Sysctls::current().write(&carries_loopback(&publication.link), "1")?;
+            self.sysctls.write(&carries_loopback(&publication.link), "1")?;
         }
         self.forget_udp(publication)
     }
@@ -107,7 +115,7 @@ impl Ports {
     /// # Errors
     /// [`PortsError`].
     pub fn withdraw(&mut self, hosts: &[IfName]) -> Result<BTreeSet<IpAddr>, PortsError> {
-        keep(&mut self.nft, |owner| !hosts.iter().any(|host| owner.has(host)))
+        self.keep(|owner| !hosts.iter().any(|host| owner.has(host)))
     }
 
     /// Takes away the ports of attachments whose host end is no more, and has the kernel forget the connections that
@@ -123,7 +131,7 @@ impl Ports {
         let owners = PublishedPorts::listed(&listed).ports.into_iter().map(|port| port.owner);
         let dead: Vec<PortOwner> =
             owners.filter(|owner| !owner.host().is_some_and(|host| living(&host))).collect();
-        let led = keep(&mut self.nft, |owner| !dead.contains(owner))?;
+        let led = self.keep(|owner| !dead.contains(owner))?;
         let mut conntrack = Conntrack::open()?;
         Ok(led.into_iter().try_for_each(|address| conntrack.flush_address(address))?)
     }
@@ -149,6 +157,28 @@ impl Ports {
         }
         Ok(())
     }
+
+    /// Takes away the ports of all owners but those of whom that is true; the addresses that they led to.
+    fn keep(&mut self, stays: impl Fn(&PortOwner) -> bool) -> Result<BTreeSet<IpAddr>, PortsError> {
+        let (mut led, mut released) = (BTreeSet::new(), Ok(()));
+        let Self { nft, sysctls, .. } = self;
+        nft.update(&[PLUGIN], |listed| {
+            let before = PublishedPorts::listed(listed);
+            let mut ports = before.clone();
+            ports.retain(&stays);
+            led = before
+                .ports
+                .iter()
+                .filter(|port| !ports.ports.contains(port))
+                .map(|port| port.pod.ip())
+                .gather();
+            released = release(sysctls, &before, &ports);
+            // Rules without a port are what somebody has left who deleted elements by hand.
+            let idle = led.is_empty() && !before.ports.is_empty();
+            if idle || released.is_err() { Transaction::default() } else { ports.transaction(listed) }
+        })?;
+        released.map(|()| led)
+    }
 }
 
 /// What isn't as an attachment's ports need it, if anything, as a line that would mend it.
@@ -173,26 +203,8 @@ pub fn drift(publication: &Publication) -> Result<Option<String>, PortsError> {
     Ok((!carries).then(|| format!("sysctl -w {key}=1")))
 }
 
-/// Takes away the ports of all owners but those of whom that is true; the addresses that they led to.
-fn keep(nft: &mut NftSocket, stays: impl Fn(&PortOwner) -> bool) -> Result<BTreeSet<IpAddr>, PortsError> {
-    let (mut led, mut released) = (BTreeSet::new(), Ok(()));
-    nft.update(&[PLUGIN], |listed| {
-        let before = PublishedPorts::listed(listed);
-        let mut ports = before.clone();
-        ports.retain(&stays);
-        led =
-            before.ports.iter().filter(|port| !ports.ports.contains(port)).map(|port| port.pod.ip()).gather();
-        released = release(&before, &ports);
-        // Rules without a port are what somebody has left who deleted elements by hand.
-        let idle = led.is_empty() && !before.ports.is_empty();
-        if idle || released.is_err() { Transaction::default() } else { ports.transaction(listed) }
-    })?;
-    released.map(|()| led)
-}
-
 /// Has the kernel carry 127.0.0.0/8 no more across the bridges that need it no more.
-fn release(before: &PublishedPorts, after: &PublishedPorts) -> Result<(), PortsError> {
-    let sysctls = Sysctls::current();
+fn release(sysctls: &Sysctls, before: &PublishedPorts, after: &PublishedPorts) -> Result<(), PortsError> {
     for bridge in after.released(before) {
         match sysctls.write(&carries_loopback(bridge), "0") {
             Err(error) if !error.is_gone() => return Err(error.into()),

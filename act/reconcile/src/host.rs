@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use selvedge_datapath::converge::{Observed, Step};
+use selvedge_datapath::converge::{Observed, Plugin, Step};
 use selvedge_datapath::foreign::{ForwardChain, Place};
 use selvedge_datapath::state::Sysctl;
 use selvedge_datapath::step::NetStep;
@@ -16,6 +16,7 @@ use selvedge_nft::{NftError, NftSocket};
 use selvedge_xtables::XtablesError;
 use tracing::warn;
 
+use crate::install::{self, Looks, PluginFile};
 use crate::looping::Kernel;
 
 /// What of the node belongs to this agent.
@@ -27,6 +28,10 @@ pub struct Paths {
     pub bridge: IfName,
     /// The conflist's place.
     pub conflist: PathBuf,
+    /// The plugin to install, and where; none if somebody else installs it.
+    pub plugin: Option<(PathBuf, PathBuf)>,
+    /// What stands for `/proc/sys`.
+    pub sysctls: PathBuf,
     /// The file that says that this node has served pods since it was booted.
     pub ready: PathBuf,
     /// Whether foreign forward chains are looked at.
@@ -45,6 +50,15 @@ pub enum HostError {
     /// The legacy tables.
     #[error(transparent)]
     Xtables(#[from] XtablesError),
+    /// The plugin.
+    #[error("install the plugin {}", path.display())]
+    Plugin {
+        /// Its place.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
     /// The conflist.
     #[error("write {}", path.display())]
     Conflist {
@@ -63,6 +77,7 @@ pub struct Host {
     nft: NftSocket,
     sysctls: Sysctls,
     paths: Paths,
+    plugin: Option<PluginFile>,
     /// What [`Kernel::glance`] compares with: the unannounced part of the last observation. None once that has been
     /// changed by ourselves: what somebody else changes back at once must not pass for what was seen.
     last: Option<Unannounced>,
@@ -77,6 +92,7 @@ pub struct Host {
 struct Unannounced {
     sysctls: BTreeMap<Sysctl, String>,
     legacy: Vec<ForwardChain>,
+    plugin: Option<Looks>,
     conflist: Option<String>,
 }
 
@@ -87,9 +103,10 @@ impl Host {
     /// A socket that can't be had, for want of CAP_NET_ADMIN most likely.
     pub fn open(paths: Paths) -> Result<Self, HostError> {
         Ok(Self {
-            route: RouteSocket::open()?,
+            route: RouteSocket::open()?.with_sysctls(Sysctls::at(paths.sysctls.clone())),
             nft: NftSocket::open()?,
-            sysctls: Sysctls::current(),
+            sysctls: Sysctls::at(paths.sysctls.clone()),
+            plugin: paths.plugin.clone().map(|(from, to)| PluginFile::new(from, to)),
             paths,
             last: None,
             hearing: Vec::new(),
@@ -118,6 +135,7 @@ impl Host {
             } else {
                 Vec::new()
             },
+            plugin: self.plugin.as_ref().map(|p| p.look().map_err(|why| at(p, why))).transpose()?,
             conflist: read(&self.paths.conflist)?,
         })
     }
@@ -151,7 +169,11 @@ impl Host {
             Step::Accept(Place::Nft(table, chain), rules) => {
                 Ok(self.nft.set_accept(table, chain, &self.paths.network, rules)?)
             }
-            Step::Conflist(text) => install(&self.paths.conflist, text)
+            Step::Plugin => match &self.plugin {
+                Some(plugin) => plugin.install().map_err(|source| at(plugin, source)),
+                None => Ok(()),
+            },
+            Step::Conflist(text) => install::conflist(&self.paths.conflist, text)
                 .map_err(|source| HostError::Conflist { path: self.paths.conflist.clone(), source }),
         }
     }
@@ -176,7 +198,12 @@ impl Kernel for Host {
         forward.extend(unannounced.legacy.iter().cloned());
         let conflist = unannounced.conflist.clone();
         self.last = Some(unannounced);
-        Ok(Observed { network, sysctls, tables, forward, conflist })
+        // Looked at again after that: what is put there meanwhile is found by the next glance.
+        let plugin = match &mut self.plugin {
+            Some(plugin) => plugin.compare().map_err(|source| at(plugin, source))?,
+            None => Plugin::default(),
+        };
+        Ok(Observed { network, sysctls, tables, forward, plugin, conflist })
     }
 
     fn apply(&mut self, steps: &[Step]) -> Vec<Result<(), HostError>> {
@@ -208,6 +235,10 @@ impl Kernel for Host {
         if now.legacy != last.legacy {
             return Some("legacy iptables rules changed".to_owned());
         }
+        if now.plugin != last.plugin {
+            let place = self.plugin.as_ref().map(|plugin| plugin.place().display().to_string());
+            return Some(format!("{} changed", place.unwrap_or_default()));
+        }
         if now.conflist != last.conflist {
             return Some(format!("{} changed", self.paths.conflist.display()));
         }
@@ -225,10 +256,14 @@ impl Kernel for Host {
     }
 }
 
+fn at(plugin: &PluginFile, source: io::Error) -> HostError {
+    HostError::Plugin { path: plugin.place().to_owned(), source }
+}
+
 fn net(step: &Step) -> Option<&NetStep> {
     match step {
         Step::Net(step) => Some(step),
-        Step::Rules(..) | Step::Accept(..) | Step::Conflist(_) => None,
+        Step::Rules(..) | Step::Accept(..) | Step::Plugin | Step::Conflist(_) => None,
     }
 }
 
@@ -237,7 +272,7 @@ fn is_unannounced(step: &Step) -> bool {
     match step {
         Step::Net(step) => matches!(step, NetStep::SetSysctl { .. }),
         Step::Accept(place, _) => matches!(place, Place::Legacy(_)),
-        Step::Conflist(_) => true,
+        Step::Plugin | Step::Conflist(_) => true,
         Step::Rules(..) => false,
     }
 }
@@ -248,18 +283,4 @@ fn read(path: &Path) -> Result<Option<String>, HostError> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(source) => Err(HostError::Conflist { path: path.to_owned(), source }),
     }
-}
-
-/// Writes beside the file and renames within the directory: containerd takes no notice of a file renamed into it
-/// from elsewhere, and no reader ever sees half a file.
-fn install(path: &Path, text: &str) -> io::Result<()> {
-    let directory = path.parent().unwrap_or_else(|| Path::new("/"));
-    fs::create_dir_all(directory)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = directory.join(format!(".{name}.tmp"));
-    let mut file = File::create(&temporary)?;
-    file.write_all(text.as_bytes())?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    File::open(directory)?.sync_all()
 }

@@ -8,6 +8,7 @@
 //! [`Kernel`] is all that the loop needs of the world; `host` is the real one.
 
 mod host;
+mod install;
 mod looping;
 pub mod status;
 

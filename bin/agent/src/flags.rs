@@ -38,6 +38,15 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "DIR", value_parser = absolute, default_value = "/opt/cni/bin")]
     pub(crate) cni_bin_dir: PathBuf,
 
+    /// The plugin that is to be in the plugins' directory, where the agent keeps it so; without it somebody else
+    /// installs it
+    #[arg(long, value_name = "FILE", value_parser = absolute)]
+    pub(crate) plugin: Option<PathBuf>,
+
+    /// What stands for /proc/sys: below it the host's sysctls are written, which containers see read-only elsewhere
+    #[arg(long, value_name = "DIR", value_parser = absolute, default_value = "/proc/sys")]
+    pub(crate) sysctl_dir: PathBuf,
+
     /// Where the agent's socket and the leases are; a reboot must empty it
     #[arg(long, value_name = "DIR", value_parser = absolute, default_value = "/run/selvedge")]
     pub(crate) run_dir: PathBuf,

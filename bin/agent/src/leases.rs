@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::io;
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use selvedge_ipam::Lease;
 use selvedge_leases::{PATIENCE, Store, Wait};
 use selvedge_model::chain;
-use selvedge_netlink::RouteSocket;
+use selvedge_netlink::{RouteSocket, Sysctls};
 use selvedge_nft::Conntrack;
 use selvedge_ports::{Ports, PortsError};
 use selvedge_reconcile::Status;
@@ -24,6 +24,13 @@ const INTERVAL: Duration = Duration::from_secs(30);
 
 /// How long more links may join the group before it is deleted as a whole: one deletion costs as much as many.
 const GATHER: Duration = Duration::from_millis(20);
+
+/// Where the caretaker works.
+#[derive(Debug)]
+struct Place {
+    run_dir: PathBuf,
+    sysctls: PathBuf,
+}
 
 /// Asks the caretaker to work. It runs for as long as one of these is left.
 #[derive(Debug, Clone)]
@@ -56,12 +63,12 @@ impl Caretaker {
 /// Starts the caretaker in this namespace.
 pub(crate) fn start(setup: &Setup, status: Arc<Mutex<Status>>) -> io::Result<Caretaker> {
     let (ask, asked) = mpsc::channel();
-    let run_dir = setup.run_dir.clone();
-    thread::Builder::new().name("caretaker".to_owned()).spawn(move || care(&run_dir, &asked, &status))?;
+    let place = Place { run_dir: setup.run_dir.clone(), sysctls: setup.sysctls.clone() };
+    thread::Builder::new().name("caretaker".to_owned()).spawn(move || care(&place, &asked, &status))?;
     Ok(Caretaker(ask))
 }
 
-fn care(run_dir: &Path, asked: &Receiver<Task>, status: &Mutex<Status>) {
+fn care(place: &Place, asked: &Receiver<Task>, status: &Mutex<Status>) {
     let mut collect_at = Instant::now() + INTERVAL;
     loop {
         if let Err(error) = reap() {
@@ -79,7 +86,7 @@ fn care(run_dir: &Path, asked: &Receiver<Task>, status: &Mutex<Status>) {
             continue;
         }
         collect_at = Instant::now() + INTERVAL;
-        match collect(run_dir) {
+        match collect(place) {
             Ok(freed) => status.lock().unwrap_or_else(PoisonError::into_inner).leases_freed += freed,
             Err(error) => {
                 warn!(error = chain(error.as_ref()), "leases can't be compared with the kernel now");
@@ -96,16 +103,16 @@ fn reap() -> Result<(), Box<dyn Error>> {
 
 /// Frees the leases, of every network, whose host end is gone while nobody is at work on them, sets aside what held
 /// those pods up, and forgets the locks of calls that were killed.
-fn collect(run_dir: &Path) -> Result<u64, Box<dyn Error>> {
+fn collect(place: &Place) -> Result<u64, Box<dyn Error>> {
     let mut conntrack = Conntrack::open()?;
     let mut freed = 0;
-    for network in Store::networks(run_dir)? {
-        let store = Store::new(run_dir, &network);
+    for network in Store::networks(&place.run_dir)? {
+        let store = Store::new(&place.run_dir, &network);
         for shaper in store.set_stray_shapers_aside()? {
             info!(%network, %shaper, "set a shaper aside: its pod is gone");
         }
         let gone = store.free_dead(|lease| {
-            if let Err(error) = withdraw_ports(run_dir, lease) {
+            if let Err(error) = place.withdraw_ports(lease) {
                 warn!(error = chain(&error), "ports of a pod that is gone stay published");
                 return false;
             }
@@ -122,20 +129,25 @@ fn collect(run_dir: &Path) -> Result<u64, Box<dyn Error>> {
         }
         store.forget_idle_attachments()?;
     }
-    if let Err(error) = sweep_ports(run_dir) {
+    if let Err(error) = place.sweep_ports() {
         warn!(error = chain(&error), "ports of pods that are gone may stay published");
     }
     Ok(freed)
 }
 
-/// Takes away the ports of a pod that is gone, before somebody else can get its address.
-fn withdraw_ports(run_dir: &Path, lease: &Lease) -> Result<(), PortsError> {
-    let ports = Ports::open_if_any(run_dir, &Wait::most(PATIENCE))?;
-    ports.map_or(Ok(()), |mut ports| ports.withdraw(std::slice::from_ref(&lease.veth)).map(drop))
-}
+impl Place {
+    /// Takes away the ports of a pod that is gone, before somebody else can get its address.
+    fn withdraw_ports(&self, lease: &Lease) -> Result<(), PortsError> {
+        self.ports()?.map_or(Ok(()), |mut ports| ports.withdraw(std::slice::from_ref(&lease.veth)).map(drop))
+    }
 
-/// Takes away the ports of pods that are gone and whose leases are lost.
-fn sweep_ports(run_dir: &Path) -> Result<(), PortsError> {
-    let ports = Ports::open_if_any(run_dir, &Wait::most(PATIENCE))?;
-    ports.map_or(Ok(()), |mut ports| ports.sweep())
+    /// Takes away the ports of pods that are gone and whose leases are lost.
+    fn sweep_ports(&self) -> Result<(), PortsError> {
+        self.ports()?.map_or(Ok(()), |mut ports| ports.sweep())
+    }
+
+    fn ports(&self) -> Result<Option<Ports>, PortsError> {
+        let ports = Ports::open_if_any(&self.run_dir, &Wait::most(PATIENCE))?;
+        Ok(ports.map(|ports| ports.with_sysctls(Sysctls::at(self.sysctls.clone()))))
+    }
 }

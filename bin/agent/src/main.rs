@@ -21,6 +21,9 @@ use crate::config::Config;
 use crate::flags::Flags;
 use crate::wiring::Setup;
 
+/// The plugin's file name, by which the conflist calls it.
+const PLUGIN: &str = "selvedge";
+
 fn main() -> ExitCode {
     let flags = Flags::parse_or_exit();
     tracing_subscriber::fmt()
@@ -41,17 +44,22 @@ fn main() -> ExitCode {
 /// Runs until a signal asks for the end. What is in the kernel stays there, and pods notice nothing.
 fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
     let config = configuration(flags)?;
+    let plugin = flags.cni_bin_dir.join(PLUGIN);
     let mut host = Host::open(Paths {
         network: config.network.clone(),
         bridge: config.bridge.clone(),
         conflist: flags.cni_conf_dir.join(config.conflist_name.as_str()),
+        plugin: flags.plugin.clone().map(|given| (given, plugin.clone())),
+        sysctls: flags.sysctl_dir.clone(),
         ready: flags.run_dir.join("ready"),
         forward_accept: config.forward_accept,
     })?;
     let setup = Setup {
         node: flags.node.clone(),
         run_dir: flags.run_dir.clone(),
-        plugin: flags.cni_bin_dir.join("selvedge"),
+        plugin,
+        installs: flags.plugin.is_some(),
+        sysctls: flags.sysctl_dir.clone(),
         owns_tables: host.owns_tables()?,
         config,
     };

@@ -31,6 +31,10 @@ pub(crate) struct Setup {
     pub(crate) run_dir: PathBuf,
     /// The plugin, where the runtimes look for it.
     pub(crate) plugin: PathBuf,
+    /// Whether we put it there.
+    pub(crate) installs: bool,
+    /// What stands for `/proc/sys`.
+    pub(crate) sysctls: PathBuf,
     /// Whether tables can be owned by us and outlive us.
     pub(crate) owns_tables: bool,
 }
@@ -79,7 +83,7 @@ impl Setup {
         let bridge_netfilter = attachment::bridge_netfilter(|key| observed.sysctls.get(key).cloned());
         let facts = Facts { network: &observed.network, takes_ra: &takes_ra, bridge_netfilter };
         let node = node::desired(cluster, &local, facts).map_err(|why| why.to_string())?;
-        let executable = self.plugin.is_file();
+        let executable = self.installs || self.plugin.is_file();
         let blocking = node.problems.iter().find(|problem| problem.blocks());
         let missing = (!executable).then(|| format!("the plugin {} isn't there", self.plugin.display()));
         let blocked = missing.or_else(|| blocking.map(ToString::to_string));
@@ -90,6 +94,7 @@ impl Setup {
         let desired = Desired {
             tables: self.tables(&node, &kept),
             accept: if self.config.forward_accept { foreign::accepting(&sources(&node)) } else { Vec::new() },
+            plugin: self.installs,
             conflist: blocked.is_none().then(|| self.conflist(&node)),
             network: node.network.clone(),
             prune,

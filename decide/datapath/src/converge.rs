@@ -20,6 +20,8 @@ pub struct Desired {
     pub tables: BTreeMap<TableId, Table>,
     /// What must pass other people's forward chains.
     pub accept: Vec<Accept>,
+    /// Whether the plugin is to be put where runtimes look for it.
+    pub plugin: bool,
     /// The configuration for the runtimes, written once pods can be served; none while they can't.
     pub conflist: Option<String>,
     /// Whether what is ours and not wanted goes away: not on the account of a listing that may lack something.
@@ -37,8 +39,22 @@ pub struct Observed {
     pub tables: Listed,
     /// Other people's forward chains, with our rules in them.
     pub forward: Vec<ForwardChain>,
+    /// The plugin, beside the one that is to be there.
+    pub plugin: Plugin,
     /// The configuration as it is on disk.
     pub conflist: Option<String>,
+}
+
+/// The plugin where runtimes look for it, beside the one that the agent was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Plugin {
+    /// There is none.
+    #[default]
+    Missing,
+    /// Another one, or one that can't be run.
+    Other,
+    /// The same, byte for byte.
+    Same,
 }
 
 /// One step of any kind. `Display` is what an operator would type.
@@ -50,6 +66,8 @@ pub enum Step {
     Rules(TableId, Transaction),
     /// Makes our rules in somebody else's forward chain exactly these.
     Accept(Place, Vec<Accept>),
+    /// Puts the plugin in its place by rename: who runs the one before keeps that.
+    Plugin,
     /// Puts the configuration in its place by rename. Comes last, and only if all before it succeeded.
     Conflist(String),
 }
@@ -81,6 +99,7 @@ impl Step {
             Self::Net(NetStep::SetSysctl { .. }) => "sysctl",
             Self::Rules(..) => "table",
             Self::Accept(..) => "forward-chain",
+            Self::Plugin => "plugin",
             Self::Conflist(_) => "conflist",
         }
     }
@@ -102,6 +121,7 @@ impl fmt::Display for Step {
                     if rules.is_empty() { "nothing of ours".into() } else { rules.join(", ") }
                 )
             }
+            Self::Plugin => f.write_str("install the plugin"),
             Self::Conflist(_) => f.write_str("write the conflist"),
         }
     }
@@ -118,6 +138,9 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Vec<Step> {
         if chain.ours != wanted {
             steps.push(Step::Accept(chain.place.clone(), wanted));
         }
+    }
+    if desired.plugin && observed.plugin != Plugin::Same {
+        steps.push(Step::Plugin);
     }
     if let Some(conflist) = desired.conflist.as_ref().filter(|text| observed.conflist.as_ref() != Some(text))
     {

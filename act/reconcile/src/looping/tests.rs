@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::channel;
 
+use selvedge_datapath::converge::Plugin;
 use selvedge_datapath::firewall::{AGENT, PodNetwork, agent};
 use selvedge_datapath::foreign::{Accept, accepting};
 use selvedge_datapath::plan::DesiredNetwork;
@@ -30,6 +31,7 @@ fn decide(known: Option<(&Cluster, Prune)>, _: &Observed) -> Result<Decision, St
         network,
         tables: BTreeMap::from([(AGENT, agent(pods, true))]),
         accept: accept(first),
+        plugin: true,
         conflist: Some("a conflist".to_owned()),
         prune,
     };
@@ -130,7 +132,8 @@ fn the_conflist_is_written_last() {
     let mut reconciler = reconciler(Fake::new());
     reconciler.pass(vec![cluster(&[1], Prune::Marked)]);
     assert_eq!(reconciler.kernel.tried.last().unwrap(), "write the conflist");
-    assert_eq!(reconciler.kernel.tried.len(), 5);
+    assert_eq!(reconciler.kernel.tried[4], "install the plugin");
+    assert_eq!(reconciler.kernel.tried.len(), 6);
 }
 
 #[test]
@@ -152,6 +155,7 @@ fn while_a_step_fails_all_others_are_made_but_pods_are_not_invited() {
             named("route", StepResult::Done),
             named("table", StepResult::Done),
             named("forward-chain", StepResult::Done),
+            named("plugin", StepResult::Done),
             named("conflist", StepResult::Skipped),
         ]
     );
@@ -212,11 +216,13 @@ fn what_somebody_else_changed_is_repaired_counted_and_named() {
     reconciler.kernel.observed.sysctls.insert(Sysctl::Ipv4Forward, "0".to_owned());
     reconciler.kernel.observed.tables.clear();
     reconciler.kernel.observed.forward[0].ours.clear();
+    reconciler.kernel.observed.plugin = Plugin::Missing;
     reconciler.kernel.observed.conflist = Some("altered".to_owned());
     reconciler.pass(vec![kernel("route 10.244.2.0/24 gone")]);
     let status = reconciler.status().clone();
     assert_eq!(status.state, State::Ready);
-    let one_each = ["conflist", "forward-chain", "route", "sysctl", "table"].map(|what| (what.to_owned(), 1));
+    let one_each =
+        ["conflist", "forward-chain", "plugin", "route", "sysctl", "table"].map(|what| (what.to_owned(), 1));
     assert_eq!(status.repaired, BTreeMap::from(one_each));
     let repairs: Vec<String> = status.repairs.into_iter().map(|repair| repair.step).collect();
     assert_eq!(repairs, reconciler.kernel.tried);

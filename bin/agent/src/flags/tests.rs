@@ -27,7 +27,8 @@ fn a_node_and_its_manifests_are_enough() {
     assert_eq!(flags.cni_conf_dir, Path::new("/etc/cni/net.d"));
     assert_eq!(flags.cni_bin_dir, Path::new("/opt/cni/bin"));
     assert_eq!(flags.run_dir, Path::new("/run/selvedge"));
-    assert_eq!(flags.listen, None);
+    assert_eq!((flags.plugin, flags.listen), (None, None));
+    assert_eq!(flags.sysctl_dir, Path::new("/proc/sys"));
 }
 
 #[test]
@@ -37,6 +38,8 @@ fn every_flag_is_taken() {
         "--cni-conf-dir=/c",
         "--cni-bin-dir=/b",
         "--run-dir=/r",
+        "--plugin=/p/selvedge",
+        "--sysctl-dir=/host/proc/sys",
         "--listen=[::1]:0",
     ])
     .unwrap();
@@ -44,6 +47,8 @@ fn every_flag_is_taken() {
     assert_eq!(flags.cni_conf_dir, Path::new("/c"));
     assert_eq!(flags.cni_bin_dir, Path::new("/b"));
     assert_eq!(flags.run_dir, Path::new("/r"));
+    assert_eq!(flags.plugin.as_deref(), Some(Path::new("/p/selvedge")));
+    assert_eq!(flags.sysctl_dir, Path::new("/host/proc/sys"));
     assert_eq!(flags.listen, Some("[::1]:0".parse().unwrap()));
 }
 
@@ -76,7 +81,7 @@ fn what_is_no_node_name_is_refused() {
 
 #[test]
 fn relative_paths_are_refused_by_flag() {
-    for flag in ["--config", "--cni-conf-dir", "--cni-bin-dir", "--run-dir"] {
+    for flag in ["--config", "--cni-conf-dir", "--cni-bin-dir", "--run-dir", "--plugin", "--sysctl-dir"] {
         let text = refusal(&[flag, "some/where"]);
         assert!(text.contains(flag) && text.contains("absolute"), "{text}");
     }

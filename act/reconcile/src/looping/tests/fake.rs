@@ -2,7 +2,7 @@
 
 use std::sync::mpsc::Sender;
 
-use selvedge_datapath::converge::{Observed, Step};
+use selvedge_datapath::converge::{Observed, Plugin, Step};
 use selvedge_datapath::foreign::{ForwardChain, Place};
 use selvedge_datapath::state::{LinkKind, ObservedLink, Sysctl};
 use selvedge_model::{MacAddr, Mtu};
@@ -71,6 +71,7 @@ impl Fake {
                 let chain = self.observed.forward.iter_mut().find(|chain| chain.place == *place);
                 chain.ok_or_else(|| Refusal("no such chain".to_owned()))?.ours.clone_from(rules);
             }
+            Step::Plugin => self.observed.plugin = Plugin::Same,
             Step::Conflist(text) => self.observed.conflist = Some(text.clone()),
         }
         Ok(())

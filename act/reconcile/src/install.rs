@@ -1,0 +1,170 @@
+//! Files that runtimes read or run, put in their places by rename: nobody ever sees half of one.
+
+use std::fs::{self, File, Metadata, Permissions};
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use selvedge_datapath::converge::Plugin;
+
+/// Executable by everyone, written by its owner.
+const MODE: u32 = 0o755;
+
+/// How much of two files is compared at a time.
+const CHUNK: usize = 64 * 1024;
+
+/// The plugin that the agent was given, and the place where runtimes look for it.
+#[derive(Debug)]
+pub(crate) struct PluginFile {
+    from: PathBuf,
+    to: PathBuf,
+    /// Both as they were when they were last found to be the same: while they look like that, neither is read.
+    same: Option<Looks>,
+}
+
+/// What of both files is looked at without reading them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Looks {
+    from: Option<Look>,
+    to: Option<Look>,
+}
+
+/// A file as far as its directory tells: it is another one if anything of this differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Look {
+    file: (u64, u64),
+    size: u64,
+    mode: u32,
+    changed: (i64, i64),
+}
+
+impl PluginFile {
+    /// The plugin `from` is to be at `to`.
+    pub(crate) fn new(from: PathBuf, to: PathBuf) -> Self {
+        Self { from, to, same: None }
+    }
+
+    /// Where it is to be.
+    pub(crate) fn place(&self) -> &Path {
+        &self.to
+    }
+
+    /// What can be seen without reading.
+    pub(crate) fn look(&self) -> io::Result<Looks> {
+        // A symbolic link may lead anywhere, and its target may change unseen: it is another file.
+        Ok(Looks { from: look(fs::metadata(&self.from))?, to: look(fs::symlink_metadata(&self.to))? })
+    }
+
+    /// How the one compares to the other.
+    pub(crate) fn compare(&mut self) -> io::Result<Plugin> {
+        let looks = self.look()?;
+        let Some(to) = looks.to else { return Ok(Plugin::Missing) };
+        if self.same == Some(looks) {
+            return Ok(Plugin::Same);
+        }
+        self.same = None;
+        let regular = to.mode & 0o170_000 == 0o100_000;
+        let alike =
+            regular && to.mode & 0o7777 == MODE && looks.from.is_some_and(|from| from.size == to.size);
+        if !alike || !equal(&self.from, &self.to)? {
+            return Ok(Plugin::Other);
+        }
+        self.same = Some(looks);
+        Ok(Plugin::Same)
+    }
+
+    /// Puts the plugin in its place. What installs that were killed have left goes away.
+    pub(crate) fn install(&self) -> io::Result<()> {
+        let mut from = File::open(&self.from)?;
+        let directory = self.to.parent().unwrap_or_else(|| Path::new("/"));
+        fs::create_dir_all(directory)?;
+        let name = self.to.file_name().unwrap_or_default().to_string_lossy();
+        let prefix = format!(".{name}.new-");
+        remove_drafts(directory, &prefix)?;
+        // Of two agents at work, one being replaced by the other, neither writes into the other's draft.
+        let draft = directory.join(format!("{prefix}{:016x}", RandomState::new().hash_one(&prefix)));
+        let written = write(&mut from, &draft).and_then(|()| fs::rename(&draft, &self.to));
+        if written.is_err() {
+            // It may not even be there. The first failure is what to tell.
+            fs::remove_file(&draft).ok();
+        }
+        written?;
+        File::open(directory)?.sync_all()
+    }
+}
+
+/// Writes beside the file and renames within the directory: containerd takes no notice of a file renamed into it
+/// from elsewhere, and no reader ever sees half a file.
+pub(crate) fn conflist(path: &Path, text: &str) -> io::Result<()> {
+    let directory = path.parent().unwrap_or_else(|| Path::new("/"));
+    fs::create_dir_all(directory)?;
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = directory.join(format!(".{name}.tmp"));
+    let mut file = File::create(&temporary)?;
+    file.write_all(text.as_bytes())?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    File::open(directory)?.sync_all()
+}
+
+fn write(from: &mut File, draft: &Path) -> io::Result<()> {
+    let mut file = File::options().write(true).create_new(true).open(draft)?;
+    io::copy(from, &mut file)?;
+    file.set_permissions(Permissions::from_mode(MODE))?;
+    file.sync_all()
+}
+
+fn remove_drafts(directory: &Path, prefix: &str) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_name().to_string_lossy().starts_with(prefix) {
+            fs::remove_file(entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn look(metadata: io::Result<Metadata>) -> io::Result<Option<Look>> {
+    match metadata {
+        Ok(file) => Ok(Some(Look {
+            file: (file.dev(), file.ino()),
+            size: file.size(),
+            mode: file.mode(),
+            changed: (file.ctime(), file.ctime_nsec()),
+        })),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn equal(one: &Path, other: &Path) -> io::Result<bool> {
+    let (mut one, mut other) = (File::open(one)?, File::open(other)?);
+    let (mut of_one, mut of_other) = (vec![0; CHUNK], vec![0; CHUNK]);
+    loop {
+        let length = fill(&mut one, &mut of_one)?;
+        if fill(&mut other, &mut of_other)? != length || of_one[..length] != of_other[..length] {
+            return Ok(false);
+        }
+        if length == 0 {
+            return Ok(true);
+        }
+    }
+}
+
+/// Reads until the buffer is full or the file ends.
+fn fill(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut length = 0;
+    while length < buffer.len() {
+        match file.read(&mut buffer[length..]) {
+            Ok(0) => break,
+            Ok(more) => length += more,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(length)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,127 @@
+//! What the agent puts on its node's disk: the plugin, before anybody is invited by the conflist.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use selvedge_lab::shape::Attach;
+use selvedge_tests::{Agent, Cluster, Node, program, within};
+
+use crate::site::alone;
+
+/// Long enough for a busy machine.
+const SOON: f64 = 30.0;
+
+fn place(node: &Node) -> PathBuf {
+    node.folder().join("bin/selvedge")
+}
+
+fn agent_installing(node: &Node, plugin: &Path) -> Agent {
+    let bin = node.folder().join("bin");
+    node.agent_with(&[("--cni-bin-dir", &bin), ("--plugin", plugin)])
+}
+
+fn must_be_there(node: &Node, agent: &Agent, bytes: &[u8]) {
+    within(SOON, "the plugin is in its place", || {
+        let there = fs::read(place(node)).is_ok_and(|there| there == bytes);
+        let executable = fs::metadata(place(node)).is_ok_and(|file| file.mode() & 0o7777 == 0o755);
+        if there && executable { Ok(()) } else { Err(agent.log()) }
+    });
+}
+
+fn repaired(agent: &Agent) -> u64 {
+    agent.status().repaired.get("plugin").copied().unwrap_or_default()
+}
+
+#[test]
+fn the_plugin_is_installed_kept_so_and_left_alone_while_it_is_the_same() {
+    let _alone = alone();
+    let Some(cluster) = Cluster::build(1, Attach::Routed) else { return };
+    let node = &cluster.nodes[0];
+    let given = fs::read(program("selvedge")).unwrap();
+    let agent = agent_installing(node, &program("selvedge"));
+    agent.wait_until_ready();
+    must_be_there(node, &agent, &given);
+    // Pods are served by what was installed.
+    let pod = cluster.attach(node, "web");
+    cluster.detach(node, &pod);
+    for (count, break_it) in
+        [(1, fs::remove_file as fn(PathBuf) -> _), (2, |path| fs::write(path, "altered"))]
+    {
+        break_it(place(node)).unwrap();
+        must_be_there(node, &agent, &given);
+        within(SOON, "the repair is counted", || {
+            if repaired(&agent) == count { Ok(()) } else { Err(agent.log()) }
+        });
+    }
+    fs::set_permissions(place(node), Permissions::from_mode(0o600)).unwrap();
+    must_be_there(node, &agent, &given);
+    let status = agent.status();
+    assert!(status.repairs.iter().any(|repair| repair.step == "install the plugin"), "{:?}", status.repairs);
+    let mended = fs::metadata(place(node)).unwrap().ino();
+    agent.kill();
+    let agent = agent_installing(node, &program("selvedge"));
+    agent.wait_until_ready();
+    within(SOON, "the new agent makes a pass", || {
+        if agent.status().passes > 0 { Ok(()) } else { Err(agent.log()) }
+    });
+    assert_eq!(fs::metadata(place(node)).unwrap().ino(), mended, "what is the same is not written again");
+}
+
+#[test]
+fn another_version_takes_the_place_of_the_one_before_and_of_what_a_killed_install_left() {
+    let _alone = alone();
+    let Some(cluster) = Cluster::build(1, Attach::Routed) else { return };
+    let node = &cluster.nodes[0];
+    let bin = node.folder().join("bin");
+    fs::create_dir_all(&bin).unwrap();
+    fs::write(bin.join("selvedge"), "an older version").unwrap();
+    fs::write(bin.join(".selvedge.new-0123456789abcdef"), "half of").unwrap();
+    fs::write(bin.join("bridge"), "somebody else's").unwrap();
+    let agent = agent_installing(node, &program("selvedge"));
+    agent.wait_until_ready();
+    must_be_there(node, &agent, &fs::read(program("selvedge")).unwrap());
+    let names = fs::read_dir(&bin).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.collect();
+    names.sort();
+    assert_eq!(names, ["bridge", "selvedge"]);
+}
+
+#[test]
+fn without_the_plugin_that_it_was_given_nobody_is_invited() {
+    let _alone = alone();
+    let Some(cluster) = Cluster::build(1, Attach::Routed) else { return };
+    let node = &cluster.nodes[0];
+    let given = node.folder().join("given");
+    let agent = agent_installing(node, &given);
+    within(SOON, "the failure is told", || {
+        let state = format!("{:?}", agent.status().state);
+        if state.contains("install the plugin") { Ok(()) } else { Err(state) }
+    });
+    assert!(!node.conflist().exists() && !agent.status().state.serves());
+    fs::copy(program("selvedge"), &given).unwrap();
+    agent.wait_until_ready();
+    assert!(node.conflist().exists() && place(node).exists());
+}
+
+#[test]
+fn sysctls_are_read_and_written_where_the_command_line_says() {
+    let _alone = alone();
+    let Some(cluster) = Cluster::build(1, Attach::Routed) else { return };
+    let node = &cluster.nodes[0];
+    let sys = node.folder().join("sys");
+    let own = node.namespace.run(|| fs::read_to_string("/proc/sys/net/ipv4/ip_forward")).unwrap().unwrap();
+    for (directory, file) in [("net/ipv4", "ip_forward"), ("net/ipv6/conf/all", "forwarding")] {
+        fs::create_dir_all(sys.join(directory)).unwrap();
+        fs::write(sys.join(directory).join(file), "0\n").unwrap();
+    }
+    let agent = node.agent_with(&[("--sysctl-dir", &sys)]);
+    agent.wait_until_ready();
+    let forwards = || fs::read_to_string(sys.join("net/ipv4/ip_forward")).unwrap().starts_with('1');
+    assert!(forwards(), "{}", agent.log());
+    assert!(fs::read_to_string(sys.join("net/ipv6/conf/all/forwarding")).unwrap().starts_with('1'));
+    let now = node.namespace.run(|| fs::read_to_string("/proc/sys/net/ipv4/ip_forward")).unwrap().unwrap();
+    assert_eq!(now, own, "the other place is left alone");
+    fs::write(sys.join("net/ipv4/ip_forward"), "0\n").unwrap();
+    within(SOON, "drift is found there", || if forwards() { Ok(()) } else { Err(agent.log()) });
+}
