@@ -32,6 +32,20 @@ fn io_3_stderr_has_one_line_of_log_and_the_error_is_on_stdout() {
 }
 
 #[test]
+fn a_slow_start_of_a_pod_can_be_followed_by_the_trace_that_its_runtime_names() {
+    let Some(stage) = Stage::new() else { return };
+    let pod = stage.pod();
+    let call = |verb| Call::new(verb, tutorial(&stage)).of("web-0", &pod);
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    for verb in ["ADD", "CHECK", "DEL"] {
+        let answer = call(verb).with("TRACEPARENT", trace).run(stage.node());
+        assert_eq!(answer.stderr.matches(&format!(" traceparent={trace} ")).count(), 1, "{}", answer.stderr);
+    }
+    let answer = call("DEL").with("TRACEPARENT", "garbled result=ok").run(stage.node());
+    assert!(!answer.stderr.contains("trace") && !answer.stderr.contains("garbled"), "{}", answer.stderr);
+}
+
+#[test]
 fn io_3_a_line_of_the_log_has_each_key_once_and_says_in_words_what_became_of_the_journal() {
     let Some(stage) = Stage::new() else { return };
     let config = with(tutorial(&stage), json!({"subnet": ["10.244.1.0/24", "fd00:10:244:1::/64"]}));

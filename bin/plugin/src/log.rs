@@ -30,6 +30,9 @@ impl Entry {
                 entry.field(key, value.escape_default());
             }
         }
+        if let Some(trace) = environment.trace_parent() {
+            entry.field("traceparent", trace);
+        }
         entry
     }
 

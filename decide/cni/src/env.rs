@@ -10,7 +10,10 @@ use selvedge_model::{AttachmentKey, Gather, NameError};
 
 use crate::error::{CniError, code};
 
-/// The variables whose names begin with `CNI_`. An empty variable counts as missing.
+/// The variable that names the trace.
+const TRACE: &str = "TRACEPARENT";
+
+/// The variables whose names begin with `CNI_`, and `TRACEPARENT`. An empty variable counts as missing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Environment(BTreeMap<String, OsString>);
 
@@ -79,13 +82,14 @@ impl FromStr for Command {
 }
 
 impl Environment {
-    /// Keeps the `CNI_` variables of a whole environment.
+    /// Keeps of a whole environment what matters.
     pub fn new<K, V>(variables: impl IntoIterator<Item = (K, V)>) -> Self
     where
         K: Into<OsString>,
         V: Into<OsString>,
     {
-        let ours = |name: K| name.into().into_string().ok().filter(|name| name.starts_with("CNI_"));
+        let ours =
+            |name: K| name.into().into_string().ok().filter(|name| name.starts_with("CNI_") || name == TRACE);
         let variables = variables.into_iter().filter_map(|(name, value)| Some((ours(name)?, value.into())));
         let mut variables: BTreeMap<String, OsString> = variables.gather();
         variables.retain(|_, value| !value.is_empty());
@@ -123,6 +127,20 @@ impl Environment {
     pub fn path(&self) -> Vec<PathBuf> {
         let dirs = self.0.get("CNI_PATH").map(std::env::split_paths);
         dirs.into_iter().flatten().filter(|dir| !dir.as_os_str().is_empty()).collect()
+    }
+
+    /// The trace that the call is part of, if its caller says so as is agreed (W3C Trace Context, section 3.2.2; in the
+    /// environment, OpenTelemetry's specification of context propagation).
+    pub fn trace_parent(&self) -> Option<&str> {
+        let value = self.value(TRACE)?;
+        let is_hex = |part: &str| part.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
+        let mut parts = value.splitn(5, '-');
+        let mut part = |length| parts.next().filter(|part: &&str| part.len() == length && is_hex(part));
+        let (version, [trace, parent, _flags]) = (part(2)?, [part(32)?, part(16)?, part(2)?]);
+        let says = |id: &str| id.bytes().any(|b| b != b'0');
+        // Later versions may have more behind these.
+        let ends = version != "00" || parts.next().is_none();
+        (version != "ff" && says(trace) && says(parent) && ends).then_some(value)
     }
 
     /// A variable as it is, for the log; none if it is missing or no UTF-8.

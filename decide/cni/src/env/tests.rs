@@ -81,7 +81,7 @@ fn text_that_is_no_utf8_is_refused_by_its_variable() {
 
 #[test]
 fn other_variables_are_not_kept() {
-    let environment = Environment::new([("PATH", "/bin"), ("XDG_RUNTIME_DIR", ""), ("TRACEPARENT", "00-1")]);
+    let environment = Environment::new([("PATH", "/bin"), ("XDG_RUNTIME_DIR", ""), ("TRACE", "00-1")]);
     assert_eq!(environment, Environment::default());
 }
 
@@ -97,5 +97,27 @@ fn the_override_of_the_namespace_check_is_1_or_true() {
         [("1", true), ("true", true), ("TRUE", true), ("0", false), ("yes", false), ("", false)]
     {
         assert_eq!(Environment::new([("CNI_NETNS_OVERRIDE", value)]).netns_override(), allowed, "{value}");
+    }
+}
+
+#[test]
+fn the_trace_is_named_as_agreed_or_not_at_all() {
+    let of = |value: &str| Environment::new([("TRACEPARENT", value)]).trace_parent().map(str::to_owned);
+    let (trace, parent) = ("4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7");
+    for good in [format!("00-{trace}-{parent}-01"), format!("01-{trace}-{parent}-00-more-of-it")] {
+        assert_eq!(of(&good).as_deref(), Some(good.as_str()));
+    }
+    let none = "0".repeat(32);
+    for bad in [
+        String::new(),
+        format!("00-{trace}-{parent}"),
+        format!("00-{trace}-{parent}-01-more"),
+        format!("ff-{trace}-{parent}-01"),
+        format!("00-{none}-{parent}-01"),
+        format!("00-{trace}-{}-01", &none[..16]),
+        format!("00-{}-{parent}-01", trace.to_uppercase()),
+        format!("00-{trace}-{parent}-0 result=ok"),
+    ] {
+        assert_eq!(of(&bad), None, "{bad}");
     }
 }
