@@ -65,6 +65,11 @@ bench: build oracles reference
 	"$$SELVEDGE_BIN_DIR/selvedge-bench" --programs "$$SELVEDGE_BIN_DIR" --reference "$(REFERENCE)" \
 		--table docs/benchmarks.md $(ARGS)
 
+## scale: memory and processor time of an agent among 5,000 nodes and 50,000 pods; SCALE_SECONDS=600 for ten minutes
+.PHONY: scale
+scale: build
+	cargo test --locked --package selvedge-tests --test scale -- --nocapture
+
 ## soak: a storm of calls and kills on the plugin for ten minutes (FOR=600 seconds)
 .PHONY: soak
 soak: build oracles

@@ -102,6 +102,11 @@ impl Agent {
         });
     }
 
+    /// Its process.
+    pub fn id(&self) -> i32 {
+        self.pid.as_raw_nonzero().get()
+    }
+
     /// The path of its socket.
     pub fn socket(&self) -> PathBuf {
         self.folder.join("run/agent.sock")

@@ -142,6 +142,15 @@ impl ApiServer {
         self.announce(state, plural, &event);
     }
 
+    /// Stores many that were there before anybody asked.
+    pub fn load(&self, plural: &str, objects: impl IntoIterator<Item = Value>) {
+        let mut state = self.state();
+        for mut object in objects {
+            object["metadata"]["resourceVersion"] = "1".into();
+            state.objects.insert((plural.to_owned(), key(&object)), object);
+        }
+    }
+
     /// Deletes an object by its name, with its namespace if it has one: `shop/web-0`.
     pub fn delete(&self, plural: &str, name: &str) {
         let mut state = self.state();
