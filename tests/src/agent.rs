@@ -136,6 +136,8 @@ fn command(name: &str, (folder, source, more): (&Path, (&str, &Path), &[(&str, &
     let log = File::options().create(true).append(true).open(folder.join("agent.log"));
     let log = log.unwrap_or_else(|error| panic!("open the log in {folder:?}: {error}"));
     let mut command = Command::new("setpriv");
+    // What deploy/selvedge.yaml grants it, and nothing more.
+    command.args(["--bounding-set", "-all,+net_admin", "--inh-caps", "-all", "--no-new-privs"]);
     command.args(["--pdeathsig", "KILL", "--"]).arg(program("selvedge-agent"));
     command.args(["--node", name, source.0]).arg(source.1);
     command.arg("--config").arg(folder.join("agent.yaml"));

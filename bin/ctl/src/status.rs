@@ -1,6 +1,6 @@
-//! `selvedgectl status`: what the agent of this node says of itself.
+//! `selvedgectl status`: what the agent of this node, or every agent of a cluster, says of itself.
 
-use std::io::{self, ErrorKind, IsTerminal, Read, Write};
+use std::io::{self, ErrorKind, IsTerminal, Read, Write as _};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -13,9 +13,15 @@ use selvedge_reconcile::status::{State, Status};
 use serde::Deserialize;
 use serde_json::Value;
 
+mod cluster;
 mod screen;
 
 use screen::{Paint, Screen};
+
+pub(crate) use screen::printable;
+
+use crate::kubectl::ClusterArgs;
+use crate::print;
 
 /// The agent's socket in its run directory.
 const SOCKET: &str = "agent.sock";
@@ -32,8 +38,8 @@ const AMISS: u8 = 1;
 /// The agent can't be asked.
 const SILENT: u8 = 2;
 
-const EXIT_CODES: &str = "Exits with 0 if the node is ready, with 1 if it is waiting, degraded or failed, and with 2 \
-                          if the agent can't be asked.";
+const EXIT_CODES: &str = "Exits with 0 if the node (or every node) is ready, with 1 if one is waiting, degraded or \
+                          failed, and with 2 if no agent can be asked.";
 
 /// Show what the agent wants of this node, what it did last and what it had to repair
 #[derive(Debug, Clone, Args)]
@@ -42,10 +48,15 @@ pub(crate) struct StatusArgs {
     /// Print everything, as JSON
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    cluster: ClusterArgs,
 }
 
 /// Asks the agent whose run directory this is and prints its answer, or on stderr why there is none.
-pub(crate) fn run(run_dir: &Path, args: &StatusArgs) -> ExitCode {
+pub(crate) fn run(run_dir: &Path, args: &StatusArgs, cluster_by_default: bool) -> ExitCode {
+    if let Some(kubectl) = args.cluster.cluster(cluster_by_default) {
+        return cluster::run(&kubectl, args.json);
+    }
     match ask(&run_dir.join(SOCKET)) {
         Ok((status, whole)) => {
             let text = if args.json { format!("{whole:#}\n") } else { on_screen(&status) };
@@ -115,11 +126,6 @@ fn on_screen(status: &Status) -> String {
     let plain = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty()) || !io::stdout().is_terminal();
     let paint = if plain { Paint::Plain } else { Paint::Coloured };
     Screen::of(status, now, paint)
-}
-
-/// Writes as far as somebody reads.
-fn print(to: &mut impl Write, text: &str) {
-    to.write_all(text.as_bytes()).and_then(|()| to.flush()).ok();
 }
 
 #[cfg(test)]

@@ -16,6 +16,32 @@ fn an_empty_file_and_one_of_comments_give_the_defaults() {
     assert!(masquerade.enabled && masquerade.exclude.is_empty() && forward_accept);
 }
 
+/// The value under a path of keys in one of the documents, as `values.yaml` and manifests have it.
+fn under<'a>(document: &'a yaml::Node, path: &[&str]) -> Option<Field<'a>> {
+    let (first, rest) = path.split_first()?;
+    let first = Field::root(document).get(first).ok().flatten()?;
+    rest.iter().try_fold(first, |field, key| field.get(key).ok().flatten())
+}
+
+#[test]
+fn the_manifests_configuration_is_the_default() {
+    let manifests = include_str!("../../../../deploy/selvedge.yaml");
+    let documents: Vec<_> = yaml::documents(manifests.as_bytes(), &[]).map(Result::unwrap).collect();
+    let found = documents.iter().find_map(|document| under(document, &["data", "config.yaml"]));
+    assert_eq!(parse(found.unwrap().text().unwrap()), Ok(Config::default()));
+}
+
+#[test]
+fn the_charts_values_have_every_key() {
+    let values = include_str!("../../../../deploy/helm/selvedge/values.yaml");
+    let values = yaml::documents(values.as_bytes(), &[]).next().unwrap().unwrap();
+    let config = under(&values, &["config"]).unwrap();
+    let known: Vec<&str> = config.entries().unwrap().map(|(key, _)| key).collect();
+    let mut keys = KEYS;
+    keys.sort_unstable();
+    assert_eq!(known, keys, "deploy/helm/selvedge/values.yaml (then: make manifests)");
+}
+
 #[test]
 fn every_key_is_read() {
     let text = "

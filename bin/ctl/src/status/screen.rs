@@ -242,7 +242,7 @@ fn cut(text: &str) -> String {
 }
 
 /// The text with nothing in it that a terminal would obey: names in manifests are anybody's.
-fn printable(text: &str) -> String {
+pub(crate) fn printable(text: &str) -> String {
     let mut printable = String::with_capacity(text.len());
     for character in text.chars() {
         if character.is_control() {

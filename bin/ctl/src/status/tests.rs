@@ -173,12 +173,12 @@ fn the_agent_is_asked_for_its_status() {
 
 #[test]
 fn only_a_ready_node_exits_with_zero() {
-    let args = StatusArgs { json: true };
+    let args = StatusArgs { json: true, cluster: ClusterArgs::default() };
     for (status, code) in [(working(), 0), (failed(), 1), (Status::starting("node-a", "1.2.3"), 1)] {
         let agent = Agent::answering(json!(status).to_string());
-        assert_eq!(run(&agent.run_dir, &args), ExitCode::from(code));
+        assert_eq!(run(&agent.run_dir, &args, false), ExitCode::from(code));
     }
-    assert_eq!(run(&Agent::absent().run_dir, &args), ExitCode::from(2));
+    assert_eq!(run(&Agent::absent().run_dir, &args, false), ExitCode::from(2));
 }
 
 #[test]
