@@ -1,5 +1,7 @@
 //! A Kubernetes API server for what a real one can't be made to do on demand: list, watch, bookmarks and resource
-//! versions as the documentation defines them ("Kubernetes API Concepts"), of Nodes and Pods.
+//! versions as the documentation defines them ("Kubernetes API Concepts"), of Nodes and Pods; and patches of these.
+
+mod patch;
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -42,6 +44,8 @@ pub struct Faults {
     pub half_lists: bool,
     /// Every resource version is too old to watch from.
     pub gone: bool,
+    /// Whoever changes an object may not.
+    pub forbids_patches: bool,
     /// Whoever asks is no longer known.
     pub unauthorized: bool,
 }
@@ -93,6 +97,8 @@ impl ApiServer {
         let router = Router::new()
             .route("/version", get(version))
             .route("/api/v1/{plural}", get(objects))
+            .route("/api/v1/{plural}/{name}", axum::routing::patch(patch::object))
+            .route("/api/v1/{plural}/{name}/status", axum::routing::patch(patch::status))
             .with_state(Arc::clone(&shared));
         let thread = thread::spawn(move || {
             let runtime = runtime::Builder::new_current_thread().enable_all().build();
@@ -149,6 +155,11 @@ impl ApiServer {
             object["metadata"]["resourceVersion"] = "1".into();
             state.objects.insert((plural.to_owned(), key(&object)), object);
         }
+    }
+
+    /// An object as it is stored, by its name, with its namespace if it has one: `shop/web-0`.
+    pub fn object(&self, plural: &str, name: &str) -> Option<Value> {
+        self.state().objects.get(&(plural.to_owned(), name.to_owned())).cloned()
     }
 
     /// Deletes an object by its name, with its namespace if it has one: `shop/web-0`.

@@ -8,6 +8,7 @@ mod following;
 mod heard;
 mod known;
 mod object;
+mod standing;
 
 use std::io;
 use std::ops::ControlFlow;
@@ -18,7 +19,9 @@ use std::time::SystemTime;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use selvedge_model::{Cluster, NodeName};
 use tokio::runtime;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
+
+pub use standing::{Duties, TAINT};
 
 /// How the API is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,6 +96,18 @@ pub fn follow(
     node: &NodeName,
     deliver: impl FnMut(Update) -> ControlFlow<()> + Send + 'static,
 ) -> Result<Follower, ReachError> {
+    follow_on_duty(reach, (node, None), deliver)
+}
+
+/// The same for a Node's agent, which tells the cluster besides once it serves pods, as long as it follows the API.
+///
+/// # Errors
+/// As [`follow`].
+pub fn follow_on_duty(
+    reach: &Reach,
+    (node, duties): (&NodeName, Option<Duties>),
+    deliver: impl FnMut(Update) -> ControlFlow<()> + Send + 'static,
+) -> Result<Follower, ReachError> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(ReachError::Thread)?;
     let config = runtime.block_on(config(reach))?;
     // Making a client spawns what serves it.
@@ -101,11 +116,19 @@ pub fn follow(
     drop(entered);
     let (stop, stopped) = oneshot::channel();
     let node = node.clone();
+    let (standing, known) = watch::channel(None);
     let thread = thread::Builder::new().name("kubernetes".to_owned());
     let thread = thread.spawn(move || {
         runtime.block_on(async {
+            let duty = async {
+                match duties {
+                    Some(duties) => standing::keep(client.clone(), (node.clone(), duties), known).await,
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
-                () = following::follow((&client, heard), &node, deliver) => {}
+                () = following::follow((&client, heard), (&node, standing), deliver) => {}
+                () = duty => {}
                 // Also when the other end is dropped.
                 _ = stopped => {}
             }

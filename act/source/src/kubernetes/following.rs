@@ -11,11 +11,13 @@ use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client};
 use selvedge_model::{Kind, NodeName, chain};
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::watch::Sender;
 use tokio::time::{Instant, sleep_until};
 
 use crate::kubernetes::Update;
 use crate::kubernetes::known::Known;
 use crate::kubernetes::object::{ApiNode, ApiPod};
+use crate::kubernetes::standing::Standing;
 
 /// How long the API must be quiet before what was heard is handed over.
 const QUIET: Duration = Duration::from_millis(20);
@@ -41,10 +43,12 @@ type Result<T> = std::result::Result<T, (Kind, watcher::Error)>;
 /// Follows the API for a node until `deliver` breaks off.
 pub(super) async fn follow(
     (client, mut answered): (&Client, UnboundedReceiver<Kind>),
-    node: &NodeName,
+    (node, standing): (&NodeName, Sender<Option<Standing>>),
     deliver: impl FnMut(Update) -> ControlFlow<()>,
 ) {
-    let mut following = Following { known: Known::default(), lost: BTreeMap::new(), told: None, deliver };
+    let own = (node.as_str(), standing);
+    let mut following =
+        Following { known: Known::default(), own, lost: BTreeMap::new(), told: None, deliver };
     let mut pause = AGAIN;
     loop {
         let began = Instant::now();
@@ -80,8 +84,10 @@ async fn streams_lists(client: &Client) -> bool {
     version.is_ok_and(|v| v.major != "1" || minor(&v.minor).is_some_and(|minor| minor >= STREAMS_LISTS))
 }
 
-struct Following<D> {
+struct Following<'a, D> {
     known: Known,
+    /// Our Node's name, and who wants to know how it stands.
+    own: (&'a str, Sender<Option<Standing>>),
     /// Since when a kind isn't heard of, and why.
     lost: BTreeMap<Kind, (SystemTime, String)>,
     /// What was handed over last.
@@ -89,7 +95,7 @@ struct Following<D> {
     deliver: D,
 }
 
-impl<D: FnMut(Update) -> ControlFlow<()>> Following<D> {
+impl<D: FnMut(Update) -> ControlFlow<()>> Following<'_, D> {
     /// Listens until something was said that can't be understood, of which only a new listing tells what it was.
     async fn listen(
         &mut self,
@@ -124,7 +130,10 @@ impl<D: FnMut(Update) -> ControlFlow<()>> Following<D> {
 
     fn hear(&mut self, event: Result<Heard>) -> Understood {
         match event {
-            Ok(Heard::Node(event)) => self.known.node(event),
+            Ok(Heard::Node(event)) => {
+                self.stand(&event);
+                self.known.node(event);
+            }
             Ok(Heard::Pod(event)) => self.known.pod(event),
             Err((kind, error)) => {
                 let why = chain(&error);
@@ -137,6 +146,23 @@ impl<D: FnMut(Update) -> ControlFlow<()>> Following<D> {
             }
         }
         Understood::Yes
+    }
+
+    /// Tells how our Node stands, if the event is about it.
+    fn stand(&self, event: &Event<ApiNode>) {
+        let (name, told) = &self.own;
+        let now = match event {
+            Event::Apply(node) | Event::InitApply(node) if node.is_named(name) => Some(node.standing()),
+            Event::Delete(node) if node.is_named(name) => None,
+            Event::Apply(_) | Event::InitApply(_) | Event::Delete(_) | Event::Init | Event::InitDone => {
+                return;
+            }
+        };
+        told.send_if_modified(|before| {
+            let differs = *before != now;
+            *before = now;
+            differs
+        });
     }
 
     /// Hands over how things stand, if it is not what was handed over last.

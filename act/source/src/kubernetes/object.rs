@@ -11,6 +11,7 @@ use selvedge_model::{Node, NodeName, Pod, PodKey};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::kubernetes::standing::{Condition, Standing, Taint};
 use crate::object::ObjectKey;
 
 /// A kind of object that is followed.
@@ -43,12 +44,16 @@ struct NodeSpec {
     pod_cidr: String,
     #[serde(rename = "podCIDRs", default)]
     pod_cidrs: Vec<String>,
+    #[serde(default)]
+    taints: Vec<Taint>,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
 struct NodeStatus {
     #[serde(default)]
     addresses: Vec<NodeAddress>,
+    #[serde(default)]
+    conditions: Vec<Condition>,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -124,6 +129,18 @@ macro_rules! core_v1 {
 
 core_v1!(ApiNode, "Node", "nodes", ClusterResourceScope);
 core_v1!(ApiPod, "Pod", "pods", NamespaceResourceScope);
+
+impl ApiNode {
+    /// True if that is its name.
+    pub(super) fn is_named(&self, name: &str) -> bool {
+        self.metadata.name.as_deref() == Some(name)
+    }
+
+    /// How it stands in the API.
+    pub(super) fn standing(&self) -> Standing {
+        Standing::of(&self.status.conditions, &self.spec.taints)
+    }
+}
 
 impl Followed for ApiNode {
     type Kept = Node;
