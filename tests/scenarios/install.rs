@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use selvedge_lab::shape::Attach;
+use selvedge_reconcile::status::State;
 use selvedge_tests::{Agent, Cluster, Node, program, within};
 
 use crate::site::alone;
@@ -124,4 +125,36 @@ fn sysctls_are_read_and_written_where_the_command_line_says() {
     assert_eq!(now, own, "the other place is left alone");
     fs::write(sys.join("net/ipv4/ip_forward"), "0\n").unwrap();
     within(SOON, "drift is found there", || if forwards() { Ok(()) } else { Err(agent.log()) });
+}
+
+#[test]
+fn other_networks_configurations_are_left_alone_and_told_of_by_whether_runtimes_take_them() {
+    let _alone = alone();
+    let Some(cluster) = Cluster::build(1, Attach::Routed) else { return };
+    let node = &cluster.nodes[0];
+    let agent = node.ready_agent();
+    let put = |name: &str| fs::write(node.conflist().with_file_name(name), "somebody else's").unwrap();
+    put("20-other.conflist");
+    within(SOON, "the later one is told of", || {
+        let notes = agent.status().notes;
+        if notes.iter().any(|note| note.contains("20-other.conflist")) { Ok(()) } else { Err(agent.log()) }
+    });
+    assert_eq!(agent.status().state, State::Ready);
+    put("05-other.conflist");
+    let degraded = |agent: &Agent| match agent.status().state {
+        State::Degraded { reasons } => reasons.iter().any(|reason| reason.contains("05-other.conflist")),
+        State::Waiting { .. } | State::Ready | State::Failed { .. } => false,
+    };
+    within(SOON, "the earlier one degrades the node", || {
+        if degraded(&agent) { Ok(()) } else { Err(agent.log()) }
+    });
+    for name in ["05-other.conflist", "20-other.conflist"] {
+        let path = node.conflist().with_file_name(name);
+        assert_eq!(fs::read_to_string(&path).unwrap(), "somebody else's");
+        fs::remove_file(path).unwrap();
+    }
+    within(SOON, "all is well without them", || {
+        let status = agent.status();
+        if status.state == State::Ready && status.notes.is_empty() { Ok(()) } else { Err(agent.log()) }
+    });
 }

@@ -6,6 +6,8 @@
 //! - `limits`: pods with limits, and what those leave
 //! - `ports`: published ports beside an agent
 //! - `restart`: kills, ends, and what changed while no agent ran
+//! - `standing`: what the API is told of the Node
+//! - `uninstall`: what stays when we go
 //! - `matrix`: the lab, in each mode of attachment and each choice of families
 #![cfg(test)]
 
@@ -18,3 +20,5 @@ mod matrix;
 mod ports;
 mod restart;
 mod site;
+mod standing;
+mod uninstall;

@@ -59,6 +59,17 @@ pub enum HostError {
         #[source]
         source: io::Error,
     },
+    /// A file of ours, or beside one.
+    #[error("{what} {}", path.display())]
+    File {
+        /// What was to be done.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
     /// The conflist.
     #[error("write {}", path.display())]
     Conflist {
@@ -93,6 +104,7 @@ struct Unannounced {
     sysctls: BTreeMap<Sysctl, String>,
     legacy: Vec<ForwardChain>,
     plugin: Option<Looks>,
+    configurations: Vec<String>,
     conflist: Option<String>,
 }
 
@@ -136,6 +148,9 @@ impl Host {
                 Vec::new()
             },
             plugin: self.plugin.as_ref().map(|p| p.look().map_err(|why| at(p, why))).transpose()?,
+            configurations: install::names_beside(&self.paths.conflist).map_err(|source| {
+                HostError::File { what: "list what is beside", path: self.paths.conflist.clone(), source }
+            })?,
             conflist: read(&self.paths.conflist)?,
         })
     }
@@ -196,14 +211,14 @@ impl Kernel for Host {
         let unannounced = self.unannounced()?;
         let sysctls = unannounced.sysctls.clone();
         forward.extend(unannounced.legacy.iter().cloned());
-        let conflist = unannounced.conflist.clone();
+        let (configurations, conflist) = (unannounced.configurations.clone(), unannounced.conflist.clone());
         self.last = Some(unannounced);
         // Looked at again after that: what is put there meanwhile is found by the next glance.
         let plugin = match &mut self.plugin {
             Some(plugin) => plugin.compare().map_err(|source| at(plugin, source))?,
             None => Plugin::default(),
         };
-        Ok(Observed { network, sysctls, tables, forward, plugin, conflist })
+        Ok(Observed { network, sysctls, tables, forward, plugin, configurations, conflist })
     }
 
     fn apply(&mut self, steps: &[Step]) -> Vec<Result<(), HostError>> {
@@ -238,6 +253,9 @@ impl Kernel for Host {
         if now.plugin != last.plugin {
             let place = self.plugin.as_ref().map(|plugin| plugin.place().display().to_string());
             return Some(format!("{} changed", place.unwrap_or_default()));
+        }
+        if now.configurations != last.configurations {
+            return Some("another configuration came or went beside the conflist".to_owned());
         }
         if now.conflist != last.conflist {
             return Some(format!("{} changed", self.paths.conflist.display()));

@@ -79,8 +79,7 @@ impl PluginFile {
         let mut from = File::open(&self.from)?;
         let directory = self.to.parent().unwrap_or_else(|| Path::new("/"));
         fs::create_dir_all(directory)?;
-        let name = self.to.file_name().unwrap_or_default().to_string_lossy();
-        let prefix = format!(".{name}.new-");
+        let prefix = draft_prefix(&self.to);
         remove_drafts(directory, &prefix)?;
         // Of two agents at work, one being replaced by the other, neither writes into the other's draft.
         let draft = directory.join(format!("{prefix}{:016x}", RandomState::new().hash_one(&prefix)));
@@ -92,6 +91,17 @@ impl PluginFile {
         written?;
         File::open(directory)?.sync_all()
     }
+}
+
+/// How the names of a plugin's drafts begin.
+fn draft_prefix(plugin: &Path) -> String {
+    format!(".{}.new-", plugin.file_name().unwrap_or_default().to_string_lossy())
+}
+
+/// True for what an install of the plugin wrote, and didn't finish.
+pub(crate) fn is_draft_of(path: &Path, plugin: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    path.parent() == plugin.parent() && name.starts_with(&draft_prefix(plugin))
 }
 
 /// Writes beside the file and renames within the directory: containerd takes no notice of a file renamed into it
@@ -106,6 +116,25 @@ pub(crate) fn conflist(path: &Path, text: &str) -> io::Result<()> {
     file.sync_all()?;
     fs::rename(&temporary, path)?;
     File::open(directory)?.sync_all()
+}
+
+/// The names of what is in a file's directory, sorted; none if that isn't there. A file that is being written is not
+/// among them.
+pub(crate) fn names_beside(path: &Path) -> io::Result<Vec<String>> {
+    let directory = path.parent().unwrap_or_else(|| Path::new("/"));
+    let entries = match fs::read_dir(directory) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    let draft = path.file_name().map(|name| format!(".{}.tmp", name.to_string_lossy()));
+    names.retain(|name| Some(name) != draft.as_ref());
+    names.sort();
+    Ok(names)
 }
 
 fn write(from: &mut File, draft: &Path) -> io::Result<()> {

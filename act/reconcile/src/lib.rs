@@ -10,8 +10,10 @@
 mod host;
 mod install;
 mod looping;
+mod removal;
 pub mod status;
 
 pub use host::{Host, HostError, Paths};
 pub use looping::{Decision, Kernel, Reconciler, Trigger};
+pub use removal::{Leaving, Places};
 pub use status::Status;

@@ -92,6 +92,8 @@ pub struct Decision {
     pub wanted: Wanted,
     /// What keeps part of it from working.
     pub problems: Vec<String>,
+    /// What is worth knowing and keeps nothing from working.
+    pub notes: Vec<String>,
     /// What keeps the node from serving pods at all.
     pub blocked: Option<String>,
 }
@@ -207,7 +209,9 @@ where
             (true, false) => State::Degraded { reasons: decision.problems },
             (true, true) => State::Ready,
         };
-        self.status().wanted = decision.wanted;
+        let mut status = self.status();
+        (status.wanted, status.notes) = (decision.wanted, decision.notes);
+        drop(status);
         self.settle(Some(decision.desired), state);
         Ok(Outcome { steps: outcomes, drift })
     }

@@ -166,8 +166,14 @@ pub struct Status {
     pub repaired: BTreeMap<String, u64>,
     /// The latest repairs, the newest last.
     pub repairs: VecDeque<Repair>,
+    /// What is worth knowing of the node and keeps nothing from working.
+    #[serde(default)]
+    pub notes: Vec<String>,
     /// What is wrong with what the cluster's state comes from.
     pub source_problems: Vec<String>,
+    /// Why the cluster can't be told that this node serves pods.
+    #[serde(default)]
+    pub standing_problem: Option<String>,
     /// Since when the cluster may have changed without our hearing of it, in milliseconds since 1970; its state of then
     /// is in force.
     #[serde(default)]
@@ -190,7 +196,9 @@ impl Status {
             passes: 0,
             repaired: BTreeMap::new(),
             repairs: VecDeque::new(),
+            notes: Vec::new(),
             source_problems: Vec::new(),
+            standing_problem: None,
             source_lost_ms: None,
             leases_freed: 0,
         }

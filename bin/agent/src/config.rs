@@ -31,6 +31,9 @@ pub(crate) struct Config {
     /// `forwardAccept`: whether accept rules are put into other tables' chains that drop forwarded packets; `true` by
     /// default.
     pub(crate) forward_accept: bool,
+    /// `removeTaint`: whether the Node's taint `selvedge.dev/agent-not-ready` is taken away once pods are served; `false`
+    /// by default.
+    pub(crate) remove_taint: bool,
     /// `resyncSeconds`: how often everything is compared although nothing was heard, 1 to 3600, 30 by default.
     pub(crate) resync: Duration,
 }
@@ -85,6 +88,7 @@ impl Default for Config {
             mtu: None,
             masquerade: Masquerade { enabled: true, exclude: Vec::new() },
             forward_accept: true,
+            remove_taint: false,
             resync: Duration::from_secs(30),
         }
     }
@@ -97,7 +101,7 @@ impl Config {
     }
 }
 
-const KEYS: [&str; 10] = [
+const KEYS: [&str; 11] = [
     "attach",
     "bridge",
     "transport",
@@ -107,6 +111,7 @@ const KEYS: [&str; 10] = [
     "mtu",
     "masquerade",
     "forwardAccept",
+    "removeTaint",
     "resyncSeconds",
 ];
 
@@ -132,6 +137,7 @@ fn read(text: &str) -> Result<Config, Located> {
     set(&mut config.mtu, &root, "mtu", |field| mtu(field).map(Some))?;
     set(&mut config.masquerade, &root, "masquerade", masquerade)?;
     set(&mut config.forward_accept, &root, "forwardAccept", |field| field.boolean())?;
+    set(&mut config.remove_taint, &root, "removeTaint", |field| field.boolean())?;
     set(&mut config.resync, &root, "resyncSeconds", resync)?;
     Ok(config)
 }

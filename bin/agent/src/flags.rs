@@ -6,13 +6,16 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process;
 
-use clap::Parser;
+use clap::{Args, Parser};
 use selvedge_model::NodeName;
+
+/// What else there is.
+const AFTER_HELP: &str = "Also: selvedge-agent uninstall --help";
 
 /// The node agent of Selvedge: makes this node's routes, rules and interfaces what its cluster asks for, and keeps
 /// them so.
 #[derive(Debug, Clone, PartialEq, Eq, Parser)]
-#[command(name = "selvedge-agent", version)]
+#[command(name = "selvedge-agent", version, after_help = AFTER_HELP)]
 pub(crate) struct Flags {
     /// The Node object that this machine is
     #[arg(long, value_name = "NAME", env = "NODE_NAME")]
@@ -26,6 +29,17 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "FILE", value_parser = absolute, conflicts_with = "manifests")]
     pub(crate) kubeconfig: Option<PathBuf>,
 
+    #[command(flatten)]
+    pub(crate) at: Places,
+
+    /// The IP address and port for /healthz, /readyz and /metrics over HTTP; none by default
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    pub(crate) listen: Option<SocketAddr>,
+}
+
+/// Where on this machine everything is, the same for all that the agent can be asked to do.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub(crate) struct Places {
     /// The agent's configuration, in YAML; without it everything is as the documentation's defaults say
     #[arg(long, value_name = "FILE", value_parser = absolute)]
     pub(crate) config: Option<PathBuf>,
@@ -50,16 +64,38 @@ pub(crate) struct Flags {
     /// Where the agent's socket and the leases are; a reboot must empty it
     #[arg(long, value_name = "DIR", value_parser = absolute, default_value = "/run/selvedge")]
     pub(crate) run_dir: PathBuf,
+}
 
-    /// The IP address and port for /healthz, /readyz and /metrics over HTTP; none by default
-    #[arg(long, value_name = "ADDR", value_parser = address)]
-    pub(crate) listen: Option<SocketAddr>,
+/// What the agent can be asked for besides running.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Task {
+    /// `selvedge-agent --node NAME …`
+    Run(Flags),
+    /// `selvedge-agent uninstall`
+    Uninstall(UninstallFlags),
+}
+
+/// Takes from this node all that bears a mark of ours, and nothing else: configuration and plugin, links, routes, tables,
+/// rules in other people's chains, leases. Sysctls stay as they are.
+#[derive(Debug, Clone, PartialEq, Eq, Parser)]
+#[command(name = "selvedge-agent uninstall")]
+pub(crate) struct UninstallFlags {
+    #[command(flatten)]
+    pub(crate) at: Places,
+
+    /// Although pods are attached, which lose their network
+    #[arg(long)]
+    pub(crate) with_pods: bool,
+
+    /// Only prints what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 }
 
 /// The exit code of a command line that can't be followed (EX_USAGE of sysexits.h).
 const USAGE: i32 = 64;
 
-impl Flags {
+impl Task {
     /// Reads the process's command line. Where help or the version is asked for it prints that and exits with 0; a
     /// line that can't be followed makes it say why and exit with 64.
     pub(crate) fn parse_or_exit() -> Self {
@@ -68,7 +104,15 @@ impl Flags {
 
     /// Reads a command line, the program's name first; fails with what to print instead of running.
     fn read(line: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        Self::try_parse_from(line)
+        let mut line: Vec<OsString> = line.into_iter().collect();
+        // The variable for --node is set in the agent's container, where clap would take it for the wrong form.
+        match line.get(1).and_then(|word| word.to_str()) {
+            Some("uninstall") => {
+                line.remove(1);
+                UninstallFlags::try_parse_from(line).map(Self::Uninstall)
+            }
+            _ => Flags::try_parse_from(line).map(Self::Run),
+        }
     }
 }
 

@@ -4,6 +4,7 @@ mod config;
 mod flags;
 mod leases;
 mod serve;
+mod uninstall;
 mod watch;
 mod wiring;
 
@@ -18,22 +19,26 @@ use selvedge_reconcile::{Host, Paths, Reconciler, Status, Trigger};
 use tracing::{error, info};
 
 use crate::config::Config;
-use crate::flags::Flags;
+use crate::flags::{Flags, Places, Task};
 use crate::wiring::Setup;
 
 /// The plugin's file name, by which the conflist calls it.
 const PLUGIN: &str = "selvedge";
 
 fn main() -> ExitCode {
-    let flags = Flags::parse_or_exit();
+    let task = Task::parse_or_exit();
     tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_target(false)
         .with_ansi(false)
         .with_max_level(tracing::Level::INFO)
         .init();
-    match run(&flags) {
-        Ok(()) => ExitCode::SUCCESS,
+    let done = match &task {
+        Task::Run(flags) => run(flags).map(|()| ExitCode::SUCCESS),
+        Task::Uninstall(flags) => uninstall::uninstall(flags),
+    };
+    match done {
+        Ok(code) => code,
         Err(why) => {
             error!("{}", chain(why.as_ref()));
             ExitCode::FAILURE
@@ -43,23 +48,23 @@ fn main() -> ExitCode {
 
 /// Runs until a signal asks for the end. What is in the kernel stays there, and pods notice nothing.
 fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
-    let config = configuration(flags)?;
-    let plugin = flags.cni_bin_dir.join(PLUGIN);
+    let config = configuration(&flags.at)?;
+    let plugin = flags.at.cni_bin_dir.join(PLUGIN);
     let mut host = Host::open(Paths {
         network: config.network.clone(),
         bridge: config.bridge.clone(),
-        conflist: flags.cni_conf_dir.join(config.conflist_name.as_str()),
-        plugin: flags.plugin.clone().map(|given| (given, plugin.clone())),
-        sysctls: flags.sysctl_dir.clone(),
-        ready: flags.run_dir.join("ready"),
+        conflist: flags.at.cni_conf_dir.join(config.conflist_name.as_str()),
+        plugin: flags.at.plugin.clone().map(|given| (given, plugin.clone())),
+        sysctls: flags.at.sysctl_dir.clone(),
+        ready: flags.at.run_dir.join("ready"),
         forward_accept: config.forward_accept,
     })?;
     let setup = Setup {
         node: flags.node.clone(),
-        run_dir: flags.run_dir.clone(),
+        run_dir: flags.at.run_dir.clone(),
         plugin,
-        installs: flags.plugin.is_some(),
-        sysctls: flags.sysctl_dir.clone(),
+        installs: flags.at.plugin.is_some(),
+        sysctls: flags.at.sysctl_dir.clone(),
         owns_tables: host.owns_tables()?,
         config,
     };
@@ -68,7 +73,7 @@ fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
     watch::signals(triggers.clone())?;
     let caretaker = leases::start(&setup, Arc::clone(&status))?;
     let _serving = serve::start(serve::Options {
-        run_dir: flags.run_dir.clone(),
+        run_dir: flags.at.run_dir.clone(),
         listen: flags.listen,
         status: Arc::clone(&status),
         patience: (setup.config.resync * 2).max(Duration::from_secs(60)),
@@ -86,7 +91,7 @@ fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
     })?;
     // The kernel is listened to before it is first looked at, so that nothing falls between.
     watch::kernel(triggers.clone())?;
-    let _source = watch::source(flags, triggers.clone(), &status)?;
+    let _source = watch::source(flags, triggers.clone(), (&status, setup.config.remove_taint))?;
     send(&triggers, Trigger::Start);
     info!(node = %setup.node, version = env!("CARGO_PKG_VERSION"), "selvedge-agent started");
     let resync = setup.config.resync;
@@ -96,8 +101,8 @@ fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-fn configuration(flags: &Flags) -> Result<Config, Box<dyn Error>> {
-    let Some(file) = &flags.config else { return Ok(Config::default()) };
+fn configuration(at: &Places) -> Result<Config, Box<dyn Error>> {
+    let Some(file) = &at.config else { return Ok(Config::default()) };
     let text = std::fs::read_to_string(file);
     let text = text.map_err(|why| format!("read the configuration {}: {why}", file.display()))?;
     Ok(Config::parse(&text, file)?)

@@ -16,7 +16,7 @@ use selvedge_model::Cluster;
 use selvedge_netlink::Event;
 use selvedge_reconcile::status::since_1970_ms;
 use selvedge_reconcile::{Status, Trigger};
-use selvedge_source::kubernetes::{self, Follower, Reach};
+use selvedge_source::kubernetes::{self, Duties, Follower, Reach};
 use selvedge_source::{Snapshot, Watcher};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
@@ -36,12 +36,13 @@ pub(crate) enum Source {
 pub(crate) fn source(
     flags: &Flags,
     triggers: Sender<Trigger>,
-    status: &Arc<Mutex<Status>>,
+    (status, taint): (&Arc<Mutex<Status>>, bool),
 ) -> Result<Source, Box<dyn Error>> {
     let told = Told { triggers, status: Arc::clone(status) };
     let Some(directory) = &flags.manifests else {
         let reach = flags.kubeconfig.clone().map_or(Reach::InCluster, Reach::Kubeconfig);
-        let follower = kubernetes::follow(&reach, &flags.node, move |update| {
+        let duties = duties(status, taint);
+        let follower = kubernetes::follow_on_duty(&reach, (&flags.node, Some(duties)), move |update| {
             told.tell(update.problems, update.lost, update.cluster.map(|cluster| (cluster, update.whole)))
         })?;
         return Ok(Source::Kubernetes(follower));
@@ -52,6 +53,21 @@ pub(crate) fn source(
         told.tell(problems, None, Some((snapshot.cluster, whole)))
     })?;
     Ok(Source::Manifests(watcher))
+}
+
+/// What the cluster is told of our Node: that it serves pods, and if `taint` says so by an end of the taint.
+fn duties(status: &Arc<Mutex<Status>>, taint: bool) -> Duties {
+    let (asked, told) = (Arc::clone(status), Arc::clone(status));
+    Duties {
+        serves: Box::new(move || asked.lock().unwrap_or_else(PoisonError::into_inner).state.serves()),
+        taint,
+        told: Box::new(move |problem| {
+            if let Some(problem) = &problem {
+                warn!(problem, "the API");
+            }
+            told.lock().unwrap_or_else(PoisonError::into_inner).standing_problem = problem;
+        }),
+    }
 }
 
 /// Whom a source tells.

@@ -99,9 +99,23 @@ impl Setup {
             network: node.network.clone(),
             prune,
         };
+        let conflist = self.config.conflist_name.as_str();
+        let rivals = conflist::rivals(observed.configurations.iter().map(String::as_str), conflist);
+        let problems = node.problems.iter().map(ToString::to_string);
+        let taken = rivals.before.iter().map(|name| {
+            format!(
+                "runtimes take {name} instead of {conflist}, whose name comes later: pods get another network"
+            )
+        });
+        let passed_over = rivals.after.iter().map(|name| {
+            format!(
+                "{name} is another network's configuration; runtimes pass it over while {conflist} is there"
+            )
+        });
         Ok(Decision {
             wanted: self.wanted(&node, &desired),
-            problems: node.problems.iter().map(ToString::to_string).collect(),
+            problems: problems.chain(taken).collect(),
+            notes: passed_over.collect(),
             desired,
             blocked,
         })

@@ -93,6 +93,29 @@ pub fn served(text: &str, network: &NetworkName) -> Option<Served> {
     (!subnets.is_empty()).then_some(Served { subnets, node_addresses })
 }
 
+/// The configurations of other networks beside ours: a runtime takes the first in the order of names.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Rivals {
+    /// Those that it takes instead of ours, in their order.
+    pub before: Vec<String>,
+    /// Those that it passes over as long as ours is there.
+    pub after: Vec<String>,
+}
+
+/// True if a runtime reads a file of that name as a configuration.
+pub fn is_read(name: &str) -> bool {
+    name.rsplit_once('.').is_some_and(|(_, extension)| ["conf", "conflist", "json"].contains(&extension))
+}
+
+/// What else a runtime finds among the names of its configuration directory, beside the one of ours.
+pub fn rivals<'a>(names: impl IntoIterator<Item = &'a str>, ours: &str) -> Rivals {
+    let mut others: Vec<String> =
+        names.into_iter().filter(|name| *name != ours && is_read(name)).map(str::to_owned).collect();
+    others.sort();
+    let (before, after) = others.into_iter().partition(|name| name.as_str() < ours);
+    Rivals { before, after }
+}
+
 fn parsed<T: FromStr>(items: &Value) -> Option<Vec<T>> {
     items.as_array()?.iter().map(|item| item.as_str()?.parse().ok()).collect()
 }

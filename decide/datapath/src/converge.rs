@@ -41,6 +41,8 @@ pub struct Observed {
     pub forward: Vec<ForwardChain>,
     /// The plugin, beside the one that is to be there.
     pub plugin: Plugin,
+    /// The names of all that is in the directory of configurations, sorted.
+    pub configurations: Vec<String>,
     /// The configuration as it is on disk.
     pub conflist: Option<String>,
 }

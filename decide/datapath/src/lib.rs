@@ -22,6 +22,7 @@ pub mod model;
 pub mod node;
 pub mod plan;
 pub mod published;
+pub mod removal;
 pub mod shaping;
 pub mod state;
 pub mod step;

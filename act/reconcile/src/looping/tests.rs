@@ -35,7 +35,13 @@ fn decide(known: Option<(&Cluster, Prune)>, _: &Observed) -> Result<Decision, St
         conflist: Some("a conflist".to_owned()),
         prune,
     };
-    Ok(Decision { desired, wanted: Wanted::default(), problems: Vec::new(), blocked: None })
+    Ok(Decision {
+        desired,
+        wanted: Wanted::default(),
+        problems: Vec::new(),
+        notes: Vec::new(),
+        blocked: None,
+    })
 }
 
 type Decide = fn(Option<(&Cluster, Prune)>, &Observed) -> Result<Decision, String>;

@@ -54,6 +54,7 @@ logFile: /var/log/selvedge.log
 mtu: 1400
 masquerade: {enabled: false, exclude: [192.168.0.0/16, 'fd00::/8']}
 forwardAccept: false
+removeTaint: true
 resyncSeconds: 5
 ";
     let config = parse(text).unwrap();
@@ -68,6 +69,7 @@ resyncSeconds: 5
         mtu: Some(Mtu::new(1400).unwrap()),
         masquerade: Masquerade { enabled: false, exclude },
         forward_accept: false,
+        remove_taint: true,
         resync: Duration::from_secs(5),
     };
     assert_eq!(config, expected);

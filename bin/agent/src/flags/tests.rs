@@ -5,7 +5,10 @@ use super::*;
 const LEAST: [&str; 5] = ["selvedge-agent", "--node", "node-a", "--manifests", "/srv/cluster"];
 
 fn read(arguments: &[&str]) -> Result<Flags, clap::Error> {
-    Flags::read(arguments.iter().map(OsString::from))
+    match Task::read(arguments.iter().map(OsString::from))? {
+        Task::Run(flags) => Ok(flags),
+        other => panic!("{other:?}"),
+    }
 }
 
 fn with(more: &[&str]) -> Result<Flags, clap::Error> {
@@ -23,12 +26,12 @@ fn a_node_and_its_manifests_are_enough() {
     let flags = read(&LEAST).unwrap();
     assert_eq!(flags.node.as_str(), "node-a");
     assert_eq!(flags.manifests.as_deref(), Some(Path::new("/srv/cluster")));
-    assert_eq!(flags.config, None);
-    assert_eq!(flags.cni_conf_dir, Path::new("/etc/cni/net.d"));
-    assert_eq!(flags.cni_bin_dir, Path::new("/opt/cni/bin"));
-    assert_eq!(flags.run_dir, Path::new("/run/selvedge"));
-    assert_eq!((flags.plugin, flags.listen), (None, None));
-    assert_eq!(flags.sysctl_dir, Path::new("/proc/sys"));
+    assert_eq!(flags.at.config, None);
+    assert_eq!(flags.at.cni_conf_dir, Path::new("/etc/cni/net.d"));
+    assert_eq!(flags.at.cni_bin_dir, Path::new("/opt/cni/bin"));
+    assert_eq!(flags.at.run_dir, Path::new("/run/selvedge"));
+    assert_eq!((flags.at.plugin, flags.listen), (None, None));
+    assert_eq!(flags.at.sysctl_dir, Path::new("/proc/sys"));
 }
 
 #[test]
@@ -43,12 +46,12 @@ fn every_flag_is_taken() {
         "--listen=[::1]:0",
     ])
     .unwrap();
-    assert_eq!(flags.config.as_deref(), Some(Path::new("/etc/selvedge.yaml")));
-    assert_eq!(flags.cni_conf_dir, Path::new("/c"));
-    assert_eq!(flags.cni_bin_dir, Path::new("/b"));
-    assert_eq!(flags.run_dir, Path::new("/r"));
-    assert_eq!(flags.plugin.as_deref(), Some(Path::new("/p/selvedge")));
-    assert_eq!(flags.sysctl_dir, Path::new("/host/proc/sys"));
+    assert_eq!(flags.at.config.as_deref(), Some(Path::new("/etc/selvedge.yaml")));
+    assert_eq!(flags.at.cni_conf_dir, Path::new("/c"));
+    assert_eq!(flags.at.cni_bin_dir, Path::new("/b"));
+    assert_eq!(flags.at.run_dir, Path::new("/r"));
+    assert_eq!(flags.at.plugin.as_deref(), Some(Path::new("/p/selvedge")));
+    assert_eq!(flags.at.sysctl_dir, Path::new("/host/proc/sys"));
     assert_eq!(flags.listen, Some("[::1]:0".parse().unwrap()));
 }
 
@@ -110,4 +113,17 @@ fn asking_for_the_version_or_for_help_is_no_failure() {
     }
     let version = with(&["--version"]).unwrap_err().to_string();
     assert_eq!(version, format!("selvedge-agent {}\n", env!("CARGO_PKG_VERSION")));
+}
+
+#[test]
+fn an_uninstall_takes_the_same_directories_and_needs_no_node() {
+    let line = ["selvedge-agent", "uninstall", "--run-dir", "/r", "--with-pods"].map(OsString::from);
+    let Ok(Task::Uninstall(flags)) = Task::read(line) else { panic!("no uninstall") };
+    assert_eq!(
+        (flags.at.run_dir.as_path(), flags.at.cni_bin_dir.as_path()),
+        (Path::new("/r"), Path::new("/opt/cni/bin"))
+    );
+    assert!(flags.with_pods && !flags.dry_run);
+    let line = ["selvedge-agent", "uninstall", "--node", "a"].map(OsString::from);
+    assert_eq!(leave(&Task::read(line).unwrap_err()), 64);
 }

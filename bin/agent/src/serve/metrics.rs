@@ -10,7 +10,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
-use selvedge_reconcile::status::{Pass, Status, StepOutcome, StepResult};
+use selvedge_reconcile::status::{Pass, State, Status, StepOutcome, StepResult};
 
 use super::Shared;
 
@@ -55,6 +55,11 @@ impl Page<'_> {
             "Leases freed since the kernel shows their pods gone",
             status.leases_freed,
         )?;
+        let amiss = match &status.state {
+            State::Degraded { reasons } | State::Failed { reasons } => reasons.len(),
+            State::Waiting { .. } | State::Ready => 0,
+        };
+        self.gauge("problems", "What keeps all or part of the node from working", amiss)?;
         let help = "What is wrong with what the cluster's state comes from";
         self.gauge("source_problems", help, status.source_problems.len())?;
         self.seconds(
@@ -102,7 +107,6 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use prometheus_client::encoding::text::encode;
-    use selvedge_reconcile::status::State;
 
     use super::*;
 

@@ -44,6 +44,7 @@ impl Screen {
         screen.there(status);
         screen.passes(status);
         screen.repairs(status);
+        screen.notes(status);
         screen.problems(status);
         screen.text
     }
@@ -146,13 +147,24 @@ impl Screen {
         self.row("leases freed", &status.leases_freed.to_string());
     }
 
+    fn notes(&mut self, status: &Status) {
+        if status.notes.is_empty() {
+            return;
+        }
+        self.line("\nto be known");
+        for note in &status.notes {
+            self.line(&format!("  {}", printable(note)));
+        }
+    }
+
     fn problems(&mut self, status: &Status) {
-        if status.source_problems.is_empty() {
+        let problems = status.source_problems.iter().chain(&status.standing_problem);
+        if problems.clone().next().is_none() {
             return;
         }
         let heading = self.painted(Tone::Doubtful, "problems with the cluster's source");
         self.line(&format!("\n{heading}"));
-        for problem in &status.source_problems {
+        for problem in problems {
             self.line(&format!("  {}", printable(problem)));
         }
     }

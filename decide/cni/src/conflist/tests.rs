@@ -101,3 +101,21 @@ fn what_was_written_tells_later_by_what_the_node_was_served() {
         assert_eq!(served(text, network), None, "{text}");
     }
 }
+
+#[test]
+fn of_other_configurations_those_with_an_earlier_name_are_taken_instead_of_ours() {
+    let there = [
+        "99-loopback.conf",
+        "10-selvedge.conflist",
+        "README",
+        "05-cilium.conflist",
+        "10-flannel.conflist",
+        "05-calico.conflist.disabled",
+        "10-selvedge.conflist.tmp",
+        "20-weave.json",
+        "conflist",
+    ];
+    let rivals = rivals(there, "10-selvedge.conflist");
+    assert_eq!(rivals.before, ["05-cilium.conflist", "10-flannel.conflist"]);
+    assert_eq!(rivals.after, ["20-weave.json", "99-loopback.conf"]);
+}

@@ -1,0 +1,109 @@
+//! What an agent tells the API of its Node: that its network is there.
+
+use std::fs;
+
+use selvedge_lab::shape::Attach;
+use selvedge_tests::{Agent, ApiServer, Cluster, Faults, within};
+use serde_json::{Value, json};
+
+use crate::site::alone;
+
+/// Long enough for a busy machine, and for what is tried again.
+const SOON: f64 = 60.0;
+
+const TAINT: &str = "selvedge.dev/agent-not-ready";
+
+struct Told {
+    agent: Agent,
+    server: ApiServer,
+    node: Value,
+    _cluster: Cluster,
+}
+
+impl Told {
+    /// An agent with these lines in its configuration, whose Node has the taint and no network yet, as clouds have it.
+    fn new(config: &str, faults: Faults) -> Option<Self> {
+        let cluster = Cluster::build(1, Attach::Routed)?;
+        let node = &cluster.nodes[0];
+        let server = ApiServer::start(&node.namespace, 34);
+        let (kubeconfig, settings) = (node.folder().join("kubeconfig"), node.folder().join("agent.yaml"));
+        server.kubeconfig(&kubeconfig);
+        server.fail(faults);
+        fs::write(settings, format!("attach: routed\n{config}")).unwrap();
+        let mut object = node.object(&node.plan.pod_cidrs);
+        object["spec"]["taints"] = json!([
+            {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"},
+            {"key": TAINT, "effect": "NoExecute"},
+        ]);
+        object["status"]["conditions"] = json!([
+            {"type": "Ready", "status": "True", "reason": "KubeletReady"},
+            {"type": "NetworkUnavailable", "status": "True", "reason": "NoRouteCreated"},
+        ]);
+        server.put("nodes", object.clone());
+        let agent = node.agent_of(("--kubeconfig", &kubeconfig));
+        Some(Self { agent, server, node: object, _cluster: cluster })
+    }
+
+    fn object(&self) -> Value {
+        self.server.object("nodes", self.node["metadata"]["name"].as_str().unwrap()).unwrap()
+    }
+
+    fn until(&self, what: &str, is_so: impl Fn(&Value) -> bool) {
+        within(SOON, what, || {
+            let object = self.object();
+            if is_so(&object) { Ok(()) } else { Err(format!("{object:#}\n{}", self.agent.log())) }
+        });
+    }
+}
+
+/// The reason for which the network is there; none if it isn't.
+fn available(object: &Value) -> Option<&str> {
+    let conditions = object["status"]["conditions"].as_array()?;
+    let network = conditions.iter().find(|condition| condition["type"] == "NetworkUnavailable")?;
+    (network["status"] == "False").then(|| network["reason"].as_str()).flatten()
+}
+
+fn taints(object: &Value) -> Vec<&str> {
+    let taints = object["spec"]["taints"].as_array().unwrap();
+    taints.iter().map(|taint| taint["key"].as_str().unwrap()).collect()
+}
+
+#[test]
+fn a_node_that_serves_pods_has_its_network_said_to_be_there_also_after_somebody_said_otherwise() {
+    let _alone = alone();
+    let Some(told) = Told::new("", Faults::default()) else { return };
+    told.until("the network is there", |node| available(node) == Some("SelvedgeIsReady"));
+    let object = told.object();
+    let other = &object["status"]["conditions"][0];
+    assert_eq!(
+        (&other["type"], &other["status"]),
+        (&json!("Ready"), &json!("True")),
+        "others' conditions stay"
+    );
+    assert_eq!(taints(&object).len(), 2, "a taint stays where nobody asked for its end");
+    told.server.put("nodes", told.node.clone());
+    told.until("the network is there again", |node| available(node).is_some());
+}
+
+#[test]
+fn the_taint_is_taken_away_where_configuration_asks_and_no_other_is() {
+    let _alone = alone();
+    let Some(told) = Told::new("removeTaint: true\n", Faults::default()) else { return };
+    told.until("the taint is gone", |node| taints(node) == ["node.kubernetes.io/unschedulable"]);
+    told.until("the network is there", |node| available(node).is_some());
+}
+
+#[test]
+fn a_node_that_may_not_be_changed_is_served_all_the_same_and_the_refusal_is_told() {
+    let _alone = alone();
+    let faults = Faults { forbids_patches: true, ..Faults::default() };
+    let Some(told) = Told::new("removeTaint: true\n", faults) else { return };
+    told.agent.wait_until_ready();
+    let problem = || told.agent.status().standing_problem;
+    within(SOON, "the refusal is told", || problem().map(drop).ok_or_else(|| told.agent.log()));
+    assert!(problem().unwrap().contains("Forbidden"), "{:?}", problem());
+    assert!(told.agent.status().state.serves());
+    told.server.fail(Faults::default());
+    told.until("it is tried again", |node| available(node).is_some() && taints(node).len() == 1);
+    within(SOON, "nothing is wrong any more", || problem().map_or(Ok(()), Err));
+}
