@@ -7,8 +7,12 @@ pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
+        let next = error.to_string();
+        // Some say what their cause says.
+        if !text.contains(&next) {
+            text.push_str(": ");
+            text.push_str(&next);
+        }
         cause = error.source();
     }
     text
@@ -26,8 +30,13 @@ mod tests {
     #[error("the pool is full")]
     struct Inner;
 
+    #[derive(Debug, thiserror::Error)]
+    #[error("attach the pod: {0}")]
+    struct Telling(#[source] Inner);
+
     #[test]
     fn each_cause_is_told_once() {
         assert_eq!(chain(&Outer(Inner)), "attach the pod: the pool is full");
+        assert_eq!(chain(&Telling(Inner)), "attach the pod: the pool is full");
     }
 }

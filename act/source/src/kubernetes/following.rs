@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::stream::{BoxStream, select};
 use futures_util::{StreamExt, TryStreamExt};
+use kube::core::Status;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client};
@@ -80,8 +81,13 @@ async fn events(client: &Client, node: &NodeName) -> BoxStream<'static, Result<H
 /// True if the server sends a list as a stream. Older ones take the request for one to watch and never end the list.
 async fn streams_lists(client: &Client) -> bool {
     let version = client.apiserver_version().await;
-    let minor = |text: &str| text.trim_end_matches('+').parse::<u32>().ok();
-    version.is_ok_and(|v| v.major != "1" || minor(&v.minor).is_some_and(|minor| minor >= STREAMS_LISTS))
+    version.is_ok_and(|version| is_new(&version.major, &version.minor))
+}
+
+/// A server that does not tell its version, as some builds don't, is not taken for a new one.
+fn is_new(major: &str, minor: &str) -> bool {
+    let number = |text: &str| text.trim_end_matches('+').parse::<u32>().ok();
+    number(major).zip(number(minor)).is_some_and(|version| version >= (1, STREAMS_LISTS))
 }
 
 struct Following<'a, D> {
@@ -136,7 +142,7 @@ impl<D: FnMut(Update) -> ControlFlow<()>> Following<'_, D> {
             }
             Ok(Heard::Pod(event)) => self.known.pod(event),
             Err((kind, error)) => {
-                let why = chain(&error);
+                let why = why(&error);
                 let lost = self.lost.entry(kind).or_insert_with(|| (SystemTime::now(), String::new()));
                 lost.1 = why;
                 // A line that is neither an event nor an error comes as an error without a word.
@@ -193,10 +199,48 @@ enum Understood {
     No,
 }
 
+/// What went wrong, once: the client's own texts repeat each other, and show the server's answer as a structure.
+fn why(error: &watcher::Error) -> String {
+    let told = |status: &Status| format!("{} ({} {})", status.message, status.code, status.reason);
+    let (what, cause) = match error {
+        watcher::Error::InitialListFailed(cause) => ("list", cause),
+        watcher::Error::WatchStartFailed(cause) => ("start to watch", cause),
+        watcher::Error::WatchFailed(cause) => ("watch", cause),
+        watcher::Error::WatchError(status) => return format!("watch: {}", told(status)),
+        watcher::Error::NoResourceVersion => return error.to_string(),
+    };
+    match cause {
+        kube::Error::Api(status) => format!("{what}: {}", told(status)),
+        other => format!("{what}: {}", chain(other)),
+    }
+}
+
 /// Waits for a moment; for ever if there is none.
 async fn at(due: Option<(Instant, Instant)>) {
     match due {
         Some((quiet, _)) => sleep_until(quiet).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_server_that_says_that_it_is_new_is_asked_for_a_list_as_a_stream() {
+        let new = [("1", "34"), ("1", "35+"), ("2", "0")];
+        let old = [("1", "20"), ("1", "33+"), ("", ""), ("1", ""), ("", "34")];
+        assert!(new.iter().all(|(major, minor)| is_new(major, minor)));
+        assert!(!old.iter().any(|(major, minor)| is_new(major, minor)));
+    }
+
+    #[test]
+    fn what_a_server_refuses_is_told_once_and_in_its_words() {
+        let text =
+            r#"{"status": "Failure", "message": "nodes is forbidden", "reason": "Forbidden", "code": 403}"#;
+        let status: Status = serde_json::from_str(text).unwrap();
+        let error = watcher::Error::WatchStartFailed(kube::Error::Api(Box::new(status)));
+        assert_eq!(why(&error), "start to watch: nodes is forbidden (403 Forbidden)");
     }
 }
