@@ -48,6 +48,14 @@ check: compiler
 	if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; \
 	else echo "make: cargo-deny is not installed: licences and sources are not checked"; fi
 
+## kubernetes: a real cluster on this machine, Selvedge installed in it (FAST=1: the tutorials' table; TEST=scale: one)
+.PHONY: kubernetes
+kubernetes: image oracles
+	@.ci/need openssl:openssl
+	tests/kubernetes/get.sh "$(or $(SELVEDGE_CACHE),$(HOME)/.cache/selvedge)/kubernetes-1.20.2"
+	SELVEDGE_IMAGE="$(TARGET_DIR)/selvedge-image.tar" cargo test --locked --package selvedge-tests --test kubernetes \
+		-- --nocapture --test-threads 1 $(or $(TEST),$(and $(FAST),tutorial))
+
 ## image: the container image, as an archive for `ctr images import`, `docker load` and `kind load image-archive`
 .PHONY: image
 image: build

@@ -26,6 +26,7 @@ pub struct Machine {
     /// Ends the machine when its stdin is closed.
     keeper: Child,
     init: u32,
+    whole: bool,
     node: Namespace,
 }
 
@@ -36,11 +37,26 @@ impl Machine {
     /// # Panics
     /// If it can't be made for another reason.
     pub fn boot() -> Option<Self> {
+        Self::keep(&[])
+    }
+
+    /// Makes one for a kubelet: with a host name, and namespaces for System V's objects and control groups too, every
+    /// controller among them. What is written to `/etc`, `/opt` and `/var/lib` stays in the folder `disk`, for a machine
+    /// that is booted from it later.
+    ///
+    /// # Panics
+    /// If it can't be made for another reason than that this user may not.
+    pub fn boot_whole(hostname: &str, disk: &Path) -> Option<Self> {
+        Self::keep(&[("WHOLE", OsStr::new(hostname)), ("DISK", disk.as_os_str())])
+    }
+
+    fn keep(shape: &[(&str, &OsStr)]) -> Option<Self> {
         static MACHINES: AtomicU32 = AtomicU32::new(0);
         drop(stage::namespace()?);
         let name = format!("selvedge-tests-{}-{}", process::id(), MACHINES.fetch_add(1, Ordering::Relaxed));
         let mut keeper = Command::new("sh")
             .args(["-c", include_str!("machine/keep.sh"), "keep.sh", &name, include_str!("machine/init.sh")])
+            .envs(shape.iter().copied())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             // What ends a test by the terminal must not end what cleans up after it.
@@ -54,7 +70,8 @@ impl Machine {
         }
         let init = said.trim().parse().unwrap_or_else(|_| panic!("a machine didn't start: {said:?}"));
         let node = Namespace::open(Path::new(&format!("/proc/{init}/ns/net")));
-        Some(Self { keeper, init, node: node.unwrap_or_else(|error| panic!("{error:?}")) })
+        let whole = !shape.is_empty();
+        Some(Self { keeper, init, whole, node: node.unwrap_or_else(|error| panic!("{error:?}")) })
     }
 
     /// Its network.
@@ -70,7 +87,9 @@ impl Machine {
     /// A program to be executed on it.
     pub fn command(&self, program: impl AsRef<OsStr>) -> Command {
         let mut command = Command::new("nsenter");
-        command.args(["--target", &self.init.to_string(), "--mount", "--net", "--pid", "--"]).arg(program);
+        command.args(["--target", &self.init.to_string(), "--mount", "--net", "--pid"]);
+        command.args(self.whole.then_some(["--uts", "--ipc", "--cgroup"]).into_iter().flatten());
+        command.arg("--").arg(program);
         command
     }
 

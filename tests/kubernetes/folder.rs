@@ -1,0 +1,121 @@
+//! A folder for one cluster, and the programs that it runs.
+
+use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Instant;
+use std::{env, fs, io, process};
+
+/// Says what is being done, at once: a person waits.
+pub(crate) fn say(line: &str) {
+    static BEGAN: OnceLock<Instant> = OnceLock::new();
+    let at = BEGAN.get_or_init(Instant::now).elapsed().as_secs_f64();
+    io::stderr().write_all(format!("{at:6.1} s  {line}\n").as_bytes()).unwrap();
+}
+
+/// The programs of `tests/kubernetes/get.sh`.
+#[derive(Debug, Clone)]
+pub(crate) struct Programs {
+    kubernetes: PathBuf,
+    debian: PathBuf,
+}
+
+impl Programs {
+    /// Where `make kubernetes` has put them, or says that they are.
+    pub(crate) fn find() -> Self {
+        let cache = env::var_os("SELVEDGE_CACHE").map(PathBuf::from);
+        let cache = cache.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache/selvedge")));
+        let cache = cache.expect("SELVEDGE_CACHE or HOME").join("kubernetes-1.20.2");
+        let own = env::var_os("KUBE_BIN").map(PathBuf::from);
+        let found =
+            Self { kubernetes: own.unwrap_or_else(|| cache.join("bin")), debian: cache.join("debian") };
+        let server = found.kubernetes("kube-apiserver");
+        assert!(server.is_file(), "{server:?} is not there: run `make kubernetes`");
+        found
+    }
+
+    /// One of Kubernetes' own.
+    pub(crate) fn kubernetes(&self, name: &str) -> PathBuf {
+        self.kubernetes.join(name)
+    }
+
+    /// A file of Debian's packages.
+    pub(crate) fn debian(&self, path: &str) -> PathBuf {
+        self.debian.join(path)
+    }
+
+    /// The search path: theirs before the machine's.
+    pub(crate) fn path(&self) -> String {
+        let folders = ["usr/bin", "usr/sbin"].map(|folder| self.debian(folder).display().to_string());
+        format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", folders.join(":"))
+    }
+}
+
+/// A folder that every machine of a cluster sees, removed in the end, however that comes.
+#[derive(Debug)]
+pub(crate) struct Folder {
+    path: PathBuf,
+    sweeper: Child,
+}
+
+impl Folder {
+    pub(crate) fn new() -> Self {
+        static FOLDERS: AtomicU32 = AtomicU32::new(0);
+        let number = FOLDERS.fetch_add(1, Ordering::Relaxed);
+        let path = env::temp_dir().join(format!("selvedge-kubernetes-{}-{number}", process::id()));
+        fs::create_dir_all(&path).unwrap();
+        // Machines that are being killed may still write.
+        let sweep = "cat; for try in $(seq 100); do rm -rf \"$1\"; sleep 0.1; [ -e \"$1\" ] || exit 0; done";
+        let mut sweeper = Command::new("sh");
+        sweeper.args(["-c", sweep, "sweep"]).arg(&path).stdin(Stdio::piped()).stdout(Stdio::null());
+        let sweeper = sweeper.stderr(Stdio::null()).process_group(0).spawn().unwrap();
+        Self { path, sweeper }
+    }
+
+    pub(crate) fn join(&self, below: &str) -> PathBuf {
+        self.path.join(below)
+    }
+
+    /// A folder in it.
+    pub(crate) fn make(&self, below: &str) -> PathBuf {
+        let folder = self.join(below);
+        fs::create_dir_all(&folder).unwrap();
+        folder
+    }
+
+    /// The last lines of every log.
+    pub(crate) fn print_logs(&self) {
+        let mut logs: Vec<_> = fs::read_dir(self.join("logs")).into_iter().flatten().flatten().collect();
+        logs.sort_by_key(fs::DirEntry::file_name);
+        for log in logs {
+            let text = fs::read(log.path()).unwrap_or_default();
+            let text = String::from_utf8_lossy(&text);
+            let lines: Vec<_> = text.lines().collect();
+            let tail = lines[lines.len().saturating_sub(25)..].join("\n");
+            say(&format!("the end of {}:\n{tail}", log.file_name().display()));
+        }
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(self.sweeper.stdin.take());
+        drop(self.sweeper.wait());
+    }
+}
+
+/// Runs a command to its end; what it printed.
+pub(crate) fn run(command: &mut Command) -> String {
+    let output = command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
+    let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
+    assert!(output.status.success(), "{command:?}: {}\n{out}{err}", output.status);
+    out
+}
+
+/// A file of the repository.
+pub(crate) fn repository(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
+}

@@ -1,0 +1,24 @@
+//! Selvedge in a real cluster: etcd, a control plane and three nodes with containerd and kubelets, on this machine, in
+//! namespaces of its own. `make kubernetes` builds and unpacks what that takes, and runs these tests one by one.
+//!
+//! - `cluster`, `control`, `node`, `certificates`, `images`, `daemon`, `folder`, `wait`: the cluster
+//! - `install`, `table`, `pods`: Selvedge as a user installs it, the tutorials' connectivity table, what nodes have
+//! - the others: one scenario each
+#![cfg(test)]
+
+mod away;
+mod certificates;
+mod cluster;
+mod control;
+mod daemon;
+mod folder;
+mod images;
+mod install;
+mod node;
+mod pods;
+mod reboot;
+mod roll;
+mod scale;
+mod table;
+mod tutorial;
+mod wait;

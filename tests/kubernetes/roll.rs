@@ -1,0 +1,29 @@
+//! The agents are replaced while pods talk to each other.
+
+use selvedge_tests::{Echo, Stream};
+
+use crate::cluster::Cluster;
+use crate::folder::say;
+use crate::{install, pods, table};
+
+#[test]
+fn no_connection_notices_that_the_agents_are_rolled() {
+    let Some(cluster) = Cluster::start() else { return };
+    install::install(&cluster);
+    cluster.apply(&table::deployment("web", 6));
+    let web = table::pods(&cluster, "web", 6);
+    let networks: Vec<_> = web.iter().map(|pod| pods::network_of(&cluster, pod)).collect();
+    let echoes: Vec<_> = networks.iter().map(Echo::serve).collect();
+    let streams: Vec<_> = networks
+        .iter()
+        .flat_map(|from| web.iter().map(move |to| Stream::open(from, to.address.parse().unwrap()).unwrap()))
+        .collect();
+    say(&format!("{} streams run", streams.len()));
+    cluster.type_in("-n kube-system rollout restart daemonset selvedge");
+    cluster.type_in("-n kube-system rollout status daemonset selvedge --timeout 180s");
+    say("the agents are rolled");
+    let numbers: u64 = streams.into_iter().map(Stream::close).sum();
+    say(&format!("no stream broke; {numbers} numbers went there and back"));
+    drop(echoes);
+    table::must_be_green(&cluster, &web, "web");
+}
