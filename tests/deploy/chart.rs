@@ -33,6 +33,8 @@ fn values_reach_the_objects() {
         "config.mtu=1400",
         "config.masquerade.exclude={192.168.0.0/16,fd00::/8}",
         "config.logFile=null",
+        "config.removeTaint=true",
+        "paths.runDir=/run/pods",
         "paths.cniConfDir=/var/lib/rancher/k3s/agent/etc/cni/net.d",
         "listen.address=::1",
         "apiServer.host=192.0.2.1",
@@ -50,6 +52,9 @@ fn values_reach_the_objects() {
     assert_eq!(config["masquerade"]["exclude"], json!(["192.168.0.0/16", "fd00::/8"]));
     assert_eq!(config.get("logFile"), None, "what is null is left out");
 
+    let patching = json!({"apiGroups": [""], "resources": ["nodes"], "verbs": ["patch"]});
+    assert!(list(&the(&objects, "ClusterRole")["rules"]).contains(&patching), "for the taint");
+
     let set = &the(&objects, "DaemonSet")["spec"];
     assert_eq!(set["updateStrategy"]["rollingUpdate"]["maxUnavailable"], "10%");
     let pod = &set["template"]["spec"];
@@ -62,6 +67,7 @@ fn values_reach_the_objects() {
     assert_eq!(agent["livenessProbe"]["httpGet"]["host"], "::1");
     assert_eq!(agent["securityContext"]["seLinuxOptions"]["type"], "spc_t");
     let variables = [
+        json!({"name": "SELVEDGE_RUN_DIR", "value": "/run/pods"}),
         json!({"name": "KUBERNETES_SERVICE_HOST", "value": "192.0.2.1"}),
         json!({"name": "KUBERNETES_SERVICE_PORT", "value": "6443"}),
     ];

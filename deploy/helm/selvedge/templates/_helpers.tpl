@@ -36,6 +36,11 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
   valueFrom:
     fieldRef:
       fieldPath: spec.nodeName
+{{- if ne .Values.paths.runDir "/run/selvedge" }}
+# For selvedgectl, when it is executed here.
+- name: SELVEDGE_RUN_DIR
+  value: {{ .Values.paths.runDir }}
+{{- end }}
 {{- with .Values.apiServer.host }}
 - name: KUBERNETES_SERVICE_HOST
   value: {{ . | quote }}
