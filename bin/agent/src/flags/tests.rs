@@ -1,5 +1,7 @@
 use std::path::Path;
 
+use selvedge_source::yaml::{self, Field};
+
 use super::*;
 
 const LEAST: [&str; 5] = ["selvedge-agent", "--node", "node-a", "--manifests", "/srv/cluster"];
@@ -126,4 +128,39 @@ fn an_uninstall_takes_the_same_directories_and_needs_no_node() {
     assert!(flags.with_pods && !flags.dry_run);
     let line = ["selvedge-agent", "uninstall", "--node", "a"].map(OsString::from);
     assert_eq!(leave(&Task::read(line).unwrap_err()), 64);
+}
+
+/// What stands in a container's command and arguments, as the kubelet of node-a makes one line of it.
+fn words(manifests: &str, container: &str) -> Vec<String> {
+    let documents = yaml::documents(manifests.as_bytes(), &[]).map(Result::unwrap);
+    let set = documents.filter_map(|document| {
+        let pod = ["spec", "template", "spec"]
+            .into_iter()
+            .try_fold(Field::root(&document), |field, key| field.get(key).ok().flatten())?;
+        let containers = pod.get(container).unwrap()?.items().unwrap().next()?;
+        let list = |key: &str| {
+            let list = containers.get(key).unwrap().unwrap();
+            list.items()
+                .unwrap()
+                .map(|word| word.text().unwrap().replace("$(NODE_NAME)", "node-a"))
+                .collect::<Vec<_>>()
+        };
+        Some([list("command"), list("args")].concat())
+    });
+    set.last().expect("a DaemonSet")
+}
+
+#[test]
+fn the_manifests_command_lines_are_understood() {
+    let agent = words(include_str!("../../../../deploy/selvedge.yaml"), "containers");
+    let Task::Run(flags) = Task::read(agent.iter().map(OsString::from)).unwrap() else { panic!("{agent:?}") };
+    assert_eq!(flags.at.plugin.as_deref(), Some(Path::new("/opt/selvedge/bin/selvedge")));
+    assert_eq!(flags.at.sysctl_dir, Path::new("/host/proc/sys"));
+    let line = words(include_str!("../../../../deploy/selvedge-uninstall.yaml"), "initContainers");
+    let Task::Uninstall(uninstall) = Task::read(line.iter().map(OsString::from)).unwrap() else {
+        panic!("{line:?}")
+    };
+    assert!(uninstall.with_pods && !uninstall.dry_run);
+    let Places { plugin, .. } = flags.at.clone();
+    assert_eq!(uninstall.at, Places { plugin: None, ..flags.at }, "the same places, but for {plugin:?}");
 }
