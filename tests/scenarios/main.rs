@@ -1,5 +1,6 @@
 //! Whole agents at work: what they repair, how they come and go, and every path of the lab.
 //!
+//! - `check`: what is said of a node before
 //! - `drift`: what others break is back within a second, and the agent names it
 //! - `elsewhere`: peers' routes that lead elsewhere
 //! - `install`: what the agent puts on the disk
@@ -12,6 +13,7 @@
 #![cfg(test)]
 
 mod api;
+mod check;
 mod drift;
 mod elsewhere;
 mod install;

@@ -9,11 +9,14 @@
 
 mod host;
 mod install;
+mod look;
 mod looping;
+mod probe;
 mod removal;
 pub mod status;
 
 pub use host::{Host, HostError, Paths};
+pub use look::{Sight, configurations, look};
 pub use looping::{Decision, Kernel, Reconciler, Trigger};
 pub use removal::{Leaving, Places};
 pub use status::Status;

@@ -7,10 +7,11 @@ use std::path::PathBuf;
 use std::process;
 
 use clap::{Args, Parser};
+use ipnet::IpNet;
 use selvedge_model::NodeName;
 
 /// What else there is.
-const AFTER_HELP: &str = "Also: selvedge-agent uninstall --help";
+const AFTER_HELP: &str = "Also: selvedge-agent check --help, selvedge-agent uninstall --help";
 
 /// The node agent of Selvedge: makes this node's routes, rules and interfaces what its cluster asks for, and keeps
 /// them so.
@@ -71,8 +72,39 @@ pub(crate) struct Places {
 pub(crate) enum Task {
     /// `selvedge-agent --node NAME …`
     Run(Flags),
+    /// `selvedge-agent check`
+    Check(CheckFlags),
     /// `selvedge-agent uninstall`
     Uninstall(UninstallFlags),
+}
+
+/// Whether this node could serve pods: what of the kernel is missing, which addresses overlap, who else is there. Changes
+/// nothing; exits with 1 if something keeps it from working.
+#[derive(Debug, Clone, PartialEq, Eq, Parser)]
+#[command(name = "selvedge-agent check")]
+pub(crate) struct CheckFlags {
+    /// Pod CIDRs of the cluster, in place of those that its Nodes have; may be given several times
+    #[arg(long, value_name = "CIDR")]
+    pub(crate) pod_cidr: Vec<IpNet>,
+
+    /// A directory of manifests with the cluster's Nodes
+    #[arg(long, value_name = "DIR", value_parser = absolute)]
+    pub(crate) manifests: Option<PathBuf>,
+
+    /// A kubeconfig file, by which the cluster's Nodes are asked for
+    #[arg(long, value_name = "FILE", value_parser = absolute, conflicts_with = "manifests")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) at: Places,
+
+    /// The address that the agent is to listen on
+    #[arg(long, value_name = "ADDR", value_parser = address)]
+    pub(crate) listen: Option<SocketAddr>,
+
+    /// Prints JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Takes from this node all that bears a mark of ours, and nothing else: configuration and plugin, links, routes, tables,
@@ -107,6 +139,10 @@ impl Task {
         let mut line: Vec<OsString> = line.into_iter().collect();
         // The variable for --node is set in the agent's container, where clap would take it for the wrong form.
         match line.get(1).and_then(|word| word.to_str()) {
+            Some("check") => {
+                line.remove(1);
+                CheckFlags::try_parse_from(line).map(Self::Check)
+            }
             Some("uninstall") => {
                 line.remove(1);
                 UninstallFlags::try_parse_from(line).map(Self::Uninstall)

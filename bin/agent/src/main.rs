@@ -1,5 +1,6 @@
 //! `selvedge-agent`: keeps one node's part of the pod network as the cluster wants it.
 
+mod check;
 mod config;
 mod flags;
 mod leases;
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
         .init();
     let done = match &task {
         Task::Run(flags) => run(flags).map(|()| ExitCode::SUCCESS),
+        Task::Check(flags) => check::check(flags),
         Task::Uninstall(flags) => uninstall::uninstall(flags),
     };
     match done {

@@ -21,6 +21,7 @@ pub mod foreign;
 pub mod model;
 pub mod node;
 pub mod plan;
+pub mod preflight;
 pub mod published;
 pub mod removal;
 pub mod shaping;

@@ -164,3 +164,18 @@ fn the_manifests_command_lines_are_understood() {
     let Places { plugin, .. } = flags.at.clone();
     assert_eq!(uninstall.at, Places { plugin: None, ..flags.at }, "the same places, but for {plugin:?}");
 }
+
+#[test]
+fn a_check_takes_the_same_directories_and_needs_no_node() {
+    let line = [
+        "selvedge-agent",
+        "check",
+        "--pod-cidr=10.0.0.0/8",
+        "--pod-cidr=fd00::/48",
+        "--json",
+        "--listen=[::1]:1",
+    ];
+    let Ok(Task::Check(flags)) = Task::read(line.map(OsString::from)) else { panic!("no check") };
+    assert_eq!(flags.pod_cidr.len(), 2);
+    assert!(flags.json && flags.listen.is_some() && flags.at.plugin.is_none());
+}

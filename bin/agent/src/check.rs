@@ -1,0 +1,116 @@
+//! `selvedge-agent check`: whether this node could serve pods, before anything is changed.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::error::Error;
+use std::io::{self, Write};
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use selvedge_cni::conflist;
+use selvedge_datapath::preflight::{self, Finding, Verdict, Wishes};
+use selvedge_model::{Cluster, NodeName, chain};
+use selvedge_reconcile::{Places, Sight, configurations, look};
+use selvedge_source::kubernetes::{self, Reach};
+use serde_json::{Value, json};
+
+use crate::flags::CheckFlags;
+
+/// How long the API has to tell of the cluster's nodes.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Looks, judges and prints; 1 if anything keeps pods from being served.
+pub(crate) fn check(flags: &CheckFlags) -> Result<ExitCode, Box<dyn Error>> {
+    let config = crate::configuration(&flags.at)?;
+    let places = Places {
+        network: config.network.clone(),
+        conflist: flags.at.cni_conf_dir.join(config.conflist_name.as_str()),
+        plugin: flags.at.cni_bin_dir.join(crate::PLUGIN),
+        run_dir: flags.at.run_dir.clone(),
+    };
+    let sight = Sight {
+        places: places.clone(),
+        given: flags.at.plugin.clone(),
+        sysctls: flags.at.sysctl_dir.clone(),
+        listen: flags.listen,
+    };
+    let mut facts = look(&sight)?;
+    let names = configurations(&places)?;
+    let rivals = conflist::rivals(names.iter().map(String::as_str), config.conflist_name.as_str());
+    (facts.taken, facts.passed_over) = (rivals.before, rivals.after);
+    match pod_cidrs(flags) {
+        Ok(cidrs) => facts.pod_cidrs = cidrs,
+        Err(why) => facts.no_cluster = Some(why),
+    }
+    let wishes =
+        Wishes { attach: config.attach, bridge: config.bridge, forward_accept: config.forward_accept };
+    let findings = preflight::judge(&facts, &wishes);
+    let blocked = findings.iter().any(|finding| finding.verdict == Verdict::Blocks);
+    let text = if flags.json { as_json(&findings, blocked) } else { screen(&findings, blocked) };
+    io::stdout().write_all(text.as_bytes())?;
+    Ok(if blocked { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn screen(findings: &[Finding], blocked: bool) -> String {
+    let mut lines: Vec<String> = findings
+        .iter()
+        .map(|Finding { verdict, about, found }| {
+            let found: String = found.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+            format!("{verdict:<8} {about:<11} {found}")
+        })
+        .collect();
+    let last = if blocked { "this node can't serve pods yet" } else { "this node can serve pods" };
+    lines.push(format!("{last}; nothing was changed\n"));
+    lines.join("\n")
+}
+
+fn as_json(findings: &[Finding], blocked: bool) -> String {
+    let word = |verdict: Verdict| verdict.to_string().to_lowercase();
+    let findings: Vec<Value> = findings
+        .iter()
+        .map(|finding| {
+            json!({"verdict": word(finding.verdict), "about": finding.about, "found": finding.found})
+        })
+        .collect();
+    format!("{:#}\n", json!({"ok": !blocked, "findings": findings}))
+}
+
+/// The pod CIDRs that are named, or else those of the cluster's nodes; why they can't be had.
+fn pod_cidrs(flags: &CheckFlags) -> Result<BTreeSet<IpNet>, String> {
+    if !flags.pod_cidr.is_empty() {
+        return Ok(flags.pod_cidr.iter().map(IpNet::trunc).collect());
+    }
+    let (tell, told) = channel();
+    let _source: Box<dyn std::any::Any> = if let Some(directory) = &flags.manifests {
+        let watcher = selvedge_source::spawn(directory, move |snapshot| {
+            tell.send(snapshot.cluster).ok();
+            ControlFlow::Break(())
+        });
+        Box::new(watcher.map_err(|error| chain(&error))?)
+    } else {
+        let reach = match &flags.kubeconfig {
+            Some(file) => Reach::Kubeconfig(file.clone()),
+            None if env::var_os("KUBERNETES_SERVICE_HOST").is_some() => Reach::InCluster,
+            None => return Err("no --pod-cidr, --kubeconfig or --manifests".to_owned()),
+        };
+        // Whose pods there are is of no matter here.
+        let nobody = "selvedge-check".parse::<NodeName>().map_err(|error| error.to_string())?;
+        let follower = kubernetes::follow(&reach, &nobody, move |update| match update.cluster {
+            Some(cluster) => {
+                tell.send(cluster).ok();
+                ControlFlow::Break(())
+            }
+            None => ControlFlow::Continue(()),
+        });
+        Box::new(follower.map_err(|error| chain(&error))?)
+    };
+    let late = |_timeout| "the cluster's nodes could not be listed in time".to_owned();
+    told.recv_timeout(PATIENCE).map(|cluster| of_nodes(&cluster)).map_err(late)
+}
+
+fn of_nodes(cluster: &Cluster) -> BTreeSet<IpNet> {
+    cluster.nodes().values().flat_map(|node| node.pod_cidrs.iter().copied()).collect()
+}
