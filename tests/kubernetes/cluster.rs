@@ -49,6 +49,9 @@ impl Cluster {
             let all = items(&nodes).filter(|node| node["spec"]["podCIDR"].is_string()).count();
             if all == 3 { Ok(()) } else { Err(format!("{all} are")) }
         });
+        for node in &mut cluster.nodes {
+            node.start_proxy(&cluster.control, &cluster.folder, &cluster.programs);
+        }
         say("three nodes are registered");
         Some(cluster)
     }
@@ -96,7 +99,8 @@ impl Cluster {
     /// Takes a node's power away and boots it again.
     pub(crate) fn reboot(&mut self, number: u8) {
         drop(self.nodes.remove(usize::from(number)));
-        let node = Node::boot(&self.control, (&self.folder, &self.programs), number);
+        let mut node = Node::boot(&self.control, (&self.folder, &self.programs), number);
+        node.start_proxy(&self.control, &self.folder, &self.programs);
         self.nodes.insert(usize::from(number), node);
     }
 

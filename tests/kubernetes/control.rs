@@ -132,6 +132,8 @@ fn wire(machine: &Machine) -> (Namespace, Mirror) {
     ip("link add br0 type bridge");
     ip("addr add 172.30.0.1/24 dev br0");
     ip("link set br0 up");
+    // A kubelet asks whether it is in a cloud, and would wait for an answer.
+    ip("route add unreachable 169.254.0.0/16");
     run(machine.command("sh").args(["-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"]));
     let internet = Namespace::create().unwrap();
     crate::node::cable((machine.node(), "internet"), (&internet, "eth0"));

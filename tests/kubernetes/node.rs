@@ -26,7 +26,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// Boots the node of a number from its disk; it has registered itself some seconds later.
+    /// Boots the node of a number from its disk; it has registered itself some seconds later, and has no kube-proxy yet.
     pub(crate) fn boot(control: &Control, (folder, programs): (&Folder, &Programs), number: u8) -> Self {
         let name = format!("node-{}", char::from(b'a' + number));
         let address = format!("172.30.0.{}", 11 + number);
@@ -112,6 +112,14 @@ impl Node {
              --network-plugin cni --pod-infra-container-image {PAUSE}",
             user = user.display(),
         );
+        let name = format!("{name}-kubelet");
+        let line = line(&programs.kubernetes("kubelet"), &kubelet);
+        self.daemons.push(Daemon::start((&self.machine, &name), (folder, programs), &line));
+    }
+
+    /// Starts kube-proxy, which would wait for long if its node were not registered yet.
+    pub(crate) fn start_proxy(&mut self, control: &Control, folder: &Folder, programs: &Programs) {
+        let (name, pki) = (&self.name, &control.authority);
         let user = pki.kubeconfig(&format!("{name}-proxy"), "/CN=system:kube-proxy", SERVER);
         let config = json!({
             "apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration",
@@ -120,12 +128,9 @@ impl Node {
             "conntrack": {"maxPerCore": 0, "min": 0, "tcpEstablishedTimeout": "0s", "tcpCloseWaitTimeout": "0s"},
         });
         self.machine.write("/etc/kubernetes/kube-proxy.json", config.to_string());
-        let proxy = "--config /etc/kubernetes/kube-proxy.json";
-        for (program, arguments) in [("kubelet", kubelet.as_str()), ("kube-proxy", proxy)] {
-            let daemon = format!("{name}-{program}");
-            let line = line(&programs.kubernetes(program), arguments);
-            self.daemons.push(Daemon::start((&self.machine, &daemon), (folder, programs), &line));
-        }
+        let name = format!("{name}-kube-proxy");
+        let line = line(&programs.kubernetes("kube-proxy"), "--config /etc/kubernetes/kube-proxy.json");
+        self.daemons.push(Daemon::start((&self.machine, &name), (folder, programs), &line));
     }
 }
 
