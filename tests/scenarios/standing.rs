@@ -17,7 +17,7 @@ struct Told {
     agent: Agent,
     server: ApiServer,
     node: Value,
-    _cluster: Cluster,
+    cluster: Cluster,
 }
 
 impl Told {
@@ -41,7 +41,7 @@ impl Told {
         ]);
         server.put("nodes", object.clone());
         let agent = node.agent_of(("--kubeconfig", &kubeconfig));
-        Some(Self { agent, server, node: object, _cluster: cluster })
+        Some(Self { agent, server, node: object, cluster })
     }
 
     fn object(&self) -> Value {
@@ -106,4 +106,26 @@ fn a_node_that_may_not_be_changed_is_served_all_the_same_and_the_refusal_is_told
     told.server.fail(Faults::default());
     told.until("it is tried again", |node| available(node).is_some() && taints(node).len() == 1);
     within(SOON, "nothing is wrong any more", || problem().map_or(Ok(()), Err));
+}
+
+#[test]
+fn an_attachment_that_no_pod_of_the_api_answers_for_is_told_and_nothing_is_done_about_it() {
+    let _alone = alone();
+    let Some(told) = Told::new("", Faults::default()) else { return };
+    let node = &told.cluster.nodes[0];
+    told.agent.wait_until_ready();
+    let pod = told.cluster.attach(node, "left");
+    let without = || told.agent.status().without_pod;
+    within(SOON, "it is told", || {
+        if without() == ["left/eth0"] { Ok(()) } else { Err(format!("{:?}", without())) }
+    });
+    let ips: Vec<Value> = pod.addresses.iter().map(|ip| json!({"ip": ip})).collect();
+    let object = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": "shop", "name": "web", "uid": "u"},
+        "spec": {"nodeName": node.plan.name.as_str(), "containers": []}, "status": {"podIPs": ips}});
+    told.server.put("pods", object);
+    within(SOON, "its Pod is known", || if without().is_empty() { Ok(()) } else { Err(told.agent.log()) });
+    told.server.delete("pods", "shop/web");
+    within(SOON, "it is told again", || if without().is_empty() { Err(told.agent.log()) } else { Ok(()) });
+    assert!(told.agent.status().wanted.attachments.len() == 1, "it keeps its network");
+    told.cluster.detach(node, &pod);
 }

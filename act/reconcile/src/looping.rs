@@ -94,6 +94,8 @@ pub struct Decision {
     pub problems: Vec<String>,
     /// What is worth knowing and keeps nothing from working.
     pub notes: Vec<String>,
+    /// Attachments of which the cluster knows no Pod.
+    pub without_pod: Vec<String>,
     /// What keeps the node from serving pods at all.
     pub blocked: Option<String>,
 }
@@ -211,6 +213,7 @@ where
         };
         let mut status = self.status();
         (status.wanted, status.notes) = (decision.wanted, decision.notes);
+        status.without_pod = decision.without_pod;
         drop(status);
         self.settle(Some(decision.desired), state);
         Ok(Outcome { steps: outcomes, drift })

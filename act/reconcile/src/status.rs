@@ -171,6 +171,10 @@ pub struct Status {
     pub notes: Vec<String>,
     /// What is wrong with what the cluster's state comes from.
     pub source_problems: Vec<String>,
+    /// Attachments whose addresses no Pod of this node has, as the API tells of them: something that was left, or a pod that
+    /// has just come. One sign among others; nothing is done on account of it alone.
+    #[serde(default)]
+    pub without_pod: Vec<String>,
     /// Why the cluster can't be told that this node serves pods.
     #[serde(default)]
     pub standing_problem: Option<String>,
@@ -198,6 +202,7 @@ impl Status {
             repairs: VecDeque::new(),
             notes: Vec::new(),
             source_problems: Vec::new(),
+            without_pod: Vec::new(),
             standing_problem: None,
             source_lost_ms: None,
             leases_freed: 0,

@@ -35,6 +35,8 @@ pub(crate) struct Setup {
     pub(crate) installs: bool,
     /// What stands for `/proc/sys`.
     pub(crate) sysctls: PathBuf,
+    /// Whether the cluster's Pods tell their addresses.
+    pub(crate) knows_pods: bool,
     /// Whether tables can be owned by us and outlive us.
     pub(crate) owns_tables: bool,
 }
@@ -116,9 +118,20 @@ impl Setup {
             wanted: self.wanted(&node, &desired),
             problems: problems.chain(taken).collect(),
             notes: passed_over.collect(),
+            without_pod: self.without_pod(cluster, prune, &node),
             desired,
             blocked,
         })
+    }
+
+    /// The attachments that no Pod answers for; Pods out of manifests have no addresses, and of a listing that may lack
+    /// some nothing is concluded.
+    fn without_pod(&self, cluster: &Cluster, prune: Prune, node: &DesiredNode) -> Vec<String> {
+        if !self.knows_pods || prune == Prune::Nothing {
+            return Vec::new();
+        }
+        let owners = node::without_pod(cluster, &node.attachments);
+        owners.into_iter().map(|owner| owner.key.to_string()).collect()
     }
 
     /// The tables; to what is in `kept`, pods of nodes that may be there yet, nothing is masqueraded either.

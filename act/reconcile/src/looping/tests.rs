@@ -40,6 +40,7 @@ fn decide(known: Option<(&Cluster, Prune)>, _: &Observed) -> Result<Decision, St
         wanted: Wanted::default(),
         problems: Vec::new(),
         notes: Vec::new(),
+        without_pod: Vec::new(),
         blocked: None,
     })
 }

@@ -49,6 +49,8 @@ impl Page<'_> {
         self.gauge("failed_steps", "Steps of the last pass that failed", failed)?;
         self.repairs(status)?;
         self.gauge("attachments", "Pods attached to this node", status.wanted.attachments.len())?;
+        let help = "Attachments whose addresses no Pod that the API tells of has";
+        self.gauge("attachments_without_pod", help, status.without_pod.len())?;
         self.gauge("peer_routes", "Routes wanted to the other nodes' pods", status.wanted.routes.len())?;
         self.counter(
             "leases_freed",
@@ -138,6 +140,7 @@ mod tests {
         status.repaired = [("route".to_owned(), 3), ("odd \"kind\"\n".to_owned(), 1)].into();
         status.wanted.routes = vec![String::new(); 4];
         status.wanted.attachments = vec![String::new(); 5];
+        status.without_pod = vec![String::new(); 2];
         status.source_problems = vec![String::new(); 6];
         status.leases_freed = 7;
         assert_eq!(text(status), include_str!("metrics/working.txt"));

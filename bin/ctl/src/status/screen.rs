@@ -148,12 +148,15 @@ impl Screen {
     }
 
     fn notes(&mut self, status: &Status) {
-        if status.notes.is_empty() {
+        if status.notes.is_empty() && status.without_pod.is_empty() {
             return;
         }
         self.line("\nto be known");
         for note in &status.notes {
             self.line(&format!("  {}", printable(note)));
+        }
+        for attachment in status.without_pod.iter().take(LINES) {
+            self.line(&format!("  {}: no Pod that the API tells of has its address", printable(attachment)));
         }
     }
 
