@@ -10,6 +10,7 @@ mod watch;
 mod wiring;
 
 use std::error::Error;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex};
@@ -52,15 +53,7 @@ fn main() -> ExitCode {
 fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
     let config = configuration(&flags.at)?;
     let plugin = flags.at.cni_bin_dir.join(PLUGIN);
-    let mut host = Host::open(Paths {
-        network: config.network.clone(),
-        bridge: config.bridge.clone(),
-        conflist: flags.at.cni_conf_dir.join(config.conflist_name.as_str()),
-        plugin: flags.at.plugin.clone().map(|given| (given, plugin.clone())),
-        sysctls: flags.at.sysctl_dir.clone(),
-        ready: flags.at.run_dir.join("ready"),
-        forward_accept: config.forward_accept,
-    })?;
+    let mut host = Host::open(paths(flags, &config, &plugin))?;
     let setup = Setup {
         node: flags.node.clone(),
         run_dir: flags.at.run_dir.clone(),
@@ -102,6 +95,19 @@ fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
     Reconciler::new(host, decide, resync, status).run(&received);
     info!("selvedge-agent ends; what it made stays");
     Ok(())
+}
+
+/// What of the node is this agent's.
+fn paths(flags: &Flags, config: &Config, plugin: &Path) -> Paths {
+    Paths {
+        network: config.network.clone(),
+        bridge: config.bridge.clone(),
+        conflist: flags.at.cni_conf_dir.join(config.conflist_name.as_str()),
+        plugin: flags.at.plugin.clone().map(|given| (given, plugin.to_owned())),
+        sysctls: flags.at.sysctl_dir.clone(),
+        ready: flags.at.run_dir.join("ready"),
+        forward_accept: config.forward_accept,
+    }
 }
 
 fn configuration(at: &Places) -> Result<Config, Box<dyn Error>> {
