@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use selvedge_netns::Namespace;
-use selvedge_tests::{Machine, Mirror};
+use selvedge_tests::{Machine, Mirror, program};
 
 use crate::certificates::{Authority, Identity};
 use crate::daemon::{Daemon, command, line};
@@ -96,6 +96,14 @@ impl Control {
         let mut kubectl = command(&self.machine, programs, &self.kubectl);
         kubectl.arg("--kubeconfig").arg(&self.admin);
         kubectl
+    }
+
+    /// selvedgectl as the administrator types it, with kubectl in the search path.
+    pub(crate) fn selvedgectl(&self, programs: &Programs) -> std::process::Command {
+        let mut selvedgectl = command(&self.machine, programs, &program("selvedgectl"));
+        let kubectl = self.kubectl.parent().unwrap_or(&self.kubectl).display();
+        selvedgectl.env("PATH", format!("{kubectl}:{}", programs.path())).env("KUBECONFIG", &self.admin);
+        selvedgectl
     }
 
     /// Kills the API server.

@@ -1,7 +1,8 @@
 //! What the tutorials end with: two pods on each node, and every way between them.
 
 use crate::cluster::Cluster;
-use crate::folder::say;
+use crate::folder::{run, say};
+use crate::wait::until;
 use crate::{install, table};
 
 #[test]
@@ -12,7 +13,24 @@ fn the_tutorials_pods_reach_all_that_they_should_and_nothing_is_left_of_us_after
     let pods = table::pods(&cluster, "web", 6);
     say("two pods on each node are ready");
     table::must_be_green(&cluster, &pods, "web");
+    it_is_seen_from_afar(&cluster);
     cluster.type_in("delete deployment web");
     table::pods(&cluster, "web", 0);
     install::uninstall(&cluster);
+}
+
+/// What `selvedgectl` shows of the whole cluster, and its own check of every path.
+fn it_is_seen_from_afar(cluster: &Cluster) {
+    let see = |words: &[&str]| run(cluster.control.selvedgectl(&cluster.programs).args(words));
+    let status = see(&["status", "--cluster"]);
+    say(&format!("selvedgectl status --cluster\n{status}"));
+    assert!(status.ends_with("3 of 3 nodes are ready.\n"), "{status}");
+    let leases = see(&["ipam", "--cluster"]);
+    assert_eq!(leases.matches(" default/web-").count(), 6, "{leases}");
+    let paths = see(&["check", "--connectivity"]);
+    say(&format!("selvedgectl check --connectivity\n{paths}"));
+    until(120, "the pods of the check are gone", || {
+        let namespaces = cluster.type_in("get namespaces");
+        if namespaces.contains("selvedge-check") { Err(namespaces) } else { Ok(()) }
+    });
 }
