@@ -43,6 +43,7 @@ conformance: build oracles
 check: compiler
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked --package selvedge-tests --test kubernetes --test scale -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 	cargo test --package selvedge-tests --test layers
 	if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; \
