@@ -3,6 +3,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use selvedge_lab::shape::Attach;
 use selvedge_reconcile::status::State;
@@ -43,17 +44,17 @@ fn the_plugin_is_installed_kept_so_and_left_alone_while_it_is_the_same() {
     let agent = agent_installing(node, &program("selvedge"));
     agent.wait_until_ready();
     must_be_there(node, &agent, &given);
-    // Pods are served by what was installed.
-    let pod = cluster.attach(node, "web");
-    cluster.detach(node, &pod);
-    for (count, break_it) in
-        [(1, fs::remove_file as fn(PathBuf) -> _), (2, |path| fs::write(path, "altered"))]
-    {
-        break_it(place(node)).unwrap();
-        must_be_there(node, &agent, &given);
-        within(SOON, "the repair is counted", || {
-            if repaired(&agent) == count { Ok(()) } else { Err(agent.log()) }
+    type Break = fn(&Path) -> std::io::Result<()>;
+    for break_it in [(|path| fs::remove_file(path)) as Break, |path| fs::write(path, "altered")] {
+        let counted = repaired(&agent);
+        // A pass that also brings something new doesn't count what it mends.
+        let is_counted = (0..20).any(|_| {
+            break_it(&place(node)).unwrap();
+            must_be_there(node, &agent, &given);
+            std::thread::sleep(Duration::from_millis(100));
+            repaired(&agent) > counted
         });
+        assert!(is_counted, "{}", agent.log());
     }
     fs::set_permissions(place(node), Permissions::from_mode(0o600)).unwrap();
     must_be_there(node, &agent, &given);
@@ -67,6 +68,9 @@ fn the_plugin_is_installed_kept_so_and_left_alone_while_it_is_the_same() {
         if agent.status().passes > 0 { Ok(()) } else { Err(agent.log()) }
     });
     assert_eq!(fs::metadata(place(node)).unwrap().ino(), mended, "what is the same is not written again");
+    // Pods are served by what was installed.
+    let pod = cluster.attach(node, "web");
+    cluster.detach(node, &pod);
 }
 
 #[test]
@@ -136,10 +140,10 @@ fn other_networks_configurations_are_left_alone_and_told_of_by_whether_runtimes_
     let put = |name: &str| fs::write(node.conflist().with_file_name(name), "somebody else's").unwrap();
     put("20-other.conflist");
     within(SOON, "the later one is told of", || {
-        let notes = agent.status().notes;
-        if notes.iter().any(|note| note.contains("20-other.conflist")) { Ok(()) } else { Err(agent.log()) }
+        let status = agent.status();
+        let noted = status.notes.iter().any(|note| note.contains("20-other.conflist"));
+        if noted && status.state == State::Ready { Ok(()) } else { Err(agent.log()) }
     });
-    assert_eq!(agent.status().state, State::Ready);
     put("05-other.conflist");
     let degraded = |agent: &Agent| match agent.status().state {
         State::Degraded { reasons } => reasons.iter().any(|reason| reason.contains("05-other.conflist")),
