@@ -103,7 +103,7 @@ impl Node {
             "evictionHard": {"memory.available": "1Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
             "imageGCHighThresholdPercent": 100, "imageGCLowThresholdPercent": 99,
             "systemReserved": {"cpu": "100m", "memory": "100Mi"},
-            "nodeStatusUpdateFrequency": "1s", "syncFrequency": "10s",
+            "nodeStatusUpdateFrequency": "4s", "syncFrequency": "10s",
         });
         self.machine.write("/etc/kubernetes/kubelet.json", config.to_string());
         let kubelet = format!(

@@ -14,9 +14,10 @@ fn no_connection_notices_that_the_agents_are_rolled() {
     let web = table::pods(&cluster, "web", 6);
     let networks: Vec<_> = web.iter().map(|pod| pods::network_of(&cluster, pod)).collect();
     let echoes: Vec<_> = networks.iter().map(Echo::serve).collect();
-    let streams: Vec<_> = networks
-        .iter()
-        .flat_map(|from| web.iter().map(move |to| Stream::open(from, to.address.parse().unwrap()).unwrap()))
+    // Each to the next and to the one after it: more would take the machine from the cluster.
+    let pairs = (0..web.len()).flat_map(|i| [1, 2].map(|next| (i, (i + next) % web.len())));
+    let streams: Vec<_> = pairs
+        .map(|(from, to)| Stream::open(&networks[from], web[to].address.parse().unwrap()).unwrap())
         .collect();
     say(&format!("{} streams run", streams.len()));
     cluster.type_in("-n kube-system rollout restart daemonset selvedge");
