@@ -210,7 +210,7 @@ fn a_node_with_a_field_that_cannot_be_read_keeps_its_last_good_form() {
 fn a_token_that_expired_is_told_of_and_then_forgotten() {
     let Some(mut followed) = Followed::new(NEW, 2) else { return };
     followed.until_nodes(2);
-    followed.server().fail(Faults { unauthorized: true, ..Faults::default() });
+    followed.server().fail(Faults { refuses: Some(401), ..Faults::default() });
     followed.server().end_watches();
     let update = followed.until(SOON, "it is told", |update| update.lost.is_some());
     assert!(update.problems.iter().any(|problem| problem.contains("Unauthorized")), "{:?}", update.problems);
@@ -273,6 +273,24 @@ fn an_agent_that_follows_the_api_wires_its_node_and_says_how_old_its_knowledge_i
         let routes = agent.status().wanted.routes;
         if routes.is_empty() { Ok(()) } else { Err(format!("{routes:?}")) }
     });
+}
+
+#[test]
+fn what_the_api_refuses_an_agent_is_told_in_words_and_by_the_agent_alone() {
+    let Some(cluster) = Cluster::build(1, Attach::Routed) else { return };
+    let node = &cluster.nodes[0];
+    let server = ApiServer::start(&node.namespace, NEW);
+    server.fail(Faults { refuses: Some(403), ..Faults::default() });
+    let file = node.folder().join("kubeconfig");
+    server.kubeconfig(&file);
+    let agent = node.agent_of(("--kubeconfig", &file));
+    let problems = within(SOON, "it is told", || match agent.status().source_problems {
+        none if none.is_empty() => Err(agent.log()),
+        problems => Ok(problems),
+    });
+    assert!(problems[0].contains("Forbidden (403 Forbidden)"), "{problems:?}");
+    let log = agent.log();
+    assert!(log.contains("Forbidden (403 Forbidden)") && !log.contains("Status {"), "{log}");
 }
 
 #[test]

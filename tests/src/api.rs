@@ -46,8 +46,8 @@ pub struct Faults {
     pub gone: bool,
     /// Whoever changes an object may not.
     pub forbids_patches: bool,
-    /// Whoever asks is no longer known.
-    pub unauthorized: bool,
+    /// Whoever asks is refused with this status: 401, or 403.
+    pub refuses: Option<u16>,
 }
 
 #[derive(Debug)]
@@ -270,8 +270,8 @@ async fn objects(
     let query: Vec<String> = asked.iter().map(|(name, value)| format!("{name}={value}")).collect();
     let mut state = shared.state.lock().unwrap_or_else(PoisonError::into_inner);
     state.requests.push(format!("{plural}?{}", query.join("&")));
-    if state.faults.unauthorized {
-        return status(StatusCode::UNAUTHORIZED, "Unauthorized");
+    if let Some(code) = state.faults.refuses.and_then(|code| StatusCode::from_u16(code).ok()) {
+        return status(code, code.canonical_reason().unwrap_or_default());
     }
     if asked.get("watch").is_some_and(|watch| watch == "true") {
         return watch(&shared, &state, &plural, &asked);

@@ -19,6 +19,9 @@ use std::time::Duration;
 use selvedge_model::chain;
 use selvedge_reconcile::{Host, Paths, Reconciler, Status, Trigger};
 use tracing::{error, info};
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::Config;
 use crate::flags::{Flags, Places, Task};
@@ -29,12 +32,14 @@ const PLUGIN: &str = "selvedge";
 
 fn main() -> ExitCode {
     let task = Task::parse_or_exit();
-    tracing_subscriber::fmt()
+    // What the API's client says of its troubles comes to us as errors too, and is told once, in words.
+    let ours = filter_fn(|at| !at.target().starts_with("kube_"));
+    let lines = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_target(false)
         .with_ansi(false)
-        .with_max_level(tracing::Level::INFO)
-        .init();
+        .with_max_level(tracing::Level::INFO);
+    lines.finish().with(ours).init();
     let done = match &task {
         Task::Run(flags) => run(flags).map(|()| ExitCode::SUCCESS),
         Task::Check(flags) => check::check(flags),
