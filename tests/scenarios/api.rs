@@ -4,6 +4,7 @@ use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
 use selvedge_lab::shape::Attach;
 use selvedge_reconcile::status::State;
@@ -21,10 +22,10 @@ const NEW: u32 = 36;
 const MANY: usize = 1200;
 
 /// How soon a change is known, in seconds.
-const SOON: f64 = 5.0;
+const SOON: f64 = 30.0;
 
 /// How soon a server that was away is noticed, in seconds: the pause between two tries is up to half a minute.
-const AFTER_RETRIES: f64 = 40.0;
+const AFTER_RETRIES: f64 = 90.0;
 
 /// How soon it is noticed, in seconds, that nothing comes through any more: a sign of life is asked for each 20.
 const SWALLOWED: f64 = 90.0;
@@ -173,6 +174,27 @@ fn a_server_that_is_away_leaves_the_last_state_in_force_and_is_followed_again() 
     followed.server = Some(away.resume(followed.stage.node()));
     let back = |update: &Update| update.lost.is_none() && nodes(update) == Some(4);
     followed.until(AFTER_RETRIES, "it is followed again", back);
+}
+
+#[test]
+fn lists_that_are_none_are_asked_for_ever_more_rarely_and_the_loss_counts_from_the_first() {
+    let Some(mut followed) = Followed::new(OLD, 2) else { return };
+    followed.until_nodes(2);
+    followed.server().fail(Faults { garbled_lists: true, gone: true, ..Faults::default() });
+    let asked = |followed: &Followed| {
+        let requests = followed.server().requests();
+        requests.iter().filter(|request| request.starts_with("nodes?") && !request.contains("watch")).count()
+    };
+    let before = asked(&followed);
+    followed.server().end_watches();
+    let first = followed.until(SOON, "the loss is told", |update| update.lost.is_some()).lost;
+    std::thread::sleep(Duration::from_secs(12));
+    let lists = asked(&followed) - before;
+    assert!((2..=8).contains(&lists), "{lists} lists in twelve seconds");
+    let update = followed.until(SOON, "the last word", |update| update.lost.is_some());
+    assert_eq!((update.lost, nodes(&update)), (first, Some(2)));
+    followed.server().fail(Faults::default());
+    followed.until(AFTER_RETRIES, "all is well", |update| update.lost.is_none());
 }
 
 #[test]

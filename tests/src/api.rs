@@ -42,6 +42,8 @@ pub struct ApiServer {
 pub struct Faults {
     /// Lists fail after their first page.
     pub half_lists: bool,
+    /// Lists are answered well, with what is no list.
+    pub garbled_lists: bool,
     /// Every resource version is too old to watch from.
     pub gone: bool,
     /// Whoever changes an object may not.
@@ -280,6 +282,9 @@ async fn objects(
 }
 
 fn list(state: &Stored, plural: &str, asked: &Asked) -> Response {
+    if state.faults.garbled_lists {
+        return "<html>We will be back soon.</html>".into_response();
+    }
     let from = asked.get("continue").and_then(|from| from.parse().ok()).unwrap_or(0);
     if from > 0 && state.faults.half_lists {
         return status(StatusCode::INTERNAL_SERVER_ERROR, "InternalError");

@@ -137,13 +137,21 @@ pub fn follow_on_duty(
     Ok(Follower { stop: Some(stop), thread: Some(thread.map_err(ReachError::Thread)?) })
 }
 
+/// A proxy must be named by the kubeconfig: what the environment says is meant for the way to the world.
 async fn config(reach: &Reach) -> Result<kube::Config, ReachError> {
-    match reach {
-        Reach::InCluster => kube::Config::incluster().map_err(ReachError::InCluster),
+    let (mut config, proxied) = match reach {
+        Reach::InCluster => (kube::Config::incluster().map_err(ReachError::InCluster)?, false),
         Reach::Kubeconfig(file) => {
             let unusable = |source| ReachError::Kubeconfig { file: file.clone(), source };
             let text = Kubeconfig::read_from(file).map_err(unusable)?;
-            kube::Config::from_custom_kubeconfig(text, &KubeConfigOptions::default()).await.map_err(unusable)
+            let mut clusters = text.clusters.iter().filter_map(|named| named.cluster.as_ref());
+            let proxied = clusters.any(|cluster| cluster.proxy_url.is_some());
+            let config = kube::Config::from_custom_kubeconfig(text, &KubeConfigOptions::default()).await;
+            (config.map_err(unusable)?, proxied)
         }
+    };
+    if !proxied {
+        config.proxy_url = None;
     }
+    Ok(config)
 }

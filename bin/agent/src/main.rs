@@ -14,7 +14,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use selvedge_model::chain;
 use selvedge_reconcile::{Host, Paths, Reconciler, Status, Trigger};
@@ -60,6 +60,7 @@ fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
     let plugin = flags.at.cni_bin_dir.join(PLUGIN);
     let mut host = Host::open(paths(flags, &config, &plugin))?;
     let setup = Setup {
+        started: Instant::now(),
         node: flags.node.clone(),
         run_dir: flags.at.run_dir.clone(),
         plugin,
@@ -93,7 +94,7 @@ fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
     // The kernel is listened to before it is first looked at, so that nothing falls between.
     watch::kernel(triggers.clone())?;
     let _source = watch::source(flags, triggers.clone(), (&status, setup.config.remove_taint))?;
-    send(&triggers, Trigger::Start);
+    watch::start(triggers)?;
     info!(node = %setup.node, version = env!("CARGO_PKG_VERSION"), "selvedge-agent started");
     let resync = setup.config.resync;
     let decide = move |known: Option<(&_, _)>, observed: &_| setup.decide(known, observed);

@@ -23,6 +23,8 @@ use signal_hook::low_level::pipe;
 use tracing::{error, warn};
 
 use crate::flags::Flags;
+use crate::send;
+use crate::wiring::GRACE;
 
 /// What tells of the cluster, until it is dropped.
 #[expect(dead_code, reason = "they are held, and end when they are dropped")]
@@ -97,6 +99,16 @@ impl Told {
             Err(_) => ControlFlow::Break(()),
         }
     }
+}
+
+/// Has the loop look now, and once more when a source that says nothing has had its time.
+pub(crate) fn start(triggers: Sender<Trigger>) -> io::Result<()> {
+    send(&triggers, Trigger::Start);
+    let later = move || {
+        thread::sleep(GRACE);
+        send(&triggers, Trigger::Start);
+    };
+    thread::Builder::new().name("start".to_owned()).spawn(later).map(drop)
 }
 
 /// Watches links, addresses, routes and nftables of this namespace.

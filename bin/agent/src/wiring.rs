@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use selvedge_cni::conflist::{self, AgentConflist, Served};
@@ -20,9 +21,14 @@ use selvedge_ruleset::{Table, TableId};
 
 use crate::config::Config;
 
+/// How long a first listing of the cluster may take before the node goes by what it was served by.
+pub(crate) const GRACE: Duration = Duration::from_secs(3);
+
 /// What stays the same as long as the agent runs.
 #[derive(Debug)]
 pub(crate) struct Setup {
+    /// When it was started.
+    pub(crate) started: Instant,
     /// The name of our Node.
     pub(crate) node: NodeName,
     /// The configuration.
@@ -47,8 +53,8 @@ impl Setup {
         self.run_dir.join("agent.sock")
     }
 
-    /// Everything that is wanted; the error says what is missing yet. Before any listing of the cluster was complete, a
-    /// node that has served pods goes on as it did.
+    /// Everything that is wanted; the error says what is missing yet. Where no listing of the cluster was complete in
+    /// time, a node that has served pods goes on as it did.
     pub(crate) fn decide(
         &self,
         known: Option<(&Cluster, Prune)>,
@@ -58,6 +64,9 @@ impl Setup {
             return self.decide_by(cluster, prune, observed);
         }
         let unknown = "no complete listing of the cluster yet";
+        if self.started.elapsed() < GRACE {
+            return Err(unknown.to_owned());
+        }
         let conflist = observed.conflist.as_deref();
         let served = conflist.and_then(|text| conflist::served(text, &self.config.network)).ok_or(unknown)?;
         let mut decision = self.decide_by(&self.adopted(served), Prune::Nothing, observed)?;

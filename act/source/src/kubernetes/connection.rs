@@ -19,7 +19,10 @@ use crate::kubernetes::heard::Telling;
 const SIGN_OF_LIFE: Duration = Duration::from_secs(20);
 const WITHIN: Duration = Duration::from_secs(10);
 
-/// A client, and from which kind of objects a request was answered well.
+/// How long a connection may be silent that knows no signs of life; a watch ends after 290 seconds.
+const SILENCE: Duration = Duration::from_secs(300);
+
+/// A client, and of which kind of objects a watch was taken up.
 ///
 /// # Errors
 /// If a certificate or a key of the configuration can't be used, or if it wants a proxy.
@@ -29,7 +32,7 @@ pub(super) fn client(config: Config) -> Result<(Client, UnboundedReceiver<Kind>)
     }
     let mut connector = TimeoutConnector::new(https(&config)?);
     connector.set_connect_timeout(config.connect_timeout);
-    connector.set_read_timeout(config.read_timeout);
+    connector.set_read_timeout(config.read_timeout.or(Some(SILENCE)));
     connector.set_write_timeout(config.write_timeout);
     let client = Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())

@@ -7,13 +7,14 @@ use std::time::{Duration, SystemTime};
 use futures_util::stream::{BoxStream, select};
 use futures_util::{StreamExt, TryStreamExt};
 use kube::core::Status;
-use kube::runtime::watcher::{self, Event};
+use kube::runtime::utils::Backoff;
+use kube::runtime::watcher::{self, DefaultBackoff, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client};
 use selvedge_model::{Kind, NodeName, chain};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch::Sender;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::kubernetes::Update;
 use crate::kubernetes::known::Known;
@@ -29,6 +30,9 @@ const PATIENCE: Duration = Duration::from_millis(200);
 /// After what could not be understood all is listed again; the pause before doubles up to the most.
 const AGAIN: Duration = Duration::from_secs(1);
 const AGAIN_MOST: Duration = Duration::from_secs(30);
+
+/// How long the server may take to say which it is.
+const SOON: Duration = Duration::from_secs(10);
 
 /// The first server that streams lists without being told to (Kubernetes 1.34).
 const STREAMS_LISTS: u32 = 34;
@@ -69,8 +73,8 @@ async fn events(client: &Client, node: &NodeName) -> BoxStream<'static, Result<H
         false => watch::Config::default(),
     };
     let ours = config.clone().fields(&format!("spec.nodeName={node}"));
-    let nodes = watch(Api::<ApiNode>::all(client.clone()), config).default_backoff();
-    let pods = watch(Api::<ApiPod>::all(client.clone()), ours).default_backoff();
+    let nodes = watch(Api::<ApiNode>::all(client.clone()), config).backoff(Patient::default());
+    let pods = watch(Api::<ApiPod>::all(client.clone()), ours).backoff(Patient::default());
     select(
         nodes.map_ok(Heard::Node).map_err(|why| (Kind::Node, why)),
         pods.map_ok(Heard::Pod).map_err(|why| (Kind::Pod, why)),
@@ -78,10 +82,27 @@ async fn events(client: &Client, node: &NodeName) -> BoxStream<'static, Result<H
     .boxed()
 }
 
+/// Pauses that grow from 1 to 30 seconds, until none was needed for two minutes. The client would begin anew with every
+/// list that it only begins.
+#[derive(Default)]
+struct Patient(DefaultBackoff);
+
+impl Iterator for Patient {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        self.0.next()
+    }
+}
+
+impl Backoff for Patient {
+    fn reset(&mut self) {}
+}
+
 /// True if the server sends a list as a stream. Older ones take the request for one to watch and never end the list.
 async fn streams_lists(client: &Client) -> bool {
-    let version = client.apiserver_version().await;
-    version.is_ok_and(|version| is_new(&version.major, &version.minor))
+    let version = timeout(SOON, client.apiserver_version()).await;
+    version.is_ok_and(|answer| answer.is_ok_and(|version| is_new(&version.major, &version.minor)))
 }
 
 /// A server that does not tell its version, as some builds don't, is not taken for a new one.
@@ -112,7 +133,13 @@ impl<D: FnMut(Update) -> ControlFlow<()>> Following<'_, D> {
         loop {
             let heard = tokio::select! {
                 event = events.next() => match event {
-                    Some(event) => self.hear(event),
+                    Some(event) => {
+                        // What was answered before an error is older than it.
+                        while let Ok(kind) = answered.try_recv() {
+                            self.lost.remove(&kind);
+                        }
+                        self.hear(event)
+                    }
                     None => return ControlFlow::Continue(()),
                 },
                 Some(kind) = answered.recv() => {
@@ -138,9 +165,13 @@ impl<D: FnMut(Update) -> ControlFlow<()>> Following<'_, D> {
         match event {
             Ok(Heard::Node(event)) => {
                 self.stand(&event);
+                self.listed(Kind::Node, &event);
                 self.known.node(event);
             }
-            Ok(Heard::Pod(event)) => self.known.pod(event),
+            Ok(Heard::Pod(event)) => {
+                self.listed(Kind::Pod, &event);
+                self.known.pod(event);
+            }
             Err((kind, error)) => {
                 let why = why(&error);
                 let lost = self.lost.entry(kind).or_insert_with(|| (SystemTime::now(), String::new()));
@@ -152,6 +183,13 @@ impl<D: FnMut(Update) -> ControlFlow<()>> Following<'_, D> {
             }
         }
         Understood::Yes
+    }
+
+    /// A kind that was listed to the end is heard of again.
+    fn listed<K>(&mut self, kind: Kind, event: &Event<K>) {
+        if matches!(event, Event::InitDone) {
+            self.lost.remove(&kind);
+        }
     }
 
     /// Tells how our Node stands, if the event is about it.

@@ -1,16 +1,16 @@
-//! Says when the API has answered: a watch that was taken up again may be silent for long.
+//! Says when a watch was taken up again, which may be silent for long.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use http::{Request, Response};
+use http::{Request, Response, Uri};
 use kube::client::Body;
 use selvedge_model::Kind;
 use tokio::sync::mpsc::UnboundedSender;
 use tower::Service;
 
-/// Tells of which kind of objects a request was answered well.
+/// Tells of which kind of objects a watch was taken up.
 #[derive(Debug, Clone)]
 pub(super) struct Telling<S> {
     inner: S,
@@ -38,7 +38,7 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let kind = kind(request.uri().path());
+        let kind = watched(request.uri());
         let (answer, told) = (self.inner.call(request), self.told.clone());
         Box::pin(async move {
             let answer = answer.await?;
@@ -51,8 +51,14 @@ where
     }
 }
 
-fn kind(path: &str) -> Option<Kind> {
-    match path.rsplit('/').next()? {
+/// The kind of objects that a request goes on watching. A list is heard of once it has come to its end, be it a stream.
+fn watched(uri: &Uri) -> Option<Kind> {
+    let query = uri.query().unwrap_or_default();
+    let has = |parameter: &str| query.split('&').any(|one| one == parameter);
+    if !has("watch=true") || has("sendInitialEvents=true") {
+        return None;
+    }
+    match uri.path().rsplit('/').next()? {
         "nodes" => Some(Kind::Node),
         "pods" => Some(Kind::Pod),
         _ => None,
