@@ -81,7 +81,7 @@ fn of_the_nodes_files_there_are_the_cni_folders_the_run_directory_and_the_networ
 fn it_may_read_nodes_and_pods_and_write_no_more_than_a_nodes_condition() {
     let objects = objects(FILES[0]);
     let expected = json!([
-        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "list", "watch"]},
+        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["list", "watch"]},
         {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},
         {"apiGroups": [""], "resources": ["nodes/status"], "verbs": ["patch"]},
     ]);

@@ -22,9 +22,13 @@ fn the_tutorials_pods_reach_all_that_they_should_and_nothing_is_left_of_us_after
 /// What `selvedgectl` shows of the whole cluster, and its own check of every path.
 fn it_is_seen_from_afar(cluster: &Cluster) {
     let see = |words: &[&str]| run(cluster.control.selvedgectl(&cluster.programs).args(words));
-    let status = see(&["status", "--cluster"]);
+    let status = until(60, "all nodes are ready", || {
+        let mut status = cluster.control.selvedgectl(&cluster.programs);
+        let shown = status.args(["status", "--cluster"]).output().map_err(|error| error.to_string())?;
+        let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+        if shown.ends_with("3 of 3 nodes are ready.\n") { Ok(shown) } else { Err(shown) }
+    });
     say(&format!("selvedgectl status --cluster\n{status}"));
-    assert!(status.ends_with("3 of 3 nodes are ready.\n"), "{status}");
     let leases = see(&["ipam", "--cluster"]);
     assert_eq!(leases.matches(" default/web-").count(), 6, "{leases}");
     let paths = see(&["check", "--connectivity"]);

@@ -19,6 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// How many calls there are at a time.
 const AT_ONCE: usize = 8;
 
+/// Where it is installed unless somebody says otherwise.
+const NAMESPACE: &str = "kube-system";
+
 /// This program in the image.
 pub(crate) const CTL: &str = "/opt/selvedge/bin/selvedgectl";
 
@@ -35,15 +38,16 @@ pub(crate) struct ClusterArgs {
     /// The kubeconfig file
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
-    /// The namespace that Selvedge is installed in
-    #[arg(long, short, value_name = "NAME", default_value = "kube-system")]
-    namespace: String,
+    /// The namespace that Selvedge is installed in [default: kube-system]
+    #[arg(long, short, value_name = "NAME")]
+    namespace: Option<String>,
 }
 
 impl ClusterArgs {
     /// The cluster that is meant, if it isn't the node.
     pub(crate) fn cluster(&self, by_default: bool) -> Option<Kubectl> {
-        let named = self.cluster || self.context.is_some() || self.kubeconfig.is_some();
+        let of_a_cluster = [&self.context, &self.namespace].into_iter().any(Option::is_some);
+        let named = self.cluster || of_a_cluster || self.kubeconfig.is_some();
         (named || by_default).then(|| {
             let mut flags = Vec::new();
             if let Some(file) = &self.kubeconfig {
@@ -52,7 +56,7 @@ impl ClusterArgs {
             if let Some(context) = &self.context {
                 flags.extend(["--context".into(), context.into()]);
             }
-            Kubectl { flags, namespace: self.namespace.clone() }
+            Kubectl { flags, namespace: self.namespace.clone().unwrap_or_else(|| NAMESPACE.to_owned()) }
         })
     }
 }

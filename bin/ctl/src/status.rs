@@ -91,7 +91,7 @@ impl AskError {
             Self::Connect { source, .. } if denied(source) => "try: as root\n".to_owned(),
             Self::Connect { .. } => format!(
                 "try: start it with `selvedge-agent --node NAME --manifests DIR --run-dir {}`, or say with --run-dir \
-                 where the agent runs\n",
+                 where the agent runs; of a whole cluster, --cluster\n",
                 run_dir.display()
             ),
             Self::Exchange { .. } | Self::Answer { .. } => String::new(),
