@@ -28,7 +28,7 @@ pub struct Facts {
     pub taken: Vec<String>,
     /// Those that they pass over.
     pub passed_over: Vec<String>,
-    /// The pod CIDRs of the cluster's nodes; none if nobody told.
+    /// The pod CIDRs of the cluster's nodes; none if they have none, or if nobody told.
     pub pod_cidrs: BTreeSet<IpNet>,
     /// Why they aren't known.
     pub no_cluster: Option<String>,
@@ -265,6 +265,11 @@ fn cidrs(facts: &Facts) -> Vec<Finding> {
     if let Some(why) = &facts.no_cluster {
         let text = format!("{why}: overlaps with pod CIDRs can't be told");
         return vec![finding(Verdict::Note, "addresses", text)];
+    }
+    if facts.pod_cidrs.is_empty() {
+        let text = "no Node has a podCIDR: pods get no addresses before kube-controller-manager runs with \
+                    --allocate-node-cidrs and --cluster-cidr";
+        return vec![finding(Verdict::Warning, "addresses", text)];
     }
     let mut findings = Vec::new();
     for cidr in &facts.pod_cidrs {

@@ -101,6 +101,18 @@ fn a_pod_cidr_that_covers_what_the_node_has_blocks_and_what_is_ours_does_not() {
 }
 
 #[test]
+fn a_cluster_whose_nodes_have_no_pod_cidr_is_told_what_gives_them_one() {
+    let facts = Facts { pod_cidrs: BTreeSet::new(), ..fine() };
+    let told_of = told(&facts, &wishes(Attach::Routed));
+    assert_eq!(told_of.len(), 1, "{told_of:?}");
+    assert!(told_of[0].starts_with("warning addresses: no Node has a podCIDR"), "{told_of:?}");
+    assert!(told_of[0].contains("--allocate-node-cidrs"), "{told_of:?}");
+    let unknown = Facts { no_cluster: Some("no --kubeconfig".to_owned()), ..facts };
+    let told_of = told(&unknown, &wishes(Attach::Routed));
+    assert_eq!(told_of, ["note addresses: no --kubeconfig: overlaps with pod CIDRs can't be told"]);
+}
+
+#[test]
 fn other_networks_are_named_by_their_interfaces_and_configurations() {
     let mut facts = fine();
     let names = ["cni0", "cnifoo", "cali123", "flannel.1", "docker0"];
