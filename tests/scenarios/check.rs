@@ -31,12 +31,18 @@ fn check(node: &Node, more: &[&str]) -> (bool, Vec<String>) {
     (output.status.success(), findings)
 }
 
+/// As an agent that installs its plugin.
 fn run(node: &Node, more: &[&str]) -> Output {
+    let plugin = program("selvedge");
+    run_bare(node, &[&["--plugin", plugin.to_str().unwrap()], more].concat())
+}
+
+fn run_bare(node: &Node, more: &[&str]) -> Output {
     let mut command = Command::new(program("selvedge-agent"));
     command.arg("check").args(more).env("NODE_NAME", "node-a").env_remove("KUBERNETES_SERVICE_HOST");
     command.arg("--config").arg(node.folder().join("agent.yaml"));
     command.arg("--cni-conf-dir").arg(node.folder().join("net.d"));
-    command.arg("--cni-bin-dir").arg(node.folder().join("bin")).arg("--plugin").arg(program("selvedge"));
+    command.arg("--cni-bin-dir").arg(node.folder().join("bin"));
     command.arg("--run-dir").arg(node.run_dir());
     node.namespace.run(|| command.output()).unwrap().unwrap()
 }
@@ -72,6 +78,26 @@ fn a_node_that_can_serve_pods_is_told_so_and_left_as_it_is() {
     let screen = String::from_utf8(screen.stdout).unwrap();
     assert!(screen.ends_with("this node can serve pods; nothing was changed\n"), "{screen}");
     assert!(screen.lines().count() <= 24, "it is one screen:\n{screen}");
+}
+
+#[test]
+fn a_plugin_that_is_yet_to_be_installed_keeps_nothing_and_one_that_cannot_be_run_does() {
+    let _alone = alone();
+    let Some(cluster) = Cluster::build(1, Attach::Routed) else { return };
+    let node = &cluster.nodes[0];
+    let fresh = run_bare(node, &["--pod-cidr", "10.244.0.0/16"]);
+    let screen = String::from_utf8_lossy(&fresh.stdout);
+    assert!(fresh.status.success(), "{screen}");
+    assert!(
+        screen.lines().any(|line| line.starts_with("note") && line.contains("no plugin yet")),
+        "{screen}"
+    );
+    let plugin = node.folder().join("bin/selvedge");
+    fs::create_dir_all(plugin.parent().unwrap()).unwrap();
+    fs::write(&plugin, "no program").unwrap();
+    let broken = run_bare(node, &["--pod-cidr", "10.244.0.0/16"]);
+    let screen = String::from_utf8_lossy(&broken.stdout);
+    assert!(!broken.status.success() && screen.contains("no program that can be run"), "{screen}");
 }
 
 #[test]

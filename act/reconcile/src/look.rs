@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
@@ -75,7 +76,7 @@ fn places(sight: &Sight) -> Vec<Looked> {
             places.push(looked("plugins", &directory(plugin), writable(&directory(plugin))));
             places.push(looked("the plugin to install", given, executable(given)));
         }
-        None => places.push(looked("the plugin", plugin, executable(plugin))),
+        None => places.push(looked("the plugin", plugin, installed(plugin))),
     }
     let state = writable(run_dir).or_else(|| lasting(run_dir));
     places.push(looked("state", run_dir, state));
@@ -96,6 +97,16 @@ fn writable(directory: &Path) -> Option<(Verdict, String)> {
     let there = nearest(directory);
     let wrong = access(there, Access::WRITE_OK | Access::EXEC_OK).err()?;
     Some((Verdict::Blocks, format!("{} is not writable ({wrong})", there.display())))
+}
+
+/// What keeps the plugin that somebody else installs from being run. Before the installation there is none.
+fn installed(plugin: &Path) -> Option<(Verdict, String)> {
+    let is_missing = fs::metadata(plugin).is_err_and(|error| error.kind() == ErrorKind::NotFound);
+    if is_missing {
+        let text = "no plugin yet: the DaemonSet installs it; or name one with --plugin";
+        return Some((Verdict::Note, text.to_owned()));
+    }
+    executable(plugin)
 }
 
 /// What keeps a file from being run as a plugin.
