@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use selvedge_lab::shape::Attach;
 use selvedge_reconcile::status::State;
@@ -81,7 +81,8 @@ fn another_version_takes_the_place_of_the_one_before_and_of_what_a_killed_instal
     let bin = node.folder().join("bin");
     fs::create_dir_all(&bin).unwrap();
     fs::write(bin.join("selvedge"), "an older version").unwrap();
-    fs::write(bin.join(".selvedge.new-0123456789abcdef"), "half of").unwrap();
+    let half = fs::File::create(bin.join(".selvedge.new-0123456789abcdef")).unwrap();
+    half.set_modified(SystemTime::now() - Duration::from_secs(600)).unwrap();
     fs::write(bin.join("bridge"), "somebody else's").unwrap();
     let agent = agent_installing(node, &program("selvedge"));
     agent.wait_until_ready();

@@ -299,6 +299,6 @@ fn read(path: &Path) -> Result<Option<String>, HostError> {
     match fs::read(path) {
         Ok(bytes) => Ok(Some(String::from_utf8_lossy(&bytes).into_owned())),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(HostError::Conflist { path: path.to_owned(), source }),
+        Err(source) => Err(HostError::File { what: "read", path: path.to_owned(), source }),
     }
 }

@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use selvedge_datapath::converge::Plugin;
 
@@ -13,6 +14,9 @@ const MODE: u32 = 0o755;
 
 /// How much of two files is compared at a time.
 const CHUNK: usize = 64 * 1024;
+
+/// An install takes no longer: what wrote the draft was killed.
+const ABANDONED: Duration = Duration::from_secs(60);
 
 /// The plugin that the agent was given, and the place where runtimes look for it.
 #[derive(Debug)]
@@ -147,7 +151,12 @@ fn write(from: &mut File, draft: &Path) -> io::Result<()> {
 fn remove_drafts(directory: &Path, prefix: &str) -> io::Result<()> {
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
-        if entry.file_name().to_string_lossy().starts_with(prefix) {
+        if !entry.file_name().to_string_lossy().starts_with(prefix) {
+            continue;
+        }
+        // One that is younger may be another agent's, at work on it. One from the future is young too.
+        let Ok(found) = entry.metadata() else { continue };
+        if found.modified()?.elapsed().is_ok_and(|age| age > ABANDONED) {
             fs::remove_file(entry.path())?;
         }
     }

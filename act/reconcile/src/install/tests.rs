@@ -1,5 +1,6 @@
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::SystemTime;
 
 use super::*;
 
@@ -93,10 +94,17 @@ fn what_killed_installs_have_left_goes_away_and_what_others_keep_there_stays() {
     let directory = folder.place().parent().unwrap().to_owned();
     fs::create_dir_all(&directory).unwrap();
     for name in [".selvedge.new-0123456789abcdef", "bridge", ".hidden", ".selvedge.old"] {
-        fs::write(directory.join(name), "x").unwrap();
+        let file = File::create(directory.join(name)).unwrap();
+        file.set_modified(SystemTime::now() - ABANDONED * 2).unwrap();
     }
+    // What another agent is writing just now; far enough ahead for a machine that is slow.
+    let at_work = File::create(directory.join(".selvedge.new-fedcba9876543210")).unwrap();
+    at_work.set_modified(SystemTime::now() + ABANDONED * 60).unwrap();
     folder.plugin().install().unwrap();
-    assert_eq!(folder.names(), [".hidden", ".selvedge.old", "bridge", "selvedge"]);
+    assert_eq!(
+        folder.names(),
+        [".hidden", ".selvedge.new-fedcba9876543210", ".selvedge.old", "bridge", "selvedge"]
+    );
 }
 
 #[test]
