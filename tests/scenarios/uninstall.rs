@@ -105,3 +105,38 @@ fn routed_pods_and_all_that_serves_them_go_and_what_others_have_stays() {
 fn the_bridge_and_all_that_serves_it_go_and_what_others_have_stays() {
     takes_what_is_ours_and_nothing_else(Attach::Bridge);
 }
+
+#[test]
+fn configurations_go_by_what_is_written_in_them_and_the_plugin_stays_with_whoever_has_it_called() {
+    let _alone = alone();
+    let Some(cluster) = Cluster::build(1, Attach::Routed) else { return };
+    let node = &cluster.nodes[0];
+    let agent = node.agent_with(&[("--cni-bin-dir", &bin(node)), ("--plugin", &program("selvedge"))]);
+    agent.wait_until_ready();
+    assert_eq!(agent.terminate().code(), Some(0));
+    let ours = fs::read_to_string(node.conflist()).unwrap();
+    let at = |name: &str| node.conflist().with_file_name(name);
+    let theirs = r#"{"name": "other", "plugins": [{"type": "bridge"}]}"#;
+    let by_hand = r#"{"name": "mine", "plugins": [{"type": "selvedge", "subnet": "10.9.0.0/24"}]}"#;
+    fs::write(node.conflist(), theirs).unwrap();
+    fs::write(at("07-renamed.conflist"), ours.replace(r#""name": "selvedge""#, r#""name": "renamed""#))
+        .unwrap();
+    fs::write(at(".10-selvedge.conflist.tmp"), &ours[..ours.len() / 2]).unwrap();
+    fs::write(at("my-backup.txt"), &ours).unwrap();
+    fs::write(at("50-mine.conflist"), by_hand).unwrap();
+    let done = uninstall(node, &[]);
+    assert!(done.status.success(), "{}", told(&done));
+    assert!(
+        !at("07-renamed.conflist").exists() && !at(".10-selvedge.conflist.tmp").exists(),
+        "{}",
+        told(&done)
+    );
+    assert_eq!(fs::read_to_string(node.conflist()).unwrap(), theirs);
+    assert_eq!(fs::read_to_string(at("my-backup.txt")).unwrap(), ours);
+    assert_eq!(fs::read_to_string(at("50-mine.conflist")).unwrap(), by_hand);
+    let why = format!("{} stays: {}", bin(node).join("selvedge").display(), at("50-mine.conflist").display());
+    assert!(bin(node).join("selvedge").exists() && told(&done).contains(&why), "{}", told(&done));
+    fs::remove_file(at("50-mine.conflist")).unwrap();
+    let done = uninstall(node, &[]);
+    assert!(done.status.success() && !bin(node).join("selvedge").exists(), "{}", told(&done));
+}

@@ -12,6 +12,9 @@ use selvedge_datapath::converge::Plugin;
 /// Executable by everyone, written by its owner.
 const MODE: u32 = 0o755;
 
+/// A configuration is no longer.
+const CONFIGURATION: u64 = 1024 * 1024;
+
 /// How much of two files is compared at a time.
 const CHUNK: usize = 64 * 1024;
 
@@ -113,13 +116,25 @@ pub(crate) fn is_draft_of(path: &Path, plugin: &Path) -> bool {
 pub(crate) fn conflist(path: &Path, text: &str) -> io::Result<()> {
     let directory = path.parent().unwrap_or_else(|| Path::new("/"));
     fs::create_dir_all(directory)?;
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = directory.join(format!(".{name}.tmp"));
+    let temporary = draft_of(path);
     let mut file = File::create(&temporary)?;
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;
     File::open(directory)?.sync_all()
+}
+
+/// Where a conflist is written before it is renamed.
+pub(crate) fn draft_of(conflist: &Path) -> PathBuf {
+    let name = conflist.file_name().unwrap_or_default().to_string_lossy();
+    conflist.with_file_name(format!(".{name}.tmp"))
+}
+
+/// What is written in somebody's configuration; none if that can't be read, or is nothing that a runtime would take.
+pub(crate) fn configuration(path: &Path) -> Option<String> {
+    // Whoever opens a pipe may wait for its writer for ever.
+    let found = fs::metadata(path).ok()?;
+    (found.is_file() && found.len() <= CONFIGURATION).then(|| fs::read_to_string(path).ok())?
 }
 
 /// The names of what is in a file's directory, sorted; none if that isn't there. A file that is being written is not
@@ -135,8 +150,8 @@ pub(crate) fn names_beside(path: &Path) -> io::Result<Vec<String>> {
     for entry in entries {
         names.push(entry?.file_name().to_string_lossy().into_owned());
     }
-    let draft = path.file_name().map(|name| format!(".{}.tmp", name.to_string_lossy()));
-    names.retain(|name| Some(name) != draft.as_ref());
+    let draft = draft_of(path);
+    names.retain(|name| draft.file_name().is_none_or(|draft| draft != name.as_str()));
     names.sort();
     Ok(names)
 }

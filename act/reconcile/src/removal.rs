@@ -1,9 +1,11 @@
 //! The end of a node's service: what of ours is on it is found, and taken away.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use selvedge_cni::conflist::{Whose, is_read, whose};
 use selvedge_datapath::firewall::{AGENT, GUARD, PLUGIN};
 use selvedge_datapath::foreign::Place;
 use selvedge_datapath::removal::{Marked, Removal};
@@ -49,11 +51,11 @@ impl Leaving {
         Ok(Self { route: RouteSocket::open()?, nft: NftSocket::open()?, places })
     }
 
-    /// What of ours is there; `is_ours` tells by a configuration's text whether we wrote it.
+    /// What of ours is there.
     ///
     /// # Errors
     /// What can't be read.
-    pub fn find(&mut self, is_ours: impl Fn(&str) -> bool) -> Result<Marked, HostError> {
+    pub fn find(&mut self) -> Result<Marked, HostError> {
         let mut marked = Marked { network: self.route.observe()?, ..Marked::default() };
         marked.tables = self.nft.list(&[AGENT, GUARD, PLUGIN])?;
         let mut networks = marked.networks();
@@ -63,10 +65,12 @@ impl Leaving {
             chains.extend(selvedge_xtables::forward_chains(&network)?);
             marked.forward.insert(network, chains);
         }
-        marked.conflists = self.conflists(is_ours)?.iter().map(text).collect();
+        self.configurations(&mut marked)?;
         let state = STATE.map(|name| self.places.run_dir.join(name));
-        marked.state = state.iter().filter(|path| path.symlink_metadata().is_ok()).map(text).collect();
-        marked.plugins = self.plugins()?.iter().map(text).collect();
+        marked.state = state.iter().filter(|path| is_there(path)).map(text).collect();
+        let plugin = &self.places.plugin;
+        marked.plugin = is_there(plugin).then(|| text(plugin));
+        marked.drafts = self.drafts()?;
         Ok(marked)
     }
 
@@ -105,20 +109,39 @@ impl Leaving {
         Ok(self.route.apply_until_failure(&[step], None)?)
     }
 
-    fn conflists(&self, is_ours: impl Fn(&str) -> bool) -> Result<Vec<PathBuf>, HostError> {
+    /// Those that runtimes read, each by what is written in it, and what killed writes of ours left.
+    fn configurations(&self, marked: &mut Marked) -> Result<(), HostError> {
         let conflist = &self.places.conflist;
         let names = install::names_beside(conflist).map_err(failed("list what is beside", conflist))?;
-        let paths = names.iter().map(|name| conflist.with_file_name(name));
-        let written = |path: &PathBuf| fs::read_to_string(path).is_ok_and(|text| is_ours(&text));
-        Ok(paths.filter(|path| path == conflist || written(path)).collect())
+        let mut ours = BTreeSet::from([conflist.clone()]);
+        for path in names.iter().filter(|name| is_read(name)).map(|name| conflist.with_file_name(name)) {
+            let Some(written) = install::configuration(&path) else { continue };
+            match whose(&written, &self.places.run_dir) {
+                Whose::Agents => {
+                    marked.conflists.insert(text(&path));
+                    ours.insert(path);
+                }
+                Whose::Callers => {
+                    marked.callers.insert(text(&path));
+                }
+                Whose::Others => {}
+            }
+        }
+        let drafts = ours.iter().map(|path| install::draft_of(path)).filter(|draft| is_there(draft));
+        marked.conflists.extend(drafts.map(text));
+        Ok(())
     }
 
-    fn plugins(&self) -> Result<Vec<PathBuf>, HostError> {
+    fn drafts(&self) -> Result<BTreeSet<String>, HostError> {
         let plugin = &self.places.plugin;
         let names = install::names_beside(plugin).map_err(failed("list what is beside", plugin))?;
         let paths = names.iter().map(|name| plugin.with_file_name(name));
-        Ok(paths.filter(|path| path == plugin || install::is_draft_of(path, plugin)).collect())
+        Ok(paths.filter(|path| install::is_draft_of(path, plugin)).map(text).collect())
     }
+}
+
+fn is_there(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
 }
 
 fn text(path: impl AsRef<Path>) -> String {

@@ -5,7 +5,6 @@ use std::io::{self, Write};
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
-use selvedge_cni::conflist;
 use selvedge_datapath::removal::{Marked, Removal};
 use selvedge_leases::{PATIENCE, Wait, lock_node};
 use selvedge_model::chain;
@@ -29,20 +28,18 @@ pub(crate) fn uninstall(flags: &UninstallFlags) -> Result<ExitCode, Box<dyn Erro
             "an agent runs on this node and would put everything back: end it first, with its DaemonSet";
         return Err(running.into());
     }
-    let network = config.network.clone();
-    let is_ours = |text: &str| conflist::served(text, &network).is_some();
     let mut leaving = Leaving::open(Places {
-        network: network.clone(),
+        network: config.network.clone(),
         conflist: flags.at.cni_conf_dir.join(config.conflist_name.as_str()),
         plugin: flags.at.cni_bin_dir.join(crate::PLUGIN),
         run_dir: run_dir.clone(),
     })?;
-    let marked = leaving.find(is_ours)?;
+    let marked = leaving.find()?;
     refuse_pods(&marked, flags)?;
     let mut out = io::stdout().lock();
     if flags.dry_run {
         marked.removal().iter().try_for_each(|step| writeln!(out, "{step}"))?;
-        writeln!(out, "{STAYS}")?;
+        tell_what_stays(&marked, &mut out)?;
         return Ok(ExitCode::SUCCESS);
     }
     // Calls of the plugin that are at work end first.
@@ -50,10 +47,10 @@ pub(crate) fn uninstall(flags: &UninstallFlags) -> Result<ExitCode, Box<dyn Erro
     let failed = remove(&mut leaving, &marked.removal(), &mut out)?;
     drop(lock);
     // Who came in before the configuration was gone.
-    let left = leaving.find(is_ours)?.removal();
-    let failed = failed + remove(&mut leaving, &left, &mut out)?;
+    let left = leaving.find()?;
+    let failed = failed + remove(&mut leaving, &left.removal(), &mut out)?;
     leaving.close();
-    writeln!(out, "{STAYS}")?;
+    tell_what_stays(&left, &mut out)?;
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -69,6 +66,11 @@ fn refuse_pods(marked: &Marked, flags: &UninstallFlags) -> Result<(), String> {
         attached.len(),
         named.join(", ")
     ))
+}
+
+fn tell_what_stays(marked: &Marked, out: &mut impl Write) -> io::Result<()> {
+    marked.plugin_stays().iter().try_for_each(|why| writeln!(out, "{why}"))?;
+    writeln!(out, "{STAYS}")
 }
 
 /// Makes every step whatever becomes of the others; how many failed.

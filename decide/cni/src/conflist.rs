@@ -1,6 +1,7 @@
 //! The configuration that the agent writes for the runtime.
 
 use std::net::IpAddr;
+use std::path::Path;
 use std::str::FromStr;
 
 use ipnet::IpNet;
@@ -86,11 +87,47 @@ pub fn served(text: &str, network: &NetworkName) -> Option<Served> {
     if list.get("name")? != network.as_str() {
         return None;
     }
-    let is_ours = |plugin: &&Value| plugin.get("type").is_some_and(|name| name == "selvedge");
-    let plugin = list.get("plugins")?.as_array()?.iter().find(is_ours)?;
+    let plugin = list.get("plugins")?.as_array()?.iter().find(|plugin| calls_us(plugin))?;
     let subnets: Vec<IpNet> = parsed(plugin.get("subnet")?)?;
     let node_addresses = parsed(plugin.get("nodeAddresses")?)?;
     (!subnets.is_empty()).then_some(Served { subnets, node_addresses })
+}
+
+/// Whose a configuration is that runtimes read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Whose {
+    /// The agent's: in it our plugin is told of the socket of an agent with this run directory.
+    Agents,
+    /// Somebody's who has our plugin called without that agent.
+    Callers,
+    /// Somebody's who has nothing to do with us.
+    Others,
+}
+
+/// Whose a configuration is, by its text, whatever the network in it is called.
+pub fn whose(text: &str, run_dir: &Path) -> Whose {
+    let Ok(list) = serde_json::from_str::<Value>(text) else { return Whose::Others };
+    let plugins = list.get("plugins").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let socket = |plugin: &Value| plugin.get("agent")?.as_str().map(|socket| Path::new(socket).to_owned());
+    let is_agents = |plugin: &Value| socket(plugin).is_some_and(|path| path.parent() == Some(run_dir));
+    match plugins.iter().any(|plugin| calls_us(plugin) && is_agents(plugin)) {
+        true => Whose::Agents,
+        false if has_us_called(&list) => Whose::Callers,
+        false => Whose::Others,
+    }
+}
+
+fn calls_us(plugin: &Value) -> bool {
+    plugin.get("type").is_some_and(|name| name == "selvedge")
+}
+
+/// Looks at every depth: a plugin that calls others keeps their configurations within its own.
+fn has_us_called(value: &Value) -> bool {
+    match value {
+        Value::Object(fields) => calls_us(value) || fields.values().any(has_us_called),
+        Value::Array(items) => items.iter().any(has_us_called),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
+    }
 }
 
 /// The configurations of other networks beside ours: a runtime takes the first in the order of names.

@@ -20,12 +20,16 @@ pub struct Marked {
     pub tables: Listed,
     /// Other people's forward chains, with the rules of each network of ours.
     pub forward: BTreeMap<NetworkName, Vec<ForwardChain>>,
-    /// Configurations of ours, as paths.
+    /// Configurations of ours, and what a killed write of one left, as paths.
     pub conflists: BTreeSet<String>,
+    /// Other people's configurations that have the plugin called, as paths.
+    pub callers: BTreeSet<String>,
     /// Leases, locks and the like, as paths; a directory goes with all that is in it.
     pub state: BTreeSet<String>,
-    /// The plugin and what killed installs left, as paths.
-    pub plugins: BTreeSet<String>,
+    /// The plugin, as a path.
+    pub plugin: Option<String>,
+    /// What killed installs of the plugin left, as paths.
+    pub drafts: BTreeSet<String>,
 }
 
 /// A step of the removal. `Display` is what an operator would type.
@@ -79,8 +83,17 @@ impl Marked {
         }
         steps.extend(self.tables.keys().cloned().map(Removal::Table));
         steps.extend(self.state.iter().cloned().map(Removal::Path));
-        steps.extend(self.plugins.iter().cloned().map(Removal::Path));
+        steps.extend(self.drafts.iter().cloned().map(Removal::Path));
+        let uncalled = self.plugin.iter().filter(|_| self.callers.is_empty());
+        steps.extend(uncalled.cloned().map(Removal::Path));
         steps
+    }
+
+    /// Why the plugin stays, if it does.
+    pub fn plugin_stays(&self) -> Option<String> {
+        let plugin = self.plugin.as_ref().filter(|_| !self.callers.is_empty())?;
+        let callers: Vec<&str> = self.callers.iter().map(String::as_str).collect();
+        Some(format!("{plugin} stays: {}, not the agent's, has it called", callers.join(", ")))
     }
 
     /// True for a route that doesn't go with its link.

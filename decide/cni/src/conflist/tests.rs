@@ -103,6 +103,24 @@ fn what_was_written_tells_later_by_what_the_node_was_served() {
 }
 
 #[test]
+fn whose_a_configuration_is_goes_by_the_agents_socket_and_not_by_the_networks_name() {
+    let run_dir = Path::new("/run/selvedge/");
+    let ours = render(&AgentConflist { name: "renamed".parse().unwrap(), ..conflist() });
+    assert_eq!(whose(&ours, run_dir), Whose::Agents);
+    assert_eq!(whose(&ours, Path::new("/run/other")), Whose::Callers);
+    let by_hand = r#"{"type": "selvedge", "name": "selvedge", "runDir": "/run/selvedge"}"#;
+    let within = format!(r#"{{"name": "m", "plugins": [{{"type": "multus", "delegates": [{by_hand}]}}]}}"#);
+    for text in [by_hand, &format!(r#"{{"plugins": [{by_hand}]}}"#), &within] {
+        assert_eq!(whose(text, run_dir), Whose::Callers, "{text}");
+    }
+    let other =
+        r#"{"name": "selvedge", "plugins": [{"type": "bridge", "agent": "/run/selvedge/agent.sock"}]}"#;
+    for text in [other, "", "[]", "selvedge", &ours[1..]] {
+        assert_eq!(whose(text, run_dir), Whose::Others, "{text}");
+    }
+}
+
+#[test]
 fn of_other_configurations_those_with_an_earlier_name_are_taken_instead_of_ours() {
     let there = [
         "99-loopback.conf",

@@ -50,7 +50,8 @@ fn node() -> Marked {
     marked.forward = [("net".parse().unwrap(), chains)].into();
     marked.conflists = ["/etc/cni/net.d/10-selvedge.conflist".to_owned()].into();
     marked.state = ["/run/selvedge/ipam".to_owned()].into();
-    marked.plugins = ["/opt/cni/bin/selvedge".to_owned()].into();
+    marked.plugin = Some("/opt/cni/bin/selvedge".to_owned());
+    marked.drafts = ["/opt/cni/bin/.selvedge.new-7".to_owned()].into();
     marked
 }
 
@@ -70,9 +71,22 @@ fn what_bears_a_mark_goes_in_an_order_that_leaves_no_pod_half_served_and_nothing
         "nft delete table inet selvedge",
         "nft delete table inet selvedge-cni",
         "rm -r /run/selvedge/ipam",
+        "rm -r /opt/cni/bin/.selvedge.new-7",
         "rm -r /opt/cni/bin/selvedge",
     ];
     assert_eq!(steps, expected);
+    assert_eq!(node().plugin_stays(), None);
+}
+
+#[test]
+fn the_plugin_stays_where_somebody_elses_configuration_has_it_called_and_that_is_told() {
+    let callers = BTreeSet::from(["/etc/cni/net.d/50-mine.conflist".to_owned()]);
+    let called = Marked { callers, ..node() };
+    let without: Vec<Removal> = node().removal().into_iter().rev().skip(1).rev().collect();
+    assert_eq!(called.removal(), without);
+    let told = "/opt/cni/bin/selvedge stays: /etc/cni/net.d/50-mine.conflist, not the agent's, has it called";
+    assert_eq!(called.plugin_stays().as_deref(), Some(told));
+    assert_eq!(Marked { plugin: None, ..called }.plugin_stays(), None);
 }
 
 #[test]
