@@ -163,3 +163,43 @@ fn other_networks_configurations_are_left_alone_and_told_of_by_whether_runtimes_
         if status.state == State::Ready && status.notes.is_empty() { Ok(()) } else { Err(agent.log()) }
     });
 }
+
+#[test]
+fn a_conflist_that_got_another_name_leaves_the_one_before_no_place_and_an_edited_one_is_told_of() {
+    let _alone = alone();
+    let Some(cluster) = Cluster::build(1, Attach::Routed) else { return };
+    let node = &cluster.nodes[0];
+    assert_eq!(node.ready_agent().terminate().code(), Some(0));
+    let before = fs::read_to_string(node.conflist()).unwrap();
+    let at = |name: &str| node.conflist().with_file_name(name);
+    let edited = before.replacen("1.0.0", "0.4.0", 1);
+    fs::write(at("05-edited.conflist"), &edited).unwrap();
+    let configuration = fs::read_to_string(node.folder().join("agent.yaml")).unwrap();
+    let renamed = format!("{configuration}conflistName: 20-renamed.conflist\n");
+    fs::write(node.folder().join("agent.yaml"), renamed).unwrap();
+    let agent = node.start_agent();
+    within(SOON, "the new one alone is there", || {
+        let (old, new) = (node.conflist().exists(), fs::read_to_string(at("20-renamed.conflist")));
+        if !old && new.is_ok_and(|text| text == before) { Ok(()) } else { Err(agent.log()) }
+    });
+    assert_eq!(fs::read_to_string(at("05-edited.conflist")).unwrap(), edited);
+    within(SOON, "the edited one is told of as ours", || match agent.status().state {
+        State::Degraded { reasons }
+            if reasons.iter().any(|reason| {
+                reason.contains("05-edited.conflist instead of 20-renamed.conflist: it is an earlier one")
+            }) =>
+        {
+            Ok(())
+        }
+        state => Err(format!("{state:?}")),
+    });
+    let steps = agent.log();
+    let (written, removed) = (steps.find("write the conflist"), steps.find("remove 10-selvedge.conflist"));
+    assert!(written.is_some() && written < removed, "{steps}");
+    fs::remove_file(at("05-edited.conflist")).unwrap();
+    within(SOON, "all is well", || match agent.status().state {
+        State::Ready => Ok(()),
+        state => Err(format!("{state:?}")),
+    });
+    assert_eq!(agent.status().repaired.get("conflist"), None, "nobody broke anything");
+}

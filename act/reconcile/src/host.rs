@@ -190,6 +190,15 @@ impl Host {
             },
             Step::Conflist(text) => install::conflist(&self.paths.conflist, text)
                 .map_err(|source| HostError::Conflist { path: self.paths.conflist.clone(), source }),
+            Step::Superseded(name) => {
+                let path = self.paths.conflist.with_file_name(name);
+                match fs::remove_file(&path) {
+                    Err(source) if source.kind() != ErrorKind::NotFound => {
+                        Err(HostError::File { what: "remove", path, source })
+                    }
+                    Ok(()) | Err(_) => Ok(()),
+                }
+            }
         }
     }
 }
@@ -218,7 +227,8 @@ impl Kernel for Host {
             Some(plugin) => plugin.compare().map_err(|source| at(plugin, source))?,
             None => Plugin::default(),
         };
-        Ok(Observed { network, sysctls, tables, forward, plugin, configurations, conflist })
+        let texts = install::texts_beside(&self.paths.conflist, &configurations);
+        Ok(Observed { network, sysctls, tables, forward, plugin, configurations, texts, conflist })
     }
 
     fn apply(&mut self, steps: &[Step]) -> Vec<Result<(), HostError>> {
@@ -281,7 +291,7 @@ fn at(plugin: &PluginFile, source: io::Error) -> HostError {
 fn net(step: &Step) -> Option<&NetStep> {
     match step {
         Step::Net(step) => Some(step),
-        Step::Rules(..) | Step::Accept(..) | Step::Plugin | Step::Conflist(_) => None,
+        Step::Rules(..) | Step::Accept(..) | Step::Plugin | Step::Conflist(_) | Step::Superseded(_) => None,
     }
 }
 
@@ -290,7 +300,7 @@ fn is_unannounced(step: &Step) -> bool {
     match step {
         Step::Net(step) => matches!(step, NetStep::SetSysctl { .. }),
         Step::Accept(place, _) => matches!(place, Place::Legacy(_)),
-        Step::Plugin | Step::Conflist(_) => true,
+        Step::Plugin | Step::Conflist(_) | Step::Superseded(_) => true,
         Step::Rules(..) => false,
     }
 }

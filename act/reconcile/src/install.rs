@@ -1,5 +1,6 @@
 //! Files that runtimes read or run, put in their places by rename: nobody ever sees half of one.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata, Permissions};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, ErrorKind, Read, Write};
@@ -7,6 +8,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use selvedge_cni::conflist::is_read;
 use selvedge_datapath::converge::Plugin;
 
 /// Executable by everyone, written by its owner.
@@ -131,10 +133,17 @@ pub(crate) fn draft_of(conflist: &Path) -> PathBuf {
 }
 
 /// What is written in somebody's configuration; none if that can't be read, or is nothing that a runtime would take.
-pub(crate) fn configuration(path: &Path) -> Option<String> {
+fn configuration(path: &Path) -> Option<String> {
     // Whoever opens a pipe may wait for its writer for ever.
     let found = fs::metadata(path).ok()?;
     (found.is_file() && found.len() <= CONFIGURATION).then(|| fs::read_to_string(path).ok())?
+}
+
+/// What is written in the configurations beside a conflist that runtimes read, it included, by their names.
+pub(crate) fn texts_beside(conflist: &Path, names: &[String]) -> BTreeMap<String, String> {
+    let read = names.iter().filter(|name| is_read(name));
+    let text = |name: &String| Some((name.clone(), configuration(&conflist.with_file_name(name))?));
+    read.filter_map(text).collect()
 }
 
 /// The names of what is in a file's directory, sorted; none if that isn't there. A file that is being written is not

@@ -1,6 +1,6 @@
 //! A look at the node before anything is changed: what `selvedge-datapath`'s preflight judges.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener};
@@ -55,16 +55,18 @@ pub fn look(sight: &Sight) -> Result<Facts, HostError> {
     })
 }
 
-/// The names of what is in the directory of configurations.
+/// The names of what is in the directory of configurations, and what is written in those that runtimes read.
 ///
 /// # Errors
 /// If it can't be read.
-pub fn configurations(places: &Places) -> Result<Vec<String>, HostError> {
-    install::names_beside(&places.conflist).map_err(|source| HostError::File {
+pub fn configurations(places: &Places) -> Result<(Vec<String>, BTreeMap<String, String>), HostError> {
+    let names = install::names_beside(&places.conflist).map_err(|source| HostError::File {
         what: "list what is beside",
         path: places.conflist.clone(),
         source,
-    })
+    })?;
+    let texts = install::texts_beside(&places.conflist, &names);
+    Ok((names, texts))
 }
 
 fn places(sight: &Sight) -> Vec<Looked> {

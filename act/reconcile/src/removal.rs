@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use selvedge_cni::conflist::{Whose, is_read, whose};
+use selvedge_cni::conflist::{Whose, whose};
 use selvedge_datapath::firewall::{AGENT, GUARD, PLUGIN};
 use selvedge_datapath::foreign::Place;
 use selvedge_datapath::removal::{Marked, Removal};
@@ -114,8 +114,8 @@ impl Leaving {
         let conflist = &self.places.conflist;
         let names = install::names_beside(conflist).map_err(failed("list what is beside", conflist))?;
         let mut ours = BTreeSet::from([conflist.clone()]);
-        for path in names.iter().filter(|name| is_read(name)).map(|name| conflist.with_file_name(name)) {
-            let Some(written) = install::configuration(&path) else { continue };
+        for (name, written) in install::texts_beside(conflist, &names) {
+            let path = conflist.with_file_name(name);
             match whose(&written, &self.places.run_dir) {
                 Whose::Agents => {
                     marked.conflists.insert(text(&path));

@@ -38,8 +38,12 @@ pub(crate) fn check(flags: &CheckFlags) -> Result<ExitCode, Box<dyn Error>> {
         listen: flags.listen,
     };
     let mut facts = look(&sight)?;
-    let names = configurations(&places)?;
-    let rivals = conflist::rivals(names.iter().map(String::as_str), config.conflist_name.as_str());
+    let (names, texts) = configurations(&places)?;
+    let conflist = config.conflist_name.as_str();
+    // What an agent wrote under another name it takes away itself.
+    let earlier = conflist::superseded(&texts, conflist, &places.run_dir);
+    let others = names.iter().filter(|name| !earlier.contains(*name));
+    let rivals = conflist::rivals(others.map(String::as_str), conflist);
     (facts.taken, facts.passed_over) = (rivals.before, rivals.after);
     match pod_cidrs(flags) {
         Ok(cidrs) => facts.pod_cidrs = cidrs,

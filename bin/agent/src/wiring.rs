@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
-use selvedge_cni::conflist::{self, AgentConflist, Served};
+use selvedge_cni::conflist::{self, AgentConflist, Served, Whose};
 use selvedge_datapath::Prune;
 use selvedge_datapath::attachment;
 use selvedge_datapath::converge::{Desired, Observed};
@@ -107,30 +107,55 @@ impl Setup {
             accept: if self.config.forward_accept { foreign::accepting(&sources(&node)) } else { Vec::new() },
             plugin: self.installs,
             conflist: blocked.is_none().then(|| self.conflist(&node)),
+            superseded: self.superseded(observed),
             network: node.network.clone(),
             prune,
         };
-        let conflist = self.config.conflist_name.as_str();
-        let rivals = conflist::rivals(observed.configurations.iter().map(String::as_str), conflist);
         let problems = node.problems.iter().map(ToString::to_string);
-        let taken = rivals.before.iter().map(|name| {
-            format!(
-                "runtimes take {name} instead of {conflist}, whose name comes later: pods get another network"
-            )
-        });
-        let passed_over = rivals.after.iter().map(|name| {
-            format!(
-                "{name} is another network's configuration; runtimes pass it over while {conflist} is there"
-            )
-        });
+        let (taken, passed_over) = self.rivals(observed, &desired.superseded);
         Ok(Decision {
             wanted: self.wanted(&node, &desired),
             problems: problems.chain(taken).collect(),
-            notes: passed_over.collect(),
+            notes: passed_over,
             without_pod: self.without_pod(cluster, prune, &node),
             desired,
             blocked,
         })
+    }
+
+    /// The files that the conflist was before it got its name.
+    fn superseded(&self, observed: &Observed) -> BTreeSet<String> {
+        conflist::superseded(&observed.texts, self.config.conflist_name.as_str(), &self.run_dir)
+    }
+
+    /// What there is to say of the other configurations: of those that runtimes take, and of those that they pass over.
+    fn rivals(&self, observed: &Observed, superseded: &BTreeSet<String>) -> (Vec<String>, Vec<String>) {
+        let conflist = self.config.conflist_name.as_str();
+        let others = observed.configurations.iter().filter(|name| !superseded.contains(*name));
+        let rivals = conflist::rivals(others.map(String::as_str), conflist);
+        let is_edited = |name: &String| {
+            let text = observed.texts.get(name);
+            text.is_some_and(|text| conflist::whose(text, &self.run_dir) == Whose::Agents)
+        };
+        let taken = rivals.before.iter().map(|name| match is_edited(name) {
+            true => format!(
+                "runtimes take {name} instead of {conflist}: it is an earlier one of this agent's that was edited; \
+                 delete it, or name it by conflistName"
+            ),
+            false => format!(
+                "runtimes take {name} instead of {conflist}, whose name comes later: pods get another network"
+            ),
+        });
+        let passed_over = rivals.after.iter().map(|name| match is_edited(name) {
+            true => format!(
+                "{name} is an earlier configuration of this agent's that was edited; runtimes pass it over while \
+                 {conflist} is there: delete it"
+            ),
+            false => format!(
+                "{name} is another network's configuration; runtimes pass it over while {conflist} is there"
+            ),
+        });
+        (taken.collect(), passed_over.collect())
     }
 
     /// The attachments that no Pod answers for; Pods out of manifests have no addresses, and of a listing that may lack

@@ -1,5 +1,6 @@
 //! The configuration that the agent writes for the runtime.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::Path;
 use std::str::FromStr;
@@ -128,6 +129,37 @@ fn has_us_called(value: &Value) -> bool {
         Value::Array(items) => items.iter().any(has_us_called),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => false,
     }
+}
+
+/// Of the configurations beside the one called `ours`, by name, those that an agent with this run directory wrote when
+/// its own was called so, and that nobody has edited since: the very bytes that are written for what they say.
+pub fn superseded(texts: &BTreeMap<String, String>, ours: &str, run_dir: &Path) -> BTreeSet<String> {
+    let as_written = |text: &str| written(text).is_some_and(|values| render(&values) == text);
+    let others = texts.iter().filter(|(name, _)| *name != ours);
+    let ours = others.filter(|(_, text)| whose(text, run_dir) == Whose::Agents && as_written(text));
+    ours.map(|(name, _)| name.clone()).collect()
+}
+
+/// The values that a file was written for, if an agent may have written it.
+fn written(text: &str) -> Option<AgentConflist> {
+    let list: Value = serde_json::from_str(text).ok()?;
+    let [plugin] = list.get("plugins")?.as_array()?.as_slice() else { return None };
+    let word = |key: &str| plugin.get(key)?.as_str().map(str::to_owned);
+    let attach = match word("attach")?.as_str() {
+        "routed" => Attach::Routed,
+        "bridge" => Attach::Bridge { bridge: word("bridge")?.parse().ok()? },
+        _ => return None,
+    };
+    Some(AgentConflist {
+        name: list.get("name")?.as_str()?.parse().ok()?,
+        attach,
+        subnets: parsed(plugin.get("subnet")?)?,
+        mtu: Mtu::new(plugin.get("mtu")?.as_u64()?.try_into().ok()?).ok()?,
+        run_dir: word("runDir")?,
+        agent: word("agent")?,
+        node_addresses: parsed(plugin.get("nodeAddresses")?)?,
+        log_file: word("logFile"),
+    })
 }
 
 /// The configurations of other networks beside ours: a runtime takes the first in the order of names.

@@ -1,6 +1,6 @@
 //! The whole node: what is wanted, what is there, and the steps between, those of every kind in one plan.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use selvedge_ruleset::{Change, Command, Listed, Scope, Table, TableId, Transaction, diff};
@@ -24,6 +24,8 @@ pub struct Desired {
     pub plugin: bool,
     /// The configuration for the runtimes, written once pods can be served; none while they can't.
     pub conflist: Option<String>,
+    /// The names of files that were the configuration before it got its name: they go once it is in place.
+    pub superseded: BTreeSet<String>,
     /// Whether what is ours and not wanted goes away: not on the account of a listing that may lack something.
     pub prune: Prune,
 }
@@ -43,6 +45,8 @@ pub struct Observed {
     pub plugin: Plugin,
     /// The names of all that is in the directory of configurations, sorted.
     pub configurations: Vec<String>,
+    /// What is written in those of them that runtimes read.
+    pub texts: BTreeMap<String, String>,
     /// The configuration as it is on disk.
     pub conflist: Option<String>,
 }
@@ -72,14 +76,20 @@ pub enum Step {
     Plugin,
     /// Puts the configuration in its place by rename. Comes last, and only if all before it succeeded.
     Conflist(String),
+    /// Removes a file that was the configuration under another name.
+    Superseded(String),
 }
 
 impl Step {
-    /// True if the step only forgets bridge ports that are no more: the plugin leaves that to the agent, so it mends
-    /// nothing that anybody broke.
+    /// True if the step mends nothing that anybody broke: it forgets bridge ports that are no more, which the plugin
+    /// leaves to the agent, or takes away what the agent itself wrote before.
     pub fn tidies_up(&self) -> bool {
         let forgets = |command: &Command| matches!(command.change, Change::DeleteElements(_));
-        matches!(self, Self::Rules(id, transaction) if *id == GUARD && transaction.commands().iter().all(forgets))
+        match self {
+            Self::Rules(id, transaction) => *id == GUARD && transaction.commands().iter().all(forgets),
+            Self::Superseded(_) => true,
+            Self::Net(_) | Self::Accept(..) | Self::Plugin | Self::Conflist(_) => false,
+        }
     }
 
     /// The kind of object, for counters and for people.
@@ -102,7 +112,7 @@ impl Step {
             Self::Rules(..) => "table",
             Self::Accept(..) => "forward-chain",
             Self::Plugin => "plugin",
-            Self::Conflist(_) => "conflist",
+            Self::Conflist(_) | Self::Superseded(_) => "conflist",
         }
     }
 }
@@ -125,6 +135,7 @@ impl fmt::Display for Step {
             }
             Self::Plugin => f.write_str("install the plugin"),
             Self::Conflist(_) => f.write_str("write the conflist"),
+            Self::Superseded(name) => write!(f, "remove {name}, which the conflist was called before"),
         }
     }
 }
@@ -148,6 +159,10 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Vec<Step> {
     {
         steps.push(Step::Conflist(conflist.clone()));
     }
+    // Not before a later pass has seen the other in its place: a runtime always finds one of them.
+    if desired.conflist.is_some() && desired.conflist == observed.conflist {
+        steps.extend(desired.superseded.iter().cloned().map(Step::Superseded));
+    }
     steps
 }
 
@@ -159,3 +174,6 @@ fn plan_tables(desired: &Desired, observed: &Observed) -> Vec<Step> {
     }
     by_table.into_iter().map(|(id, transaction)| Step::Rules(id, transaction)).collect()
 }
+
+#[cfg(test)]
+mod tests;

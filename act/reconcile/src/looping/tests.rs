@@ -33,6 +33,7 @@ fn decide(known: Option<(&Cluster, Prune)>, _: &Observed) -> Result<Decision, St
         accept: accept(first),
         plugin: true,
         conflist: Some("a conflist".to_owned()),
+        superseded: BTreeSet::new(),
         prune,
     };
     Ok(Decision {

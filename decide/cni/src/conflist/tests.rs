@@ -121,6 +121,25 @@ fn whose_a_configuration_is_goes_by_the_agents_socket_and_not_by_the_networks_na
 }
 
 #[test]
+fn a_file_of_an_earlier_name_is_known_unless_anybody_has_edited_it() {
+    let log_file = Some("/var/log/selvedge.log".to_owned());
+    let bridged = Attach::Bridge { bridge: "cni7".parse().unwrap() };
+    let ours = render(&conflist());
+    let texts = [
+        ("05-routed.conflist", ours.clone()),
+        ("06-bridged.conflist", render(&AgentConflist { attach: bridged, log_file, ..conflist() })),
+        ("07-edited.conflist", ours.replace("1450", "1400 ")),
+        ("08-longer.conflist", ours.replace("\"capabilities\"", "\"more\": 1, \"capabilities\"")),
+        ("09-elsewhere.conflist", ours.replace("/run/selvedge", "/run/other")),
+        ("10-selvedge.conflist", ours.clone()),
+        ("11-foreign.conflist", "{}".to_owned()),
+    ];
+    let texts = texts.map(|(name, text)| (name.to_owned(), text)).into();
+    let earlier = superseded(&texts, "10-selvedge.conflist", Path::new("/run/selvedge"));
+    assert_eq!(earlier, ["05-routed.conflist", "06-bridged.conflist"].map(str::to_owned).into());
+}
+
+#[test]
 fn of_other_configurations_those_with_an_earlier_name_are_taken_instead_of_ours() {
     let there = [
         "99-loopback.conf",

@@ -73,6 +73,7 @@ impl Fake {
             }
             Step::Plugin => self.observed.plugin = Plugin::Same,
             Step::Conflist(text) => self.observed.conflist = Some(text.clone()),
+            Step::Superseded(name) => self.observed.configurations.retain(|there| there != name),
         }
         Ok(())
     }
