@@ -111,16 +111,24 @@ fn configurations_go_by_what_is_written_in_them_and_the_plugin_stays_with_whoeve
     let _alone = alone();
     let Some(cluster) = Cluster::build(1, Attach::Routed) else { return };
     let node = &cluster.nodes[0];
+    OTHERS.iter().for_each(|line| on(node, line));
+    let rules = || {
+        let list = || Command::new("nft").args(["list", "chain", "inet", "other", "forward"]).output();
+        told(&node.namespace.run(list).unwrap().unwrap())
+    };
+    let configuration = fs::read_to_string(node.folder().join("agent.yaml")).unwrap();
+    fs::write(node.folder().join("agent.yaml"), format!("{configuration}network: renamed\n")).unwrap();
     let agent = node.agent_with(&[("--cni-bin-dir", &bin(node)), ("--plugin", &program("selvedge"))]);
     agent.wait_until_ready();
     assert_eq!(agent.terminate().code(), Some(0));
+    fs::write(node.folder().join("agent.yaml"), configuration).unwrap();
     let ours = fs::read_to_string(node.conflist()).unwrap();
+    assert!(ours.contains(r#""name": "renamed""#) && rules().contains("selvedge renamed"), "{}", rules());
     let at = |name: &str| node.conflist().with_file_name(name);
     let theirs = r#"{"name": "other", "plugins": [{"type": "bridge"}]}"#;
     let by_hand = r#"{"name": "mine", "plugins": [{"type": "selvedge", "subnet": "10.9.0.0/24"}]}"#;
     fs::write(node.conflist(), theirs).unwrap();
-    fs::write(at("07-renamed.conflist"), ours.replace(r#""name": "selvedge""#, r#""name": "renamed""#))
-        .unwrap();
+    fs::write(at("07-renamed.conflist"), &ours).unwrap();
     fs::write(at(".10-selvedge.conflist.tmp"), &ours[..ours.len() / 2]).unwrap();
     fs::write(at("my-backup.txt"), &ours).unwrap();
     fs::write(at("50-mine.conflist"), by_hand).unwrap();
@@ -131,6 +139,7 @@ fn configurations_go_by_what_is_written_in_them_and_the_plugin_stays_with_whoeve
         "{}",
         told(&done)
     );
+    assert!(!rules().contains("selvedge renamed") && rules().contains("theirs"), "{}", rules());
     assert_eq!(fs::read_to_string(node.conflist()).unwrap(), theirs);
     assert_eq!(fs::read_to_string(at("my-backup.txt")).unwrap(), ours);
     assert_eq!(fs::read_to_string(at("50-mine.conflist")).unwrap(), by_hand);

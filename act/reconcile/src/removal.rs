@@ -5,7 +5,7 @@ use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use selvedge_cni::conflist::{Whose, whose};
+use selvedge_cni::conflist::{Whose, network, whose};
 use selvedge_datapath::firewall::{AGENT, GUARD, PLUGIN};
 use selvedge_datapath::foreign::Place;
 use selvedge_datapath::removal::{Marked, Removal};
@@ -58,14 +58,14 @@ impl Leaving {
     pub fn find(&mut self) -> Result<Marked, HostError> {
         let mut marked = Marked { network: self.route.observe()?, ..Marked::default() };
         marked.tables = self.nft.list(&[AGENT, GUARD, PLUGIN])?;
-        let mut networks = marked.networks();
+        let mut networks = self.configurations(&mut marked)?;
+        networks.extend(marked.networks());
         networks.insert(self.places.network.clone());
         for network in networks {
             let mut chains = self.nft.forward_chains(&network)?;
             chains.extend(selvedge_xtables::forward_chains(&network)?);
             marked.forward.insert(network, chains);
         }
-        self.configurations(&mut marked)?;
         let state = STATE.map(|name| self.places.run_dir.join(name));
         marked.state = state.iter().filter(|path| is_there(path)).map(text).collect();
         let plugin = &self.places.plugin;
@@ -109,15 +109,18 @@ impl Leaving {
         Ok(self.route.apply_until_failure(&[step], None)?)
     }
 
-    /// Those that runtimes read, each by what is written in it, and what killed writes of ours left.
-    fn configurations(&self, marked: &mut Marked) -> Result<(), HostError> {
+    /// Enters those that runtimes read, each by what is written in it, and what killed writes of ours left. Gives the
+    /// networks of ours among them, whose rules may be in other people's chains though no link tells of them.
+    fn configurations(&self, marked: &mut Marked) -> Result<BTreeSet<NetworkName>, HostError> {
         let conflist = &self.places.conflist;
         let names = install::names_beside(conflist).map_err(failed("list what is beside", conflist))?;
         let mut ours = BTreeSet::from([conflist.clone()]);
+        let mut networks = BTreeSet::new();
         for (name, written) in install::texts_beside(conflist, &names) {
             let path = conflist.with_file_name(name);
             match whose(&written, &self.places.run_dir) {
                 Whose::Agents => {
+                    networks.extend(network(&written));
                     marked.conflists.insert(text(&path));
                     ours.insert(path);
                 }
@@ -129,7 +132,7 @@ impl Leaving {
         }
         let drafts = ours.iter().map(|path| install::draft_of(path)).filter(|draft| is_there(draft));
         marked.conflists.extend(drafts.map(text));
-        Ok(())
+        Ok(networks)
     }
 
     fn drafts(&self) -> Result<BTreeSet<String>, HostError> {

@@ -118,6 +118,11 @@ pub fn whose(text: &str, run_dir: &Path) -> Whose {
     }
 }
 
+/// The network that a configuration is for, by its text.
+pub fn network(text: &str) -> Option<NetworkName> {
+    serde_json::from_str::<Value>(text).ok()?.get("name")?.as_str()?.parse().ok()
+}
+
 fn calls_us(plugin: &Value) -> bool {
     plugin.get("type").is_some_and(|name| name == "selvedge")
 }

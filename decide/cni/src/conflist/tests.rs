@@ -107,6 +107,7 @@ fn whose_a_configuration_is_goes_by_the_agents_socket_and_not_by_the_networks_na
     let run_dir = Path::new("/run/selvedge/");
     let ours = render(&AgentConflist { name: "renamed".parse().unwrap(), ..conflist() });
     assert_eq!(whose(&ours, run_dir), Whose::Agents);
+    assert_eq!(network(&ours), Some("renamed".parse().unwrap()));
     assert_eq!(whose(&ours, Path::new("/run/other")), Whose::Callers);
     let by_hand = r#"{"type": "selvedge", "name": "selvedge", "runDir": "/run/selvedge"}"#;
     let within = format!(r#"{{"name": "m", "plugins": [{{"type": "multus", "delegates": [{by_hand}]}}]}}"#);
