@@ -8,7 +8,7 @@ use selvedge_lab::shape::Attach;
 use selvedge_tests::{Cluster, Node, Traces, program};
 use serde_json::Value;
 
-use crate::site::alone;
+use crate::site::{alone, on};
 
 /// Whether everything was well, and the findings as `VERDICT ABOUT: TEXT`.
 fn check(node: &Node, more: &[&str]) -> (bool, Vec<String>) {
@@ -45,13 +45,6 @@ fn run_bare(node: &Node, more: &[&str]) -> Output {
     command.arg("--cni-bin-dir").arg(node.folder().join("bin"));
     command.arg("--run-dir").arg(node.run_dir());
     node.namespace.run(|| command.output()).unwrap().unwrap()
-}
-
-fn on(node: &Node, line: &str) {
-    let mut words = line.split(' ');
-    let mut command = Command::new(words.next().unwrap());
-    let output = node.namespace.run(|| command.args(words).output()).unwrap().unwrap();
-    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 fn blocks(findings: &[String]) -> Vec<&str> {

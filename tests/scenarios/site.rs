@@ -1,6 +1,7 @@
 //! A node with an agent and a pod, and what it takes to break it.
 
 use std::fmt::Debug;
+use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use selvedge_datapath::state::Address;
@@ -125,6 +126,14 @@ pub(crate) fn delete_route(node: &Node, destination: &str) {
     let steps: Vec<NetStep> = routes.map(NetStep::DeleteRoute).collect();
     assert!(!steps.is_empty(), "a route leads to {destination}");
     RouteSocket::open_in(&node.namespace).unwrap().apply_until_failure(&steps, None).unwrap();
+}
+
+/// Has a command line carried out on a node.
+pub(crate) fn on(node: &Node, line: &str) {
+    let mut words = line.split(' ');
+    let mut command = Command::new(words.next().unwrap());
+    let output = node.namespace.run(|| command.args(words).output()).unwrap().unwrap();
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// The name of a link.

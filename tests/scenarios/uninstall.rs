@@ -8,7 +8,7 @@ use selvedge_lab::shape::Attach;
 use selvedge_tests::{Cluster, Node, Traces, program};
 use serde_json::json;
 
-use crate::site::alone;
+use crate::site::{alone, on};
 
 /// Other people's objects of each kind that we make too; Docker's policy among them.
 const OTHERS: &[&str] = &[
@@ -22,13 +22,6 @@ const OTHERS: &[&str] = &[
     "nft add chain inet other forward { type filter hook forward priority 0 ; policy drop ; }",
     "nft add rule inet other forward ip saddr 192.0.2.0/24 accept comment \"theirs\"",
 ];
-
-fn on(node: &Node, line: &str) {
-    let mut words = line.split(' ');
-    let mut command = Command::new(words.next().unwrap());
-    let output = node.namespace.run(|| command.args(words).output()).unwrap().unwrap();
-    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
-}
 
 fn bin(node: &Node) -> PathBuf {
     node.folder().join("bin")

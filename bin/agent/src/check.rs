@@ -13,7 +13,7 @@ use ipnet::IpNet;
 use selvedge_cni::conflist;
 use selvedge_datapath::preflight::{self, Finding, Verdict, Wishes};
 use selvedge_model::{Cluster, NodeName, chain};
-use selvedge_reconcile::{Places, Sight, configurations, look};
+use selvedge_reconcile::{Sight, configurations, look};
 use selvedge_source::kubernetes::{self, Reach};
 use serde_json::{Value, json};
 
@@ -25,12 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Looks, judges and prints; 1 if anything keeps pods from being served.
 pub(crate) fn check(flags: &CheckFlags) -> Result<ExitCode, Box<dyn Error>> {
     let config = crate::configuration(&flags.at)?;
-    let places = Places {
-        network: config.network.clone(),
-        conflist: flags.at.cni_conf_dir.join(config.conflist_name.as_str()),
-        plugin: flags.at.cni_bin_dir.join(crate::PLUGIN),
-        run_dir: flags.at.run_dir.clone(),
-    };
+    let places = flags.at.of(&config);
     let sight = Sight {
         places: places.clone(),
         given: flags.at.plugin.clone(),

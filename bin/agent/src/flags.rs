@@ -10,6 +10,8 @@ use clap::{Args, Parser};
 use ipnet::IpNet;
 use selvedge_model::NodeName;
 
+use crate::config::Config;
+
 /// What else there is.
 const AFTER_HELP: &str = "Also: selvedge-agent check --help, selvedge-agent uninstall --help";
 
@@ -65,6 +67,18 @@ pub(crate) struct Places {
     /// Where the agent's socket and the leases are; a reboot must empty it
     #[arg(long, value_name = "DIR", value_parser = absolute, default_value = "/run/selvedge")]
     pub(crate) run_dir: PathBuf,
+}
+
+impl Places {
+    /// What is there of a network with that configuration.
+    pub(crate) fn of(&self, config: &Config) -> selvedge_reconcile::Places {
+        selvedge_reconcile::Places {
+            network: config.network.clone(),
+            conflist: self.cni_conf_dir.join(config.conflist_name.as_str()),
+            plugin: self.cni_bin_dir.join(crate::PLUGIN),
+            run_dir: self.run_dir.clone(),
+        }
+    }
 }
 
 /// What the agent can be asked for besides running.

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use selvedge_datapath::removal::{Marked, Removal};
 use selvedge_leases::{PATIENCE, Wait, lock_node};
 use selvedge_model::chain;
-use selvedge_reconcile::{Leaving, Places};
+use selvedge_reconcile::Leaving;
 
 use crate::flags::UninstallFlags;
 
@@ -28,12 +28,7 @@ pub(crate) fn uninstall(flags: &UninstallFlags) -> Result<ExitCode, Box<dyn Erro
             "an agent runs on this node and would put everything back: end it first, with its DaemonSet";
         return Err(running.into());
     }
-    let mut leaving = Leaving::open(Places {
-        network: config.network.clone(),
-        conflist: flags.at.cni_conf_dir.join(config.conflist_name.as_str()),
-        plugin: flags.at.cni_bin_dir.join(crate::PLUGIN),
-        run_dir: run_dir.clone(),
-    })?;
+    let mut leaving = Leaving::open(flags.at.of(&config))?;
     let marked = leaving.find()?;
     refuse_pods(&marked, flags)?;
     let mut out = io::stdout().lock();
