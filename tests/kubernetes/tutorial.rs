@@ -14,9 +14,23 @@ fn the_tutorials_pods_reach_all_that_they_should_and_nothing_is_left_of_us_after
     say("two pods on each node are ready");
     table::must_be_green(&cluster, &pods, "web");
     it_is_seen_from_afar(&cluster);
+    the_agents_are_small(&cluster);
     cluster.type_in("delete deployment web");
     table::pods(&cluster, "web", 0);
     install::uninstall(&cluster);
+}
+
+/// What an agent of a small cluster may need, in kB.
+const MOST_MEMORY: u64 = 15 * 1024;
+
+fn the_agents_are_small(cluster: &Cluster) {
+    let resident = "sed -n 's/^VmRSS:[^0-9]*\\([0-9]*\\) kB/\\1/p' $(grep -lx selvedge-agent /proc/[0-9]*/comm | sed s/comm/status/)";
+    for node in &cluster.nodes {
+        let memory = run(node.machine.command("sh").args(["-c", resident]));
+        say(&format!("the agent of {} has {} kB resident", node.name, memory.trim()));
+        let memory: u64 = memory.trim().parse().unwrap();
+        assert!(memory < MOST_MEMORY);
+    }
 }
 
 /// What `selvedgectl` shows of the whole cluster, and its own check of every path.
