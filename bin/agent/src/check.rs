@@ -83,14 +83,14 @@ fn pod_cidrs(flags: &CheckFlags) -> Result<BTreeSet<IpNet>, String> {
         return Ok(flags.pod_cidr.iter().map(IpNet::trunc).collect());
     }
     let (tell, told) = channel();
-    let _source: Box<dyn std::any::Any> = if let Some(directory) = &flags.manifests {
+    let _source: Box<dyn std::any::Any> = if let Some(directory) = &flags.source.manifests {
         let watcher = selvedge_source::spawn(directory, move |snapshot| {
             tell.send(snapshot.cluster).ok();
             ControlFlow::Break(())
         });
         Box::new(watcher.map_err(|error| chain(&error))?)
     } else {
-        let reach = match &flags.kubeconfig {
+        let reach = match &flags.source.kubeconfig {
             Some(file) => Reach::Kubeconfig(file.clone()),
             None if env::var_os("KUBERNETES_SERVICE_HOST").is_some() => Reach::InCluster,
             None => return Err("no --pod-cidr, --kubeconfig or --manifests".to_owned()),

@@ -24,13 +24,8 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "NAME", env = "NODE_NAME")]
     pub(crate) node: NodeName,
 
-    /// A directory of Kubernetes manifests that describes the cluster, in place of the Kubernetes API; it is watched
-    #[arg(long, value_name = "DIR", value_parser = absolute)]
-    pub(crate) manifests: Option<PathBuf>,
-
-    /// A kubeconfig file, by whose current context the Kubernetes API is reached; by default as a pod reaches it
-    #[arg(long, value_name = "FILE", value_parser = absolute, conflicts_with = "manifests")]
-    pub(crate) kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) source: Source,
 
     #[command(flatten)]
     pub(crate) at: Places,
@@ -38,6 +33,18 @@ pub(crate) struct Flags {
     /// The IP address and port for /healthz, /readyz and /metrics over HTTP; none by default
     #[arg(long, value_name = "ADDR", value_parser = address)]
     pub(crate) listen: Option<SocketAddr>,
+}
+
+/// What tells of the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Args)]
+pub(crate) struct Source {
+    /// A directory of Kubernetes manifests that describes the cluster, in place of the Kubernetes API
+    #[arg(long, value_name = "DIR", value_parser = absolute)]
+    pub(crate) manifests: Option<PathBuf>,
+
+    /// A kubeconfig file, by whose current context the Kubernetes API is reached; by default as a pod reaches it
+    #[arg(long, value_name = "FILE", value_parser = absolute, conflicts_with = "manifests")]
+    pub(crate) kubeconfig: Option<PathBuf>,
 }
 
 /// Where on this machine everything is, the same for all that the agent can be asked to do.
@@ -101,13 +108,8 @@ pub(crate) struct CheckFlags {
     #[arg(long, value_name = "CIDR")]
     pub(crate) pod_cidr: Vec<IpNet>,
 
-    /// A directory of manifests with the cluster's Nodes
-    #[arg(long, value_name = "DIR", value_parser = absolute)]
-    pub(crate) manifests: Option<PathBuf>,
-
-    /// A kubeconfig file, by which the cluster's Nodes are asked for
-    #[arg(long, value_name = "FILE", value_parser = absolute, conflicts_with = "manifests")]
-    pub(crate) kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) source: Source,
 
     #[command(flatten)]
     pub(crate) at: Places,

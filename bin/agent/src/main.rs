@@ -65,7 +65,7 @@ fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
         run_dir: flags.at.run_dir.clone(),
         plugin,
         installs: flags.at.plugin.is_some(),
-        knows_pods: flags.manifests.is_none(),
+        knows_pods: flags.source.manifests.is_none(),
         sysctls: flags.at.sysctl_dir.clone(),
         owns_tables: host.owns_tables()?,
         config,

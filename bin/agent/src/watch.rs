@@ -41,8 +41,8 @@ pub(crate) fn source(
     (status, taint): (&Arc<Mutex<Status>>, bool),
 ) -> Result<Source, Box<dyn Error>> {
     let told = Told { triggers, status: Arc::clone(status) };
-    let Some(directory) = &flags.manifests else {
-        let reach = flags.kubeconfig.clone().map_or(Reach::InCluster, Reach::Kubeconfig);
+    let Some(directory) = &flags.source.manifests else {
+        let reach = flags.source.kubeconfig.clone().map_or(Reach::InCluster, Reach::Kubeconfig);
         let duties = duties(status, taint);
         let follower = kubernetes::follow_on_duty(&reach, (&flags.node, Some(duties)), move |update| {
             told.tell(update.problems, update.lost, update.cluster.map(|cluster| (cluster, update.whole)))

@@ -145,6 +145,21 @@ pub struct Route {
     pub protocol: RouteProtocol,
 }
 
+#[cfg(test)]
+impl Route {
+    /// One as tests want it.
+    pub(crate) fn through(destination: &str, device: &str, protocol: u8) -> Self {
+        Self {
+            destination: destination.parse().unwrap(),
+            via: None,
+            device: device.parse().unwrap(),
+            source: None,
+            mtu: None,
+            protocol: RouteProtocol(protocol),
+        }
+    }
+}
+
 impl Route {
     /// What the kernel replaces routes by. For IPv6 it keeps several routes to one destination apart by device and
     /// next hop where they were added, but a replacement takes the place of all of them.

@@ -27,7 +27,7 @@ fn refusal(more: &[&str]) -> String {
 fn a_node_and_its_manifests_are_enough() {
     let flags = read(&LEAST).unwrap();
     assert_eq!(flags.node.as_str(), "node-a");
-    assert_eq!(flags.manifests.as_deref(), Some(Path::new("/srv/cluster")));
+    assert_eq!(flags.source.manifests.as_deref(), Some(Path::new("/srv/cluster")));
     assert_eq!(flags.at.config, None);
     assert_eq!(flags.at.cni_conf_dir, Path::new("/etc/cni/net.d"));
     assert_eq!(flags.at.cni_bin_dir, Path::new("/opt/cni/bin"));
@@ -60,9 +60,9 @@ fn every_flag_is_taken() {
 #[test]
 fn without_manifests_the_api_is_followed() {
     let flags = read(&["selvedge-agent", "--node", "node-a"]).unwrap();
-    assert_eq!((flags.manifests, flags.kubeconfig), (None, None));
+    assert_eq!((flags.source.manifests, flags.source.kubeconfig), (None, None));
     let flags = read(&["selvedge-agent", "--node", "node-a", "--kubeconfig", "/k"]).unwrap();
-    assert_eq!(flags.kubeconfig.as_deref(), Some(Path::new("/k")));
+    assert_eq!(flags.source.kubeconfig.as_deref(), Some(Path::new("/k")));
     assert!(refusal(&["--kubeconfig", "/k"]).contains("--manifests"));
 }
 

@@ -2,7 +2,7 @@ use selvedge_model::{MacAddr, Mtu};
 use selvedge_ruleset::{Family, IpVersion, TableId};
 
 use super::*;
-use crate::state::{Address, ObservedLink, RouteProtocol};
+use crate::state::{Address, ObservedLink};
 
 fn fine() -> Facts {
     Facts {
@@ -77,20 +77,12 @@ fn a_pod_cidr_that_covers_what_the_node_has_blocks_and_what_is_ours_does_not() {
         ("cni0", link(LinkKind::Bridge, "selvedge net", &["10.244.1.1/24"])),
     ];
     facts.network.links = links.map(|(name, link)| (name.parse().unwrap(), link)).into();
-    let route = |destination: &str, device: &str, protocol| Route {
-        destination: destination.parse().unwrap(),
-        via: None,
-        device: device.parse().unwrap(),
-        source: None,
-        mtu: None,
-        protocol: RouteProtocol(protocol),
-    };
     facts.network.routes = [
-        route("0.0.0.0/0", "eth0", 4),
-        route("10.0.0.0/8", "eth0", 4),
-        route("10.244.1.128/25", "eth0", ROUTE_PROTOCOL),
-        route("10.244.1.0/24", "cni0", 2),
-        route("192.168.0.0/16", "eth0", 4),
+        Route::through("0.0.0.0/0", "eth0", 4),
+        Route::through("10.0.0.0/8", "eth0", 4),
+        Route::through("10.244.1.128/25", "eth0", ROUTE_PROTOCOL),
+        Route::through("10.244.1.0/24", "cni0", 2),
+        Route::through("192.168.0.0/16", "eth0", 4),
     ]
     .into();
     let expected = [

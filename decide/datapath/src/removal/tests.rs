@@ -4,21 +4,9 @@ use selvedge_ruleset::{IpVersion, ListedTable};
 use super::*;
 use crate::firewall::{AGENT, PLUGIN};
 use crate::foreign::{Accept, Direction};
-use crate::state::RouteProtocol;
 
 fn link(kind: LinkKind, alias: &str) -> ObservedLink {
     ObservedLink::new(kind, MacAddr::of_device("x"), Mtu::ETHERNET, alias)
-}
-
-fn route(destination: &str, device: &str, protocol: u8) -> Route {
-    Route {
-        destination: destination.parse().unwrap(),
-        via: None,
-        device: device.parse().unwrap(),
-        source: None,
-        mtu: None,
-        protocol: RouteProtocol(protocol),
-    }
 }
 
 /// A node with something of every kind, of ours and of others.
@@ -38,9 +26,9 @@ fn node() -> Marked {
     ];
     marked.network.links = links.map(|(name, link)| (name.parse().unwrap(), link)).into();
     marked.network.routes = [
-        route("10.244.2.0/24", "eth0", ROUTE_PROTOCOL),
-        route("10.244.1.2/32", "slv1", ROUTE_PROTOCOL),
-        route("10.244.3.0/24", "eth0", 4),
+        Route::through("10.244.2.0/24", "eth0", ROUTE_PROTOCOL),
+        Route::through("10.244.1.2/32", "slv1", ROUTE_PROTOCOL),
+        Route::through("10.244.3.0/24", "eth0", 4),
     ]
     .into();
     marked.tables = [(AGENT, ListedTable::default()), (PLUGIN, ListedTable::default())].into();
