@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use selvedge_tests::{Echo, Stream, knock};
 
 use crate::cluster::Cluster;
-use crate::folder::say;
-use crate::wait::until;
 use crate::{install, pods, table};
+use selvedge_tests::kubernetes::say;
+use selvedge_tests::kubernetes::until;
 
 #[test]
 fn pods_come_and_go_while_the_api_server_is_away() {

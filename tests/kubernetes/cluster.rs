@@ -7,10 +7,10 @@ use std::thread;
 use serde_json::Value;
 
 use crate::control::Control;
-use crate::folder::{Folder, Programs, run, say};
 use crate::images;
 use crate::node::Node;
-use crate::wait::until;
+use selvedge_tests::kubernetes::until;
+use selvedge_tests::kubernetes::{Folder, Programs, run, say};
 
 /// It is gone when this is dropped, and when the test's process ends in whatever way.
 #[derive(Debug)]
@@ -24,7 +24,9 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Starts one of three nodes, which are registered then, and not ready. `None` if this user may not.
     pub(crate) fn start() -> Option<Self> {
-        let (programs, folder) = (Programs::find(), Folder::new());
+        let programs = Programs::find()
+            .unwrap_or_else(|| panic!("etcd or Kubernetes is not there: run `make kubernetes`"));
+        let folder = Folder::new();
         say("the control plane starts");
         // What is printed when it does not come up.
         let guard = Logs(&folder);

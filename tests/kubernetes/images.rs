@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::folder::{Folder, Programs, repository, run};
+use selvedge_tests::kubernetes::{Folder, Programs, repository, run};
 
 /// What holds a pod's namespaces.
 pub(crate) const PAUSE: &str = "selvedge.test/pause:1";

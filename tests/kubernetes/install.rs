@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use crate::cluster::{Cluster, is_ready, items};
-use crate::folder::{repository, run, say};
 use crate::node::Node;
-use crate::wait::until;
+use selvedge_tests::kubernetes::until;
+use selvedge_tests::kubernetes::{repository, run, say};
 
 /// Imports the image, applies the manifest and waits for the nodes to be ready.
 pub(crate) fn install(cluster: &Cluster) {

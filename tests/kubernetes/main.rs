@@ -1,17 +1,14 @@
 //! Selvedge in a real cluster: etcd, a control plane and three nodes with containerd and kubelets, on this machine, in
 //! namespaces of its own. `make kubernetes` builds and unpacks what that takes, and runs these tests one by one.
 //!
-//! - `cluster`, `control`, `node`, `certificates`, `images`, `daemon`, `folder`, `wait`: the cluster
+//! - `cluster`, `control`, `node`, `images`: the cluster; what starts its programs is `selvedge_tests::kubernetes`
 //! - `install`, `table`, `pods`: Selvedge as a user installs it, the tutorials' connectivity table, what nodes have
 //! - the others: one scenario each
 #![cfg(test)]
 
 mod away;
-mod certificates;
 mod cluster;
 mod control;
-mod daemon;
-mod folder;
 mod images;
 mod install;
 mod node;
@@ -21,4 +18,3 @@ mod roll;
 mod scale;
 mod table;
 mod tutorial;
-mod wait;

@@ -9,11 +9,11 @@ use selvedge_netns::Namespace;
 use selvedge_tests::{Machine, Mirror};
 use serde_json::json;
 
-use crate::control::{Control, SERVER, WHO};
-use crate::daemon::{Daemon, command, line};
-use crate::folder::{Folder, Programs, run};
+use crate::control::{Control, WHO};
 use crate::images::PAUSE;
-use crate::wait::until;
+use selvedge_tests::kubernetes::until;
+use selvedge_tests::kubernetes::{Daemon, command, line};
+use selvedge_tests::kubernetes::{Folder, Programs, run};
 
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -87,8 +87,8 @@ impl Node {
     }
 
     fn start_kubelet(&mut self, control: &Control, folder: &Folder, programs: &Programs) {
-        let (name, address, pki) = (&self.name, &self.address, &control.authority);
-        let user = pki.kubeconfig(name, &format!("/O=system:nodes/CN=system:node:{name}"), SERVER);
+        let (name, address, pki) = (&self.name, &self.address, control.authority());
+        let user = pki.kubeconfig(name, &format!("/O=system:nodes/CN=system:node:{name}"), control.server());
         let server =
             pki.issue(&format!("{name}-server"), &format!("/CN={name}"), &format!("DNS:{name},IP:{address}"));
         let config = json!({
@@ -119,8 +119,8 @@ impl Node {
 
     /// Starts kube-proxy, which would wait for long if its node were not registered yet.
     pub(crate) fn start_proxy(&mut self, control: &Control, folder: &Folder, programs: &Programs) {
-        let (name, pki) = (&self.name, &control.authority);
-        let user = pki.kubeconfig(&format!("{name}-proxy"), "/CN=system:kube-proxy", SERVER);
+        let (name, pki) = (&self.name, control.authority());
+        let user = pki.kubeconfig(&format!("{name}-proxy"), "/CN=system:kube-proxy", control.server());
         let config = json!({
             "apiVersion": "kubeproxy.config.k8s.io/v1alpha1", "kind": "KubeProxyConfiguration",
             "clientConnection": {"kubeconfig": user}, "hostnameOverride": name, "mode": "iptables",
@@ -146,11 +146,11 @@ pub(crate) fn cable((near, name): (&Namespace, &str), (far, far_name): (&Namespa
 fn wire(control: &Control, machine: &Machine, name: &str, address: &str) {
     // After a reboot the kernel may take a moment for the cable that the node was at before.
     until(30, "the old cable is gone", || {
-        let link = control.machine.command("ip").args(["link", "show", "dev", name]).output().unwrap();
+        let link = control.machine().command("ip").args(["link", "show", "dev", name]).output().unwrap();
         if link.status.success() { Err(format!("{name} is there")) } else { Ok(()) }
     });
-    cable((control.machine.node(), name), (machine.node(), "eth0"));
-    run(control.machine.command("ip").args(["link", "set", name, "master", "br0"]));
+    cable((control.machine().node(), name), (machine.node(), "eth0"));
+    run(control.machine().command("ip").args(["link", "set", name, "master", "br0"]));
     for line in [
         format!("addr add {address}/24 dev eth0"),
         "link set eth0 up".into(),

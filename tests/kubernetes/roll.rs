@@ -3,8 +3,8 @@
 use selvedge_tests::{Echo, Stream};
 
 use crate::cluster::Cluster;
-use crate::folder::say;
 use crate::{install, pods, table};
+use selvedge_tests::kubernetes::say;
 
 #[test]
 fn no_connection_notices_that_the_agents_are_rolled() {

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use crate::cluster::Cluster;
-use crate::folder::say;
 use crate::{install, pods, table};
+use selvedge_tests::kubernetes::{say, until};
 
 #[test]
 fn a_deployment_is_scaled_to_thirty_pods_and_back() {
@@ -26,7 +26,7 @@ fn a_deployment_is_scaled_to_thirty_pods_and_back() {
     say("three are ready");
     table::must_be_green(&cluster, &few, "web");
     for node in &cluster.nodes {
-        crate::wait::until(60, "what thirty pods left is gone", || {
+        until(60, "what thirty pods left is gone", || {
             let (left, host_ends) = (pods::on(node).len(), node.host_ends());
             if (left, host_ends) == (1, 1) {
                 Ok(())

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, is_ready, items};
 use crate::control::{INTERNET, WHO};
-use crate::folder::{run, say};
 use crate::images::WEB;
-use crate::wait::until;
+use selvedge_tests::kubernetes::until;
+use selvedge_tests::kubernetes::{run, say};
 
 /// A pod that runs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

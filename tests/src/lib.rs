@@ -10,6 +10,7 @@ mod api;
 mod cluster;
 mod front;
 mod ipam;
+pub mod kubernetes;
 mod machine;
 mod mirror;
 mod picture;

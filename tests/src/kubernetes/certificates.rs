@@ -6,23 +6,29 @@ use std::process::Command;
 
 use serde_json::json;
 
-use crate::folder::run;
+use crate::kubernetes::folder::run;
 
 /// The one whom all of the cluster's programs trust.
 #[derive(Debug, Clone)]
-pub(crate) struct Authority {
+pub struct Authority {
     folder: PathBuf,
 }
 
 /// Where a certificate and its key are.
 #[derive(Debug, Clone)]
-pub(crate) struct Identity {
-    pub(crate) certificate: PathBuf,
-    pub(crate) key: PathBuf,
+pub struct Identity {
+    /// The certificate.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
 }
 
 impl Authority {
-    pub(crate) fn found(folder: PathBuf) -> Self {
+    /// A new one, whose files are in that folder.
+    ///
+    /// # Panics
+    /// If openssl can't make it.
+    pub fn found(folder: PathBuf) -> Self {
         fs::create_dir_all(&folder).unwrap();
         let authority = Self { folder };
         let Identity { certificate, key } = authority.files("ca");
@@ -31,12 +37,16 @@ impl Authority {
         authority
     }
 
-    pub(crate) fn certificate(&self) -> PathBuf {
+    /// Its own certificate.
+    pub fn certificate(&self) -> PathBuf {
         self.files("ca").certificate
     }
 
     /// A certificate for somebody: `/O=GROUP/CN=USER`, and by which names it is a server (`DNS:…,IP:…`), if it is one.
-    pub(crate) fn issue(&self, file: &str, subject: &str, names: &str) -> Identity {
+    ///
+    /// # Panics
+    /// If openssl can't make it.
+    pub fn issue(&self, file: &str, subject: &str, names: &str) -> Identity {
         let (ca, issued) = (self.files("ca"), self.files(file));
         let mut command = openssl(&issued.certificate, &issued.key, subject);
         command.arg("-CA").arg(ca.certificate).arg("-CAkey").arg(ca.key);
@@ -50,7 +60,10 @@ impl Authority {
     }
 
     /// A key for signing tokens.
-    pub(crate) fn signer(&self) -> PathBuf {
+    ///
+    /// # Panics
+    /// If openssl can't make it.
+    pub fn signer(&self) -> PathBuf {
         let key = self.tokens();
         let options = ["genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out"];
         run(Command::new("openssl").args(options).arg(&key));
@@ -58,13 +71,16 @@ impl Authority {
     }
 
     /// A kubeconfig with a certificate of its own.
-    pub(crate) fn kubeconfig(&self, file: &str, subject: &str, server: &str) -> PathBuf {
+    pub fn kubeconfig(&self, file: &str, subject: &str, server: &str) -> PathBuf {
         let Identity { certificate, key } = self.issue(file, subject, "");
         self.written(file, server, &json!({"client-certificate": certificate, "client-key": key}))
     }
 
     /// A kubeconfig of these credentials.
-    pub(crate) fn written(&self, file: &str, server: &str, user: &serde_json::Value) -> PathBuf {
+    ///
+    /// # Panics
+    /// If it can't be written.
+    pub fn written(&self, file: &str, server: &str, user: &serde_json::Value) -> PathBuf {
         let path = self.folder.join(format!("{file}.kubeconfig"));
         let config = json!({
             "apiVersion": "v1", "kind": "Config", "current-context": "it",
@@ -77,7 +93,7 @@ impl Authority {
     }
 
     /// Where that key is.
-    pub(crate) fn tokens(&self) -> PathBuf {
+    pub fn tokens(&self) -> PathBuf {
         self.folder.join("tokens.key")
     }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 ///
 /// # Panics
 /// If there still isn't after so many seconds, with what was found last.
-pub(crate) fn until<T>(seconds: u64, what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
+pub fn until<T>(seconds: u64, what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
     let began = Instant::now();
     loop {
         // The time is read first: whoever was kept from looking gets another look.

@@ -10,7 +10,10 @@ use std::time::Instant;
 use std::{env, fs, io, process};
 
 /// Says what is being done, at once: a person waits.
-pub(crate) fn say(line: &str) {
+///
+/// # Panics
+/// If nobody can be told.
+pub fn say(line: &str) {
     static BEGAN: OnceLock<Instant> = OnceLock::new();
     let at = BEGAN.get_or_init(Instant::now).elapsed().as_secs_f64();
     io::stderr().write_all(format!("{at:6.1} s  {line}\n").as_bytes()).unwrap();
@@ -18,37 +21,37 @@ pub(crate) fn say(line: &str) {
 
 /// The programs of `tests/kubernetes/get.sh`.
 #[derive(Debug, Clone)]
-pub(crate) struct Programs {
+pub struct Programs {
     kubernetes: PathBuf,
     debian: PathBuf,
 }
 
 impl Programs {
-    /// Where `make kubernetes` has put them, or says that they are.
-    pub(crate) fn find() -> Self {
+    /// Where `make kubernetes` has put them, or says that they are; `None` where there is no API server, or no etcd.
+    pub fn find() -> Option<Self> {
         let cache = env::var_os("SELVEDGE_CACHE").map(PathBuf::from);
-        let cache = cache.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache/selvedge")));
-        let cache = cache.expect("SELVEDGE_CACHE or HOME").join("kubernetes-1.20.2");
+        let cache = cache.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache/selvedge")))?;
+        let cache = cache.join("kubernetes-1.20.2");
         let own = env::var_os("KUBE_BIN").map(PathBuf::from);
         let found =
             Self { kubernetes: own.unwrap_or_else(|| cache.join("bin")), debian: cache.join("debian") };
-        let server = found.kubernetes("kube-apiserver");
-        assert!(server.is_file(), "{server:?} is not there: run `make kubernetes`");
-        found
+        let needed =
+            [found.kubernetes("kube-apiserver"), found.kubernetes("kubectl"), found.debian("usr/bin/etcd")];
+        needed.iter().all(|program| program.is_file()).then_some(found)
     }
 
     /// One of Kubernetes' own.
-    pub(crate) fn kubernetes(&self, name: &str) -> PathBuf {
+    pub fn kubernetes(&self, name: &str) -> PathBuf {
         self.kubernetes.join(name)
     }
 
     /// A file of Debian's packages.
-    pub(crate) fn debian(&self, path: &str) -> PathBuf {
+    pub fn debian(&self, path: &str) -> PathBuf {
         self.debian.join(path)
     }
 
     /// The search path: theirs before the machine's.
-    pub(crate) fn path(&self) -> String {
+    pub fn path(&self) -> String {
         let folders = ["usr/bin", "usr/sbin"].map(|folder| self.debian(folder).display().to_string());
         format!("{}:/usr/sbin:/usr/bin:/sbin:/bin", folders.join(":"))
     }
@@ -56,13 +59,18 @@ impl Programs {
 
 /// A folder that every machine of a cluster sees, removed in the end, however that comes.
 #[derive(Debug)]
-pub(crate) struct Folder {
+pub struct Folder {
     path: PathBuf,
     sweeper: Child,
 }
 
 impl Folder {
-    pub(crate) fn new() -> Self {
+    /// A new one below the system's folder for such things.
+    ///
+    /// # Panics
+    /// If it can't be made.
+    #[expect(clippy::new_without_default, reason = "it makes a folder")]
+    pub fn new() -> Self {
         static FOLDERS: AtomicU32 = AtomicU32::new(0);
         let number = FOLDERS.fetch_add(1, Ordering::Relaxed);
         let path = env::temp_dir().join(format!("selvedge-kubernetes-{}-{number}", process::id()));
@@ -75,19 +83,23 @@ impl Folder {
         Self { path, sweeper }
     }
 
-    pub(crate) fn join(&self, below: &str) -> PathBuf {
+    /// A path in it.
+    pub fn join(&self, below: &str) -> PathBuf {
         self.path.join(below)
     }
 
     /// A folder in it.
-    pub(crate) fn make(&self, below: &str) -> PathBuf {
+    ///
+    /// # Panics
+    /// If it can't be made.
+    pub fn make(&self, below: &str) -> PathBuf {
         let folder = self.join(below);
         fs::create_dir_all(&folder).unwrap();
         folder
     }
 
     /// The last lines of every log.
-    pub(crate) fn print_logs(&self) {
+    pub fn print_logs(&self) {
         let mut logs: Vec<_> = fs::read_dir(self.join("logs")).into_iter().flatten().flatten().collect();
         logs.sort_by_key(fs::DirEntry::file_name);
         for log in logs {
@@ -108,7 +120,10 @@ impl Drop for Folder {
 }
 
 /// Runs a command to its end; what it printed.
-pub(crate) fn run(command: &mut Command) -> String {
+///
+/// # Panics
+/// If it fails.
+pub fn run(command: &mut Command) -> String {
     let output = command.stdin(Stdio::null()).output().unwrap_or_else(|e| panic!("{command:?}: {e}"));
     let [out, err] = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned());
     assert!(output.status.success(), "{command:?}: {}\n{out}{err}", output.status);
@@ -116,6 +131,6 @@ pub(crate) fn run(command: &mut Command) -> String {
 }
 
 /// A file of the repository.
-pub(crate) fn repository(path: &str) -> PathBuf {
+pub fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(path)
 }

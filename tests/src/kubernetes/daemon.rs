@@ -4,20 +4,23 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use selvedge_tests::Machine;
+use crate::Machine;
 
-use crate::folder::{Folder, Programs};
+use crate::kubernetes::folder::{Folder, Programs};
 
 /// One of them, killed with its machine.
 #[derive(Debug)]
-pub(crate) struct Daemon {
+pub struct Daemon {
     child: Child,
     pid: PathBuf,
 }
 
 impl Daemon {
     /// Starts it in the machine's control groups; its log is `logs/NAME.log` of the cluster's folder.
-    pub(crate) fn start(
+    ///
+    /// # Panics
+    /// If it can't be started.
+    pub fn start(
         (machine, name): (&Machine, &str),
         (folder, programs): (&Folder, &Programs),
         line: &[String],
@@ -34,27 +37,33 @@ impl Daemon {
     }
 
     /// Kills it, as kill -9 does, and waits for its end.
-    pub(crate) fn kill(mut self, machine: &Machine) {
+    ///
+    /// # Panics
+    /// If it has ended before.
+    pub fn kill(mut self, machine: &Machine) {
         let pid = fs::read_to_string(&self.pid).unwrap();
         machine.kill(pid.trim().parse().unwrap());
         self.child.wait().unwrap();
     }
 
-    /// Panics if it has ended.
-    pub(crate) fn must_run(&mut self) {
+    /// Looks whether it runs.
+    ///
+    /// # Panics
+    /// If it has ended.
+    pub fn must_run(&mut self) {
         let ended = self.child.try_wait().unwrap();
         assert_eq!(ended, None, "{} has ended", self.pid.display());
     }
 }
 
 /// The words of a command line: the program, then what is split at white space.
-pub(crate) fn line(program: &Path, arguments: &str) -> Vec<String> {
+pub fn line(program: &Path, arguments: &str) -> Vec<String> {
     let words = arguments.split_whitespace().map(str::to_owned);
     std::iter::once(program.display().to_string()).chain(words).collect()
 }
 
 /// A command on a machine with the cluster's programs.
-pub(crate) fn command(machine: &Machine, programs: &Programs, program: &Path) -> Command {
+pub fn command(machine: &Machine, programs: &Programs, program: &Path) -> Command {
     let mut command = machine.command(program);
     command.env_clear().env("PATH", programs.path()).env("HOME", "/run");
     command
