@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 
 use ipnet::IpNet;
 
+use crate::labels::Labels;
 use crate::names::{NodeName, PodKey};
+use crate::port::{ContainerPort, Transport};
 
 /// Everything we know of a cluster at one moment.
 ///
@@ -62,11 +65,29 @@ pub struct Pod {
     /// spec.nodeName
     pub node: Option<NodeName>,
     /// metadata.labels
-    pub labels: BTreeMap<String, String>,
+    pub labels: Labels,
     /// status.podIPs (or status.podIP)
     pub addresses: Vec<IpAddr>,
     /// spec.hostNetwork
     pub host_network: bool,
+    /// True if status.phase is Succeeded or Failed: its containers have ended for good, and its addresses may be another
+    /// pod's by now.
+    pub finished: bool,
+    /// The ports of its containers that have a name, in the containers' order.
+    pub ports: Vec<ContainerPort>,
+}
+
+impl Pod {
+    /// True if status.phase says that the pod's containers have ended for good.
+    pub fn is_final(phase: &str) -> bool {
+        matches!(phase, "Succeeded" | "Failed")
+    }
+
+    /// The port that the name stands for in this pod: that of the first container that has it with this protocol.
+    pub fn port_named(&self, name: &str, transport: Transport) -> Option<NonZeroU16> {
+        let port = self.ports.iter().find(|port| *port.name == *name && port.transport == transport);
+        port.map(|port| port.number)
+    }
 }
 
 /// A kind of object that a source lists.

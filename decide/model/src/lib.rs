@@ -3,6 +3,7 @@
 //! - [`names`]: containers, interfaces, networks, nodes, pods and the keys made of them
 //! - [`bandwidth`]: the limits of what a pod receives and sends
 //! - [`link`]: MAC addresses and MTUs, and how they are derived
+//! - [`Labels`]: what selectors select by
 //! - [`mark`]: what we write on kernel objects so that they can be told from everybody else's
 //! - [`chain`]: an error with its causes
 //! - [`port`]: ports of a node that lead to a pod
@@ -15,6 +16,7 @@ pub mod bandwidth;
 mod chain;
 pub mod cluster;
 mod gather;
+mod labels;
 pub mod link;
 pub mod mark;
 pub mod names;
@@ -24,10 +26,11 @@ pub use bandwidth::{Bandwidth, RateLimit};
 pub use chain::chain;
 pub use cluster::{Cluster, Kind, Listing, Node, Pod, StillListing};
 pub use gather::Gather;
+pub use labels::Labels;
 pub use link::{MacAddr, Mtu};
 pub use mark::Owner;
 pub use names::{
     AttachmentKey, ContainerId, IfName, NameError, NetworkName, NodeName, PodKey, host_veth_name,
     reaped_name, shaper_name,
 };
-pub use port::{HostIp, PortMapping, Transport};
+pub use port::{ContainerPort, HostIp, PortMapping, Transport};

@@ -1,4 +1,4 @@
-//! Ports of a node that lead to a pod.
+//! Ports of containers, and of a node that lead to a pod.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -18,6 +18,16 @@ pub enum Transport {
 impl Transport {
     /// Each of them.
     pub const ALL: [Self; 3] = [Self::Tcp, Self::Udp, Self::Sctp];
+
+    /// The protocol by the name that Kubernetes has for it: `TCP`, `UDP` or `SCTP`.
+    pub fn of_kubernetes(name: &str) -> Option<Self> {
+        match name {
+            "TCP" => Some(Self::Tcp),
+            "UDP" => Some(Self::Udp),
+            "SCTP" => Some(Self::Sctp),
+            _ => None,
+        }
+    }
 }
 
 impl fmt::Display for Transport {
@@ -28,6 +38,17 @@ impl fmt::Display for Transport {
             Self::Sctp => "sctp",
         })
     }
+}
+
+/// A port of a pod's container that has a name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ContainerPort {
+    /// spec.containers.ports.name
+    pub name: Box<str>,
+    /// spec.containers.ports.protocol
+    pub transport: Transport,
+    /// spec.containers.ports.containerPort
+    pub number: NonZeroU16,
 }
 
 /// Which of a node's addresses a published port is at.

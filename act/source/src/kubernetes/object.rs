@@ -3,11 +3,12 @@
 use std::borrow::Cow;
 use std::fmt::Debug;
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::{ClusterResourceScope, NamespaceResourceScope, Resource};
-use selvedge_model::{Node, NodeName, Pod, PodKey};
+use selvedge_model::{ContainerPort, Node, NodeName, Pod, PodKey, Transport};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -78,6 +79,23 @@ pub(super) struct ApiPod {
 struct PodSpec {
     node_name: String,
     host_network: bool,
+    containers: Vec<Container>,
+    init_containers: Vec<Container>,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Container {
+    ports: Vec<Port>,
+    restart_policy: String,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Port {
+    name: String,
+    protocol: String,
+    container_port: i64,
 }
 
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -87,6 +105,7 @@ struct PodStatus {
     pod_ip: String,
     #[serde(rename = "podIPs")]
     pod_ips: Vec<PodIp>,
+    phase: String,
 }
 
 #[derive(Debug, Clone, Deserialize)]
@@ -201,10 +220,34 @@ impl Followed for ApiPod {
             key,
             uid: self.metadata.uid,
             node,
-            labels: self.metadata.labels.unwrap_or_default(),
+            labels: self.metadata.labels.unwrap_or_default().into(),
             addresses,
             host_network: self.spec.host_network,
+            finished: Pod::is_final(&self.status.phase),
+            ports: self.spec.named_ports(),
         })
+    }
+}
+
+impl PodSpec {
+    /// The ports that a policy may name: of the containers, and of those init containers that go on beside them.
+    fn named_ports(self) -> Vec<ContainerPort> {
+        let beside =
+            self.init_containers.into_iter().filter(|container| container.restart_policy == "Always");
+        let ports = self.containers.into_iter().chain(beside).flat_map(|container| container.ports);
+        let mut named: Vec<_> = ports.filter_map(Port::named).collect();
+        named.shrink_to_fit();
+        named
+    }
+}
+
+impl Port {
+    /// What a name leads to; nothing where it has none, or no port that a packet could have.
+    fn named(self) -> Option<ContainerPort> {
+        let protocol = if self.protocol.is_empty() { "TCP" } else { &self.protocol };
+        let transport = Transport::of_kubernetes(protocol)?;
+        let number = u16::try_from(self.container_port).ok().and_then(NonZeroU16::new)?;
+        (!self.name.is_empty()).then(|| ContainerPort { name: self.name.into(), transport, number })
     }
 }
 

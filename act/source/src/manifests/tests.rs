@@ -97,6 +97,20 @@ fn a_pod_is_read_with_its_labels_and_addresses() {
 }
 
 #[test]
+fn a_pod_is_read_with_its_named_ports_and_its_phase() {
+    let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: p}\nstatus: {phase: Failed}\nspec:\n  containers:\n  \
+                - {name: a, env: [{name: A}], ports: [{name: http, containerPort: 80}, {containerPort: 81}]}\n  \
+                initContainers:\n  - ports: [{name: once, containerPort: 9}]\n  \
+                - {restartPolicy: Always, ports: [{name: dns, containerPort: 53, protocol: UDP}]}\n";
+    let snapshot = first(&[("p.yml", text)]);
+    assert_eq!(problems(&snapshot), [""; 0]);
+    let pod = &snapshot.cluster.pods()[&"default/p".parse().unwrap()];
+    let ports = pod.ports.iter().map(|port| format!("{} {} {}", port.name, port.transport, port.number));
+    assert_eq!(ports.collect::<Vec<_>>(), ["http tcp 80", "dns udp 53"]);
+    assert!(pod.finished);
+}
+
+#[test]
 fn a_pod_that_has_no_address_and_no_namespace_yet_is_read() {
     let text = "apiVersion: v1\nkind: Pod\nmetadata: {name: p, labels: null}\nspec: {nodeName: '', hostNetwork: true}\n\
                 status: {podIP: ''}\n";

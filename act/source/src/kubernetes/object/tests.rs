@@ -36,6 +36,31 @@ fn a_pod_has_what_its_newer_fields_say_and_else_the_older() {
 }
 
 #[test]
+fn a_pod_has_the_named_ports_of_the_containers_that_run_beside_each_other() {
+    let pod = |phase: &str| {
+        json!({"metadata": {"namespace": "d", "name": "p"}, "status": {"phase": phase}, "spec": {
+            "containers": [
+                {"name": "a", "image": "i", "ports": [{"containerPort": 80, "name": "http"}, {"containerPort": 81}]},
+                {"name": "b", "ports": [{"containerPort": 53, "name": "dns", "protocol": "UDP"},
+                    {"containerPort": 82, "name": "http", "protocol": "TCP"},
+                    {"containerPort": 0, "name": "none"}, {"containerPort": 5, "name": "x", "protocol": "DCCP"}]}],
+            "initContainers": [
+                {"ports": [{"containerPort": 9, "name": "once"}]},
+                {"restartPolicy": "Always", "ports": [{"containerPort": 10, "name": "mesh"}]}]}})
+    };
+    let running = kept::<ApiPod>(pod("Running")).unwrap();
+    let port = |name, transport| running.port_named(name, transport).map(NonZeroU16::get);
+    assert_eq!(port("http", Transport::Tcp), Some(80));
+    assert_eq!(port("http", Transport::Udp), None);
+    assert_eq!(port("dns", Transport::Udp), Some(53));
+    assert_eq!(port("mesh", Transport::Tcp), Some(10));
+    assert_eq!(running.ports.len(), 4);
+    let finished = ["Pending", "Running", "Unknown", "Succeeded", "Failed"]
+        .map(|phase| kept::<ApiPod>(pod(phase)).unwrap());
+    assert_eq!(finished.map(|pod| pod.finished), [false, false, false, true, true]);
+}
+
+#[test]
 fn what_cannot_be_read_is_named_by_its_field() {
     let node = |key: &str, value: Value| json!({"metadata": {"name": "a"}, key: value});
     for (object, field) in [
