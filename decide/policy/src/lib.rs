@@ -3,18 +3,30 @@
 //! - [`selector`]: which labels are meant
 //! - [`policy`]: policies, valid once they exist
 //! - [`mod@read`]: from the objects as Kubernetes has them, and the closed form of one that is no good
+//! - [`cluster`]: what policy knows of a cluster
+//! - [`mod@judge`], [`reason`]: whether a flow passes, and why: the definition
+//! - `testing`, with the feature of that name: random clusters, for the tests of other crates
 //!
-//! Kernel objects are left to `selvedge-ruleset` and those who load it. Invariants: a policy that can't be read is never
-//! passed over: until it can, it isolates whatever it may have meant to, and admits nothing.
+//! Kernel objects are left to `selvedge-ruleset` and those who load it. Invariants: a policy that can't be read is
+//! never passed over: until it can, it isolates whatever it may have meant to, and admits nothing; where something
+//! isn't known (a namespace's labels, which of two pods has an address), a flow passes only if it would either way.
 
+pub mod cluster;
 mod field;
+pub mod judge;
 pub mod policy;
 pub mod read;
+pub mod reason;
 pub mod selector;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
 
+pub use cluster::Cluster;
+pub use judge::{Flow, Protocol, Source, Verdict, judge};
 pub use policy::{
-    BlockError, Direction, IpBlock, Namespaces, Peer, Peers, Policy, PolicyKey, Port, PortName, PortRange,
-    Ports, Rule, Which,
+    BlockError, Direction, IpBlock, Namespaces, Peer, Peers, PodPeer, Policy, PolicyKey, Port, PortName,
+    PortRange, Ports, Rule, Which,
 };
 pub use read::{Refused, read};
+pub use reason::{Party, Pass, Reason, Who};
 pub use selector::{Requirement, Selector, Values};

@@ -93,14 +93,18 @@ pub enum Peers {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Peer {
     /// Pods by their labels and their namespace's.
-    Pods {
-        /// `namespaceSelector`
-        namespaces: Namespaces,
-        /// `podSelector`; everything where it is missing.
-        pods: Selector,
-    },
+    Pods(PodPeer),
     /// `ipBlock`: addresses, whoever has them.
     Block(IpBlock),
+}
+
+/// Pods that a rule admits.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PodPeer {
+    /// `namespaceSelector`
+    pub namespaces: Namespaces,
+    /// `podSelector`; everything where it is missing.
+    pub pods: Selector,
 }
 
 /// Whose pods are meant.

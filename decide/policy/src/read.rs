@@ -8,8 +8,8 @@ use serde_json::Value;
 
 use crate::field::{Fault, Field};
 use crate::policy::{
-    Direction, IpBlock, Namespaces, Peer, Peers, Policy, PolicyKey, Port, PortName, PortRange, Ports, Rule,
-    Which,
+    Direction, IpBlock, Namespaces, Peer, Peers, PodPeer, Policy, PolicyKey, Port, PortName, PortRange,
+    Ports, Rule, Which,
 };
 use crate::selector::{Requirement, Selector, Values};
 
@@ -21,8 +21,8 @@ pub struct Refused {
     pub path: String,
     /// What is wrong with it.
     pub what: String,
-    /// What stands in for the policy where it never had a good form: admits nothing, in the directions that it names or,
-    /// if they can't be read, in both, and for the pods that it selects or, if that can't be read, for all of its
+    /// What stands in for the policy where it never had a good form: admits nothing, in the directions that it names
+    /// or, if they can't be read, in both, and for the pods that it selects or, if that can't be read, for all of its
     /// namespace.
     pub closed: Box<Policy>,
 }
@@ -112,13 +112,13 @@ fn peer(field: &Field<'_>) -> Result<Peer, Fault> {
         (None, None, None) => {
             Err(field.fault("names nobody: podSelector, namespaceSelector and ipBlock are missing"))
         }
-        (None, pods, namespaces) => Ok(Peer::Pods {
+        (None, pods, namespaces) => Ok(Peer::Pods(PodPeer {
             namespaces: match namespaces {
                 Some(field) => Namespaces::Labelled(selector(&field)?),
                 None => Namespaces::Own,
             },
             pods: selector_or_everything(pods)?,
-        }),
+        })),
     }
 }
 

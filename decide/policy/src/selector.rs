@@ -108,6 +108,11 @@ impl fmt::Display for Requirement {
 }
 
 impl Values {
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     fn listed(&self) -> String {
         let values: Vec<&str> = self.0.iter().map(String::as_str).collect();
         values.join(",")

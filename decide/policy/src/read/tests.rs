@@ -61,9 +61,9 @@ fn peers_are_pods_of_the_namespace_of_other_namespaces_or_addresses() {
     let one = |key: &str, value| Selector::from_iter([Requirement::In(key.to_owned(), Values::one(value))]);
     let block = IpBlock::new("10.0.0.0/8".parse().unwrap(), ["10.1.0.0/16".parse().unwrap()]).unwrap();
     let expected = vec![
-        Peer::Pods { namespaces: Namespaces::Own, pods: all() },
-        Peer::Pods { namespaces: Namespaces::Labelled(all()), pods: all() },
-        Peer::Pods { namespaces: Namespaces::Labelled(one("team", "a")), pods: one("app", "web") },
+        Peer::Pods(PodPeer { namespaces: Namespaces::Own, pods: all() }),
+        Peer::Pods(PodPeer { namespaces: Namespaces::Labelled(all()), pods: all() }),
+        Peer::Pods(PodPeer { namespaces: Namespaces::Labelled(one("team", "a")), pods: one("app", "web") }),
         Peer::Block(block),
     ];
     assert_eq!(policy.egress.unwrap()[0].peers, Peers::Of(expected));

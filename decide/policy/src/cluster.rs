@@ -1,0 +1,130 @@
+//! What policy knows of a cluster.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use selvedge_model::{Labels, NodeName, Pod, PodKey};
+
+use crate::policy::{Direction, Namespaces, PodPeer, Policy, PolicyKey, Rule};
+
+/// The label by which every namespace can be selected: its name.
+pub const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
+
+/// Nodes, namespaces, pods and policies at one moment, and which pods have which address.
+///
+/// It is made of a complete [`selvedge_model::Cluster`], and namespaces and policies that must be complete too.
+#[derive(Debug, Clone, Default)]
+pub struct Cluster {
+    nodes: BTreeMap<NodeName, Vec<IpAddr>>,
+    namespaces: BTreeMap<String, Labels>,
+    pods: BTreeMap<PodKey, Pod>,
+    /// The pods that an address means, see [`Cluster::with_address`].
+    holders: BTreeMap<IpAddr, BTreeSet<PodKey>>,
+    policies: BTreeMap<PolicyKey, Policy>,
+}
+
+impl Cluster {
+    /// The cluster with these namespaces, each with its labels, and policies.
+    pub fn new(
+        cluster: &selvedge_model::Cluster,
+        namespaces: impl IntoIterator<Item = (String, Labels)>,
+        policies: impl IntoIterator<Item = Policy>,
+    ) -> Self {
+        let nodes = cluster.nodes().values().map(|node| (node.name.clone(), node.addresses.clone()));
+        let policies = policies.into_iter().map(|policy| (policy.key.clone(), policy));
+        let mut holders: BTreeMap<IpAddr, BTreeSet<PodKey>> = BTreeMap::new();
+        for pod in cluster.pods().values().filter(|pod| is_judged(pod)) {
+            for address in &pod.addresses {
+                holders.entry(*address).or_default().insert(pod.key.clone());
+            }
+        }
+        Self {
+            nodes: nodes.collect(),
+            namespaces: namespaces.into_iter().map(named).collect(),
+            pods: cluster.pods().clone(),
+            holders,
+            policies: policies.collect(),
+        }
+    }
+
+    /// The pods that have an address, one as a rule.
+    ///
+    /// A pod that has ended has none: its address may be another's by now. A pod in its node's network has none
+    /// of its own: what it sends and receives is its node's. Where several pods have the same address, which happens
+    /// while one follows another and the first has not been heard to have gone, a flow passes if it passes for each.
+    pub fn with_address(&self, address: IpAddr) -> impl Iterator<Item = &Pod> {
+        self.holders.get(&address).into_iter().flatten().filter_map(|key| self.pods.get(key))
+    }
+
+    /// The addresses that pods have.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.holders.keys().copied()
+    }
+
+    /// The nodes and their addresses.
+    pub fn nodes(&self) -> &BTreeMap<NodeName, Vec<IpAddr>> {
+        &self.nodes
+    }
+
+    /// The namespaces that there are, and their labels.
+    pub fn namespaces(&self) -> &BTreeMap<String, Labels> {
+        &self.namespaces
+    }
+
+    /// The pods, those included that no address leads to.
+    pub fn pods(&self) -> &BTreeMap<PodKey, Pod> {
+        &self.pods
+    }
+
+    /// The policies.
+    pub fn policies(&self) -> &BTreeMap<PolicyKey, Policy> {
+        &self.policies
+    }
+
+    /// True if that is an address of the node that the pod is on.
+    pub fn is_own_node(&self, pod: &Pod, address: IpAddr) -> bool {
+        let addresses = pod.node.as_ref().and_then(|node| self.nodes.get(node));
+        addresses.is_some_and(|addresses| addresses.contains(&address))
+    }
+
+    /// The policies that isolate a pod in a direction, with their rules for it.
+    pub fn isolating(&self, pod: &Pod, direction: Direction) -> impl Iterator<Item = (&Policy, &[Rule])> {
+        let namespace = pod.key.namespace.as_str();
+        let first = PolicyKey { namespace: namespace.to_owned(), name: String::new() };
+        let here = self.policies.range(first..).map(|(_, policy)| policy);
+        here.take_while(move |policy| policy.key.namespace == namespace)
+            .filter(|policy| policy.selects.selects(&pod.labels))
+            .filter_map(move |policy| Some((policy, policy.rules(direction)?)))
+    }
+
+    /// True if a peer of a policy of the namespace `own` means a pod.
+    ///
+    /// A namespace that isn't known has no labels that one could tell whether a selector selects it: only one that
+    /// selects everything does.
+    pub fn is_meant(&self, pod: &Pod, own: &str, peer: &PodPeer) -> bool {
+        let namespace = pod.key.namespace.as_str();
+        let namespace_is_meant = match &peer.namespaces {
+            Namespaces::Own => namespace == own,
+            Namespaces::Labelled(selector) => match self.namespaces.get(namespace) {
+                Some(labels) => selector.selects(labels),
+                None => selector.is_everything(),
+            },
+        };
+        namespace_is_meant && peer.pods.selects(&pod.labels)
+    }
+}
+
+/// True if policies can select the pod, and addresses mean it.
+fn is_judged(pod: &Pod) -> bool {
+    !pod.host_network && !pod.finished
+}
+
+/// The namespace with the label that Kubernetes 1.21 and later give it.
+fn named((name, labels): (String, Labels)) -> (String, Labels) {
+    if labels.get(NAMESPACE_NAME) == Some(&name) {
+        return (name, labels);
+    }
+    let mut with_name = BTreeMap::clone(&labels);
+    with_name.insert(NAMESPACE_NAME.to_owned(), name.clone());
+    (name, with_name.into())
+}
