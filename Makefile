@@ -49,11 +49,13 @@ check: compiler
 	if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; \
 	else echo "make: cargo-deny is not installed: licences and sources are not checked"; fi
 
-## kubernetes: a real cluster on this machine, Selvedge installed in it (FAST=1: the tutorials' table; TEST=scale: one)
+## kubernetes: a real cluster on this machine, Selvedge installed in it (FAST=1: the tutorials' table; TEST=e2e: one)
 .PHONY: kubernetes
+# The end-to-end suite runs where nobody asked for something else.
+E2E = $(if $(FAST)$(filter-out e2e,$(TEST)),,e2e)
 kubernetes: image oracles
-	@.ci/need openssl:openssl
-	tests/kubernetes/get.sh "$(or $(SELVEDGE_CACHE),$(HOME)/.cache/selvedge)/kubernetes-1.20.2"
+	@.ci/need openssl:openssl $(if $(E2E),curl:curl nc.openbsd:netcat-openbsd)
+	tests/kubernetes/get.sh "$(or $(SELVEDGE_CACHE),$(HOME)/.cache/selvedge)/kubernetes-1.20.2" $(E2E)
 	SELVEDGE_IMAGE="$(TARGET_DIR)/selvedge-image.tar" cargo test --locked --package selvedge-tests --test kubernetes \
 		-- --nocapture --test-threads 1 $(or $(TEST),$(and $(FAST),tutorial))
 

@@ -4,12 +4,11 @@ use std::env;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use selvedge_tests::kubernetes::{say, until};
 use selvedge_tests::{Echo, Stream, knock};
 
 use crate::cluster::Cluster;
 use crate::{install, pods, table};
-use selvedge_tests::kubernetes::say;
-use selvedge_tests::kubernetes::until;
 
 #[test]
 fn pods_come_and_go_while_the_api_server_is_away() {

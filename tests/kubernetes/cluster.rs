@@ -4,13 +4,12 @@ use std::fs;
 use std::process::{Command, Stdio};
 use std::thread;
 
+use selvedge_tests::kubernetes::{Folder, Programs, run, say, until};
 use serde_json::Value;
 
 use crate::control::Control;
 use crate::images;
 use crate::node::Node;
-use selvedge_tests::kubernetes::until;
-use selvedge_tests::kubernetes::{Folder, Programs, run, say};
 
 /// It is gone when this is dropped, and when the test's process ends in whatever way.
 #[derive(Debug)]
@@ -51,6 +50,7 @@ impl Cluster {
             let all = items(&nodes).filter(|node| node["spec"]["podCIDR"].is_string()).count();
             if all == 3 { Ok(()) } else { Err(format!("{all} are")) }
         });
+        cluster.control.route_to_pods(&items(&cluster.get("nodes")).collect::<Vec<_>>());
         for node in &mut cluster.nodes {
             node.start_proxy(&cluster.control, &cluster.folder, &cluster.programs);
         }

@@ -1,11 +1,13 @@
 //! The control plane: etcd, the API server, the controllers and the scheduler, on a machine that is also the nodes'
 //! switch and their router to the internet.
 
+use std::path::Path;
 use std::process::Command;
 
 use selvedge_netns::Namespace;
 use selvedge_tests::kubernetes::{Authority, Daemon, Folder, Plane, Programs, command, line, run};
 use selvedge_tests::{Machine, Mirror, program};
+use serde_json::Value;
 
 /// Its address on the nodes' segment.
 pub(crate) const ADDRESS: &str = "172.30.0.1";
@@ -71,18 +73,33 @@ impl Control {
         }
     }
 
+    /// The way to the nodes' pods, which the API server wants as it speaks with pods itself.
+    pub(crate) fn route_to_pods(&self, nodes: &[&Value]) {
+        for node in nodes {
+            let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+            let address = &node["status"]["addresses"][0]["address"];
+            let line = ["route", "replace", &text(&node["spec"]["podCIDR"]), "via", &text(address)];
+            run(self.machine().command("ip").args(line));
+        }
+    }
+
     /// kubectl as the cluster's administrator types it.
     pub(crate) fn kubectl(&self, programs: &Programs) -> Command {
         self.plane.kubectl(programs)
     }
 
-    /// selvedgectl as the administrator types it, with kubectl in the search path.
+    /// selvedgectl as the administrator types it.
     pub(crate) fn selvedgectl(&self, programs: &Programs) -> Command {
-        let mut selvedgectl = command(self.machine(), programs, &program("selvedgectl"));
+        self.administer(programs, &program("selvedgectl"))
+    }
+
+    /// A program that finds the administrator's kubeconfig in its environment, and kubectl in its search path.
+    pub(crate) fn administer(&self, programs: &Programs, program: &Path) -> Command {
+        let mut administer = command(self.machine(), programs, program);
         let kubectl = programs.kubernetes("");
-        selvedgectl.env("PATH", format!("{}:{}", kubectl.display(), programs.path()));
-        selvedgectl.env("KUBECONFIG", self.plane.admin());
-        selvedgectl
+        administer.env("PATH", format!("{}:{}", kubectl.display(), programs.path()));
+        administer.env("KUBECONFIG", self.plane.admin());
+        administer
     }
 
     /// Kills the API server.

@@ -7,6 +7,8 @@ use std::process::Command;
 
 use selvedge_tests::kubernetes::{Folder, Programs, repository, run};
 
+use crate::cluster::Cluster;
+
 /// What holds a pod's namespaces.
 pub(crate) const PAUSE: &str = "selvedge.test/pause:1";
 
@@ -15,31 +17,77 @@ pub(crate) const WEB: &str = "selvedge.test/web:1";
 
 /// Makes them; where they are.
 pub(crate) fn make(folder: &Folder, programs: &Programs) -> Vec<PathBuf> {
-    let images = folder.make("images");
-    let (pause, web) = (folder.make("images/pause"), folder.make("images/web"));
-    compile_pause(&pause.join("pause"));
-    let executable = |path: &Path| fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    let web = folder.make("images/web");
     for folder in ["bin", "tmp", "www/cgi-bin"] {
         fs::create_dir_all(web.join(folder)).unwrap();
     }
-    fs::copy(programs.debian("bin/busybox"), web.join("bin/busybox")).unwrap();
-    executable(&web.join("bin/busybox"));
-    for applet in ["sh", "sleep", "nc", "wget", "ping", "httpd", "hostname", "cat", "ip", "ls", "timeout"] {
-        symlink("busybox", web.join("bin").join(applet)).unwrap();
-    }
+    busybox(
+        programs,
+        &web.join("bin"),
+        &["sh", "sleep", "nc", "wget", "ping", "httpd", "hostname", "cat", "ip", "ls", "timeout"],
+    );
     fs::write(web.join("www/cgi-bin/who"), include_str!("who.sh")).unwrap();
     executable(&web.join("www/cgi-bin/who"));
-    let archive = |name: &str, root: &Path, command: &[&str]| {
-        let archive = images.join(format!("{}.tar", root.file_name().unwrap().display()));
-        let script = include_str!("image.sh");
-        let mut sh = Command::new("sh");
-        run(sh.args(["-c", script, "image.sh", name]).arg(root).arg(&archive).args(command));
-        archive
-    };
-    vec![
-        archive(PAUSE, &pause, &["/pause"]),
-        archive(WEB, &web, &["/bin/httpd", "-f", "-p", "80", "-h", "/www"]),
-    ]
+    vec![pause(folder, PAUSE), archive(WEB, &web, &["/bin/httpd", "-f", "-p", "80", "-h", "/www"])]
+}
+
+/// An image of a program that waits, under some name.
+pub(crate) fn pause(folder: &Folder, name: &str) -> PathBuf {
+    let root = folder.make("images/pause");
+    compile_pause(&root.join("pause"));
+    archive(name, &root, &["/pause"])
+}
+
+/// The end-to-end suite's image of many servers, under the name that it has in the suite.
+pub(crate) fn agnhost(cluster: &Cluster, name: &str) -> PathBuf {
+    let root = cluster.folder.make("images/agnhost");
+    for folder in ["bin", "tmp", "uploads"] {
+        fs::create_dir_all(root.join(folder)).unwrap();
+    }
+    fs::copy(cluster.programs.kubernetes("agnhost"), root.join("agnhost")).unwrap();
+    executable(&root.join("agnhost"));
+    symlink("agnhost", root.join("agnhost-2")).unwrap();
+    let applets =
+        ["cat", "date", "grep", "head", "hostname", "ls", "nslookup", "sed", "seq", "sleep", "tail", "tr"];
+    busybox(&cluster.programs, &root.join("bin"), &applets);
+    // busybox's shell would take its own applets for these.
+    for (program, name) in [("dash", "sh"), ("curl", "curl"), ("nc.openbsd", "nc")] {
+        with_libraries(program, name, &root);
+    }
+    let served = cluster.control.authority().issue("agnhost", "/CN=localhost", "DNS:localhost,IP:127.0.0.1");
+    fs::copy(served.certificate, root.join("localhost.crt")).unwrap();
+    fs::copy(served.key, root.join("localhost.key")).unwrap();
+    archive(name, &root, &["/agnhost"])
+}
+
+/// The image of a folder, beside it.
+fn archive(name: &str, root: &Path, command: &[&str]) -> PathBuf {
+    let archive = root.with_extension("tar");
+    let script = include_str!("image.sh");
+    run(Command::new("sh").args(["-c", script, "image.sh", name]).arg(root).arg(&archive).args(command));
+    archive
+}
+
+fn executable(path: &Path) {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+fn busybox(programs: &Programs, folder: &Path, applets: &[&str]) {
+    fs::copy(programs.debian("bin/busybox"), folder.join("busybox")).unwrap();
+    executable(&folder.join("busybox"));
+    applets.iter().for_each(|name| symlink("busybox", folder.join(name)).unwrap());
+}
+
+/// Copies a program of this machine's, and what it is linked with, to the same places.
+fn with_libraries(program: &str, name: &str, root: &Path) {
+    let program = run(Command::new("which").arg(program));
+    fs::copy(program.trim(), root.join("bin").join(name)).unwrap();
+    let linked = run(Command::new("ldd").arg(program.trim()));
+    for library in linked.split_whitespace().filter(|word| word.starts_with('/')) {
+        let copy = root.join(library.trim_start_matches('/'));
+        fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        fs::copy(library, copy).unwrap();
+    }
 }
 
 fn compile_pause(program: &Path) {

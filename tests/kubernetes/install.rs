@@ -4,10 +4,10 @@ use std::env;
 use std::path::PathBuf;
 use std::time::Instant;
 
+use selvedge_tests::kubernetes::{repository, run, say, until};
+
 use crate::cluster::{Cluster, is_ready, items};
 use crate::node::Node;
-use selvedge_tests::kubernetes::until;
-use selvedge_tests::kubernetes::{repository, run, say};
 
 /// Imports the image, applies the manifest and waits for the nodes to be ready.
 pub(crate) fn install(cluster: &Cluster) {

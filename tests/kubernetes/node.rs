@@ -6,14 +6,11 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use selvedge_netns::Namespace;
+use selvedge_tests::kubernetes::{Daemon, Folder, Programs, command, line, run, until};
 use selvedge_tests::{Machine, Mirror};
 use serde_json::json;
 
-use crate::control::{Control, WHO};
-use crate::images::PAUSE;
-use selvedge_tests::kubernetes::until;
-use selvedge_tests::kubernetes::{Daemon, command, line};
-use selvedge_tests::kubernetes::{Folder, Programs, run};
+use crate::control::{ADDRESS, Control, WHO};
 
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -97,7 +94,8 @@ impl Node {
                 "x509": {"clientCAFile": pki.certificate()}},
             "authorization": {"mode": "AlwaysAllow"},
             "tlsCertFile": server.certificate, "tlsPrivateKeyFile": server.key,
-            "cgroupDriver": "cgroupfs", "failSwapOn": false, "maxPods": 60, "clusterDomain": "cluster.local",
+            "cgroupDriver": "cgroupfs", "failSwapOn": false, "failCgroupV1": false, "maxPods": 60,
+            "clusterDomain": "cluster.local", "clusterDNS": [ADDRESS],
             "oomScoreAdj": 0, "volumePluginDir": "/var/lib/kubelet/plugins-of-others",
             // A node is a share of this machine, whose disk may be fuller than a kubelet likes.
             "evictionHard": {"memory.available": "1Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
@@ -108,9 +106,11 @@ impl Node {
         self.machine.write("/etc/kubernetes/kubelet.json", config.to_string());
         let kubelet = format!(
             "--config /etc/kubernetes/kubelet.json --kubeconfig {user} --hostname-override {name} --node-ip {address} \
-             --container-runtime remote --container-runtime-endpoint unix:///run/containerd/containerd.sock \
-             --network-plugin cni --pod-infra-container-image {PAUSE}",
+             --container-runtime-endpoint unix:///run/containerd/containerd.sock {runtime}",
             user = user.display(),
+            // Since then there are no other runtimes and no other plugins.
+            runtime =
+                if programs.minor() < 24 { "--container-runtime remote --network-plugin cni" } else { "" },
         );
         let name = format!("{name}-kubelet");
         let line = line(&programs.kubernetes("kubelet"), &kubelet);

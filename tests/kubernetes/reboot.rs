@@ -1,9 +1,9 @@
 //! A node reboots, and another leaves for good.
 
+use selvedge_tests::kubernetes::{say, until};
+
 use crate::cluster::Cluster;
 use crate::{install, table};
-use selvedge_tests::kubernetes::say;
-use selvedge_tests::kubernetes::until;
 
 #[test]
 fn a_node_comes_back_from_a_reboot_with_its_pods() {

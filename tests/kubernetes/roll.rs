@@ -1,10 +1,10 @@
 //! The agents are replaced while pods talk to each other.
 
+use selvedge_tests::kubernetes::say;
 use selvedge_tests::{Echo, Stream};
 
 use crate::cluster::Cluster;
 use crate::{install, pods, table};
-use selvedge_tests::kubernetes::say;
 
 #[test]
 fn no_connection_notices_that_the_agents_are_rolled() {

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use selvedge_tests::kubernetes::{say, until};
+
 use crate::cluster::Cluster;
 use crate::{install, pods, table};
-use selvedge_tests::kubernetes::{say, until};
 
 #[test]
 fn a_deployment_is_scaled_to_thirty_pods_and_back() {

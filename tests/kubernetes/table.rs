@@ -3,13 +3,12 @@
 
 use std::collections::BTreeMap;
 
+use selvedge_tests::kubernetes::{run, say, until};
 use serde_json::{Value, json};
 
 use crate::cluster::{Cluster, is_ready, items};
 use crate::control::{INTERNET, WHO};
 use crate::images::WEB;
-use selvedge_tests::kubernetes::until;
-use selvedge_tests::kubernetes::{run, say};
 
 /// A pod that runs.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]

@@ -1,9 +1,9 @@
 //! What the tutorials end with: two pods on each node, and every way between them.
 
+use selvedge_tests::kubernetes::{run, say, until};
+
 use crate::cluster::Cluster;
 use crate::{install, table};
-use selvedge_tests::kubernetes::until;
-use selvedge_tests::kubernetes::{run, say};
 
 #[test]
 fn the_tutorials_pods_reach_all_that_they_should_and_nothing_is_left_of_us_afterwards() {

@@ -45,6 +45,16 @@ impl Programs {
         self.kubernetes.join(name)
     }
 
+    /// Which Kubernetes they are: 20 of 1.20.
+    ///
+    /// # Panics
+    /// If the kubelet doesn't say.
+    pub fn minor(&self) -> u32 {
+        let version = run(Command::new(self.kubernetes("kubelet")).arg("--version"));
+        let minor = version.trim().strip_prefix("Kubernetes v1.").and_then(|rest| rest.split('.').next());
+        minor.and_then(|minor| minor.parse().ok()).unwrap_or_else(|| panic!("kubelet --version: {version}"))
+    }
+
     /// A file of Debian's packages.
     pub fn debian(&self, path: &str) -> PathBuf {
         self.debian.join(path)
