@@ -69,17 +69,18 @@ image: build
 manifests: clients
 	@deploy/render.sh "$(or $(HELM),$(SELVEDGE_CLIENTS_DIR)/helm/helm)" deploy
 
-## bench: times against bridge + host-local, and writes docs/benchmarks.md
+## bench: times against bridge + host-local, and writes docs/benchmarks.md; then `make scale`
 .PHONY: bench
 bench: build oracles reference
 	$(RELEASE) --package selvedge-bench
 	"$$SELVEDGE_BIN_DIR/selvedge-bench" --programs "$$SELVEDGE_BIN_DIR" --reference "$(REFERENCE)" \
 		--table docs/benchmarks.md $(ARGS)
+	$(MAKE) scale
 
-## scale: memory and processor time of an agent among 5,000 nodes and 50,000 pods; SCALE_SECONDS=600 for ten minutes
+## scale: an agent among 5,000 nodes and 50,000 pods, and writes docs/scale.md; SCALE_SECONDS=600 for ten minutes
 .PHONY: scale
 scale: build
-	cargo test --locked --package selvedge-tests --test scale -- --nocapture
+	SCALE_PAGE="$(CURDIR)/docs/scale.md" cargo test --locked --package selvedge-tests --test scale -- --nocapture
 
 ## soak: a storm of calls and kills on the plugin for ten minutes (FOR=600 seconds)
 .PHONY: soak

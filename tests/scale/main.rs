@@ -34,6 +34,9 @@ const MOST_MEMORY: u64 = 100 << 20;
 const SECONDS: &str = "SCALE_SECONDS";
 const SECONDS_UNLESS_SAID: u64 = 60;
 
+/// The variable that names the page which the figures are written to.
+const PAGE: &str = "SCALE_PAGE";
+
 #[test]
 fn one_agent_among_thousands_of_nodes() {
     let Some(cluster) = Cluster::build(2, Attach::Routed) else { return };
@@ -52,31 +55,48 @@ fn one_agent_among_thousands_of_nodes() {
     server.kubeconfig(&file);
     let began = Instant::now();
     let agent = own.agent_of(("--kubeconfig", &file));
-    let routes = within(300.0, "the node has its routes", || {
+    within(300.0, "the node has a route to each other one", || {
         let routes = agent.status().wanted.routes.len();
-        if routes >= NODES - 1 { Ok(routes) } else { Err(format!("{routes} routes\n{}", agent.log())) }
+        if routes >= NODES - 1 { Ok(()) } else { Err(format!("{routes} routes\n{}", agent.log())) }
     });
-    println!("{NODES} nodes, {PODS} pods of {SIZE} bytes, {OWN_PODS} of them here: {routes} routes");
-    println!("first state in force after  {:.1} s", began.elapsed().as_secs_f64());
+    let mut figures = Figures(Vec::new());
+    figures.add("until the first state is in force", format!("{:.1} s", began.elapsed().as_secs_f64()));
     std::thread::sleep(Duration::from_secs(5));
-    println!(
-        "memory: most {}, at rest {}",
-        megabytes(memory(&agent, "VmHWM:")),
-        megabytes(memory(&agent, "VmRSS:"))
-    );
+    figures.add("memory at most until then", megabytes(memory(&agent, "VmHWM:")));
+    figures.add("memory at rest", megabytes(memory(&agent, "VmRSS:")));
     let seconds =
         std::env::var(SECONDS).ok().and_then(|text| text.parse().ok()).unwrap_or(SECONDS_UNLESS_SAID);
     let (used, lasted) = change_pods(&server, (name, &agent), Duration::from_secs(seconds));
-    let share = used.as_secs_f64() / lasted.as_secs_f64();
-    println!(
-        "processor: {:.1} % of one core over {} s of {CHANGES_A_SECOND} changes a second",
-        share * 100.0,
-        lasted.as_secs()
-    );
+    let share = used.as_secs_f64() / lasted.as_secs_f64() * 100.0;
+    let time = format!("processor, over {} s of {CHANGES_A_SECOND} changes a second", lasted.as_secs());
+    figures.add(&time, format!("{share:.1} % of a core"));
     let memory = memory(&agent, "VmRSS:");
-    println!("memory afterwards: {} (at most {})", megabytes(memory), megabytes(MOST_MEMORY));
+    figures.add(&format!("memory afterwards (target {})", megabytes(MOST_MEMORY)), megabytes(memory));
+    figures.write();
     assert!(memory <= MOST_MEMORY);
     assert!(agent.status().state.serves(), "{:?}", agent.status().state);
+}
+
+/// What was measured, by name.
+struct Figures(Vec<(String, String)>);
+
+impl Figures {
+    fn add(&mut self, name: &str, value: String) {
+        println!("{name}: {value}");
+        self.0.push((name.to_owned(), value));
+    }
+
+    /// Writes the page, if somebody named one.
+    fn write(&self) {
+        let Some(page) = std::env::var_os(PAGE) else { return };
+        let rows: String = self.0.iter().map(|(name, value)| format!("| {name} | {value} |\n")).collect();
+        let text = format!(
+            "# Scale\n\n`make scale` writes this page: one agent on a node with {OWN_PODS} pods, in a cluster of {NODES} nodes \
+             and {PODS} pods,\nobjects of {SIZE} bytes each, listed and watched from a test double of the API server on \
+             the same machine.\nAll changes are of this node's own pods.\n\n| | |\n|---|---|\n{rows}"
+        );
+        fs::write(page, text).unwrap();
+    }
 }
 
 /// Changes this node's pods for a while; the processor time that the agent needed meanwhile, and how long it was.
