@@ -5,7 +5,9 @@ use std::path::Path;
 use std::process::Command;
 
 use selvedge_netns::Namespace;
-use selvedge_tests::kubernetes::{Authority, Daemon, Folder, Plane, Programs, command, line, run};
+use selvedge_tests::kubernetes::{
+    Authority, Daemon, Folder, Plane, Programs, cable, command, line, run, say,
+};
 use selvedge_tests::{Machine, Mirror, program};
 use serde_json::Value;
 
@@ -31,6 +33,7 @@ impl Control {
         let machine = Machine::boot_whole("control", &folder.make("control"))?;
         let internet = wire(&machine);
         let plane = Plane::start((machine, ADDRESS), folder, programs);
+        say("the API server is ready");
         Some(Self { plane, others: Vec::new(), _internet: internet })
     }
 
@@ -111,6 +114,7 @@ impl Control {
     pub(crate) fn start_api(&mut self, folder: &Folder, programs: &Programs) {
         self.others.iter_mut().for_each(Daemon::must_run);
         self.plane.start_api(folder, programs);
+        say("the API server is ready");
     }
 }
 
@@ -124,7 +128,7 @@ fn wire(machine: &Machine) -> (Namespace, Mirror) {
     ip("route add unreachable 169.254.0.0/16");
     run(machine.command("sh").args(["-c", "echo 1 >/proc/sys/net/ipv4/ip_forward"]));
     let internet = Namespace::create().unwrap();
-    crate::node::cable((machine.node(), "internet"), (&internet, "eth0"));
+    cable((machine.node(), "internet"), (&internet, "eth0"));
     ip("addr add 203.0.113.1/24 dev internet");
     ip("link set internet up");
     internet

@@ -1,12 +1,10 @@
 //! A node: containerd, a kubelet and kube-proxy on a machine that takes itself for a whole one.
 
 use std::fs;
-use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
 use std::process::Command;
 
-use selvedge_netns::Namespace;
-use selvedge_tests::kubernetes::{Daemon, Folder, Programs, command, line, run, until};
+use selvedge_tests::kubernetes::{Daemon, Folder, Programs, cable, command, line, run, until};
 use selvedge_tests::{Machine, Mirror};
 use serde_json::json;
 
@@ -132,15 +130,6 @@ impl Node {
         let line = line(&programs.kubernetes("kube-proxy"), "--config /etc/kubernetes/kube-proxy.json");
         self.daemons.push(Daemon::start((&self.machine, &name), (folder, programs), &line));
     }
-}
-
-/// A cable from one namespace to another, the first end up already.
-pub(crate) fn cable((near, name): (&Namespace, &str), (far, far_name): (&Namespace, &str)) {
-    // Both ends are in the way between the two for a moment, under names of their own.
-    let path = format!("/proc/{}/fd/{}", std::process::id(), far.as_fd().as_raw_fd());
-    let line = ["link", "add", name, "type", "veth", "peer", "name", far_name, "netns"];
-    near.run(|| run(Command::new("ip").args(line).arg(path))).unwrap();
-    near.run(|| run(Command::new("ip").args(["link", "set", name, "up"]))).unwrap();
 }
 
 fn wire(control: &Control, machine: &Machine, name: &str, address: &str) {

@@ -1,17 +1,16 @@
 //! The cluster as the Kubernetes API tells of it: followed through whatever an API server does.
 
 use std::fs;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use selvedge_lab::shape::Attach;
 use selvedge_reconcile::status::State;
-use selvedge_source::kubernetes::{Follower, Reach, Update, follow};
+use selvedge_source::kubernetes::Update;
 use selvedge_tests::{Agent, ApiServer, Cluster, Echo, Faults, Front, Stage, knock, within};
 use serde_json::{Value, json};
 
+use crate::following::{Following, brief, nodes};
 use crate::site::{delete_route, wait_until_known};
 
 /// A server before and one after lists were streamed as a matter of course.
@@ -33,9 +32,7 @@ const SWALLOWED: f64 = 90.0;
 /// A server, and somebody who follows it for `node-0`.
 struct Followed {
     server: Option<ApiServer>,
-    updates: Receiver<Update>,
-    last: Option<Update>,
-    _follower: Follower,
+    following: Following,
     stage: Stage,
 }
 
@@ -55,15 +52,8 @@ impl Followed {
         (0..nodes).for_each(|number| server.put("nodes", node(number)));
         let file: PathBuf = stage.folder().join("kubeconfig");
         let way = way(&server, &stage, &file);
-        let (sender, updates) = channel();
-        let deliver = move |update| match sender.send(update) {
-            Ok(()) => ControlFlow::Continue(()),
-            Err(_) => ControlFlow::Break(()),
-        };
-        let name = "node-0".parse().unwrap();
-        let follower = stage.node().run(|| follow(&Reach::Kubeconfig(file), &name, deliver));
-        let follower = follower.unwrap().unwrap();
-        Some((Self { server: Some(server), updates, last: None, _follower: follower, stage }, way))
+        let following = Following::start(stage.node(), &file, ("node-0", None));
+        Some((Self { server: Some(server), following, stage }, way))
     }
 
     fn server(&self) -> &ApiServer {
@@ -72,29 +62,12 @@ impl Followed {
 
     /// Waits for an update of which something is true.
     fn until(&mut self, seconds: f64, what: &str, is: impl Fn(&Update) -> bool) -> Update {
-        within(seconds, what, || {
-            while let Ok(update) = self.updates.try_recv() {
-                self.last = Some(update);
-            }
-            self.last
-                .clone()
-                .filter(|update| is(update))
-                .ok_or_else(|| format!("{:?}", brief(self.last.as_ref())))
-        })
+        self.following.until(seconds, what, is)
     }
 
     fn until_nodes(&mut self, count: usize) -> Update {
         self.until(SOON, &format!("{count} nodes"), |update| nodes(update) == Some(count))
     }
-}
-
-/// Without the cluster, which is long.
-fn brief(update: Option<&Update>) -> Option<(Option<usize>, Vec<String>, bool)> {
-    update.map(|update| (nodes(update), update.problems.clone(), update.lost.is_some()))
-}
-
-fn nodes(update: &Update) -> Option<usize> {
-    update.cluster.as_ref().map(|cluster| cluster.nodes().len())
 }
 
 fn node(number: usize) -> Value {

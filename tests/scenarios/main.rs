@@ -1,5 +1,6 @@
 //! Whole agents at work: what they repair, how they come and go, and every path of the lab.
 //!
+//! - `api`: what follows the Kubernetes API, whatever an API server does; `apiserver`: a real one, where there is one
 //! - `check`: what is said of a node before
 //! - `drift`: what others break is back within a second, and the agent names it
 //! - `elsewhere`: peers' routes that lead elsewhere
@@ -13,9 +14,11 @@
 #![cfg(test)]
 
 mod api;
+mod apiserver;
 mod check;
 mod drift;
 mod elsewhere;
+mod following;
 mod install;
 mod limits;
 mod matrix;

@@ -73,7 +73,23 @@ struct Stored {
 #[derive(Debug, Clone)]
 struct Sent {
     plural: String,
+    /// The node of a pod: who watches another's doesn't hear of it.
+    node: Option<String>,
     line: Option<String>,
+}
+
+/// What somebody watches.
+#[derive(Debug)]
+struct Watched {
+    plural: String,
+    node: Option<String>,
+}
+
+impl Watched {
+    fn hears(&self, sent: &Sent) -> bool {
+        let of_other = || self.node.as_ref().zip(sent.node.as_ref()).is_some_and(|(ours, its)| ours != its);
+        self.plural == sent.plural && !of_other()
+    }
 }
 
 impl ApiServer {
@@ -177,13 +193,16 @@ impl ApiServer {
     /// Sends a line to whoever watches, whatever it says, and stores nothing.
     pub fn send(&self, plural: &str, line: &str) {
         // Nobody may be watching.
-        self.shared.events.send(Sent { plural: plural.to_owned(), line: Some(line.to_owned()) }).ok();
+        self.shared
+            .events
+            .send(Sent { plural: plural.to_owned(), node: None, line: Some(line.to_owned()) })
+            .ok();
     }
 
     /// Ends every watch, as a server does from time to time.
     pub fn end_watches(&self) {
         for plural in ["nodes", "pods"] {
-            self.shared.events.send(Sent { plural: plural.to_owned(), line: None }).ok();
+            self.shared.events.send(Sent { plural: plural.to_owned(), node: None, line: None }).ok();
         }
     }
 
@@ -198,7 +217,8 @@ impl ApiServer {
     }
 
     fn announce(&self, mut state: MutexGuard<'_, Stored>, plural: &str, event: &Value) {
-        let sent = Sent { plural: plural.to_owned(), line: Some(event.to_string()) };
+        let node = event["object"]["spec"]["nodeName"].as_str().map(str::to_owned);
+        let sent = Sent { plural: plural.to_owned(), node, line: Some(event.to_string()) };
         let version = state.version;
         state.history.push((version, sent.clone()));
         // Nobody may be watching.
@@ -301,13 +321,18 @@ fn list(state: &Stored, plural: &str, asked: &Asked) -> Response {
 
 /// The objects of a kind that the field selector chooses: all, or the pods of a node.
 fn chosen<'a>(state: &'a Stored, plural: &str, asked: &Asked) -> Vec<&'a Value> {
-    let node = asked.get("fieldSelector").and_then(|selector| selector.strip_prefix("spec.nodeName="));
+    let node = chosen_node(asked);
     let of_kind = state.objects.iter().filter(|((of, _), _)| of == plural).map(|(_, object)| object);
     of_kind.filter(|object| node.is_none_or(|node| object["spec"]["nodeName"] == node)).collect()
 }
 
+fn chosen_node(asked: &Asked) -> Option<&str> {
+    asked.get("fieldSelector").and_then(|selector| selector.strip_prefix("spec.nodeName="))
+}
+
 fn watch(shared: &Arc<Shared>, state: &Stored, plural: &str, asked: &Asked) -> Response {
     let mut first = Vec::new();
+    let watched = Watched { plural: plural.to_owned(), node: chosen_node(asked).map(str::to_owned) };
     if asked.get("sendInitialEvents").is_some_and(|send| send == "true") {
         first.extend(
             chosen(state, plural, asked).iter().map(|o| json!({"type": "ADDED", "object": o}).to_string()),
@@ -320,23 +345,24 @@ fn watch(shared: &Arc<Shared>, state: &Stored, plural: &str, asked: &Asked) -> R
                 "message": format!("too old resource version: {since}"), "reason": "Expired", "code": 410});
             first.push(json!({"type": "ERROR", "object": gone}).to_string());
         }
-        let missed = state.history.iter().filter(|(at, sent)| *at > since && sent.plural == plural);
+        let missed = state.history.iter().filter(|(at, sent)| *at > since && watched.hears(sent));
         first.extend(missed.filter_map(|(_, sent)| sent.line.clone()));
     }
-    let (plural, events) = (plural.to_owned(), shared.events.subscribe());
-    let stream = unfold((first.into_iter(), events, plural), |(mut first, mut events, plural)| async move {
-        loop {
-            let line = match first.next() {
-                Some(line) => line,
-                None => match events.recv().await.ok()? {
-                    sent if sent.plural != plural => continue,
-                    sent => sent.line?,
-                },
-            };
-            let line = Bytes::from(line + "\n");
-            return Some((Ok::<_, Infallible>(line), (first, events, plural)));
-        }
-    });
+    let events = shared.events.subscribe();
+    let stream =
+        unfold((first.into_iter(), events, watched), |(mut first, mut events, watched)| async move {
+            loop {
+                let line = match first.next() {
+                    Some(line) => line,
+                    None => match events.recv().await.ok()? {
+                        sent if !watched.hears(&sent) => continue,
+                        sent => sent.line?,
+                    },
+                };
+                let line = Bytes::from(line + "\n");
+                return Some((Ok::<_, Infallible>(line), (first, events, watched)));
+            }
+        });
     ([(CONTENT_TYPE, "application/json")], Body::from_stream(stream)).into_response()
 }
 

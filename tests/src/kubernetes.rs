@@ -2,12 +2,14 @@
 //! may start it.
 #![expect(clippy::unwrap_used, reason = "a test that finds its ground missing has failed")]
 
+mod cable;
 mod certificates;
 mod daemon;
 mod folder;
 mod plane;
 mod wait;
 
+pub use cable::cable;
 pub use certificates::{Authority, Identity};
 pub use daemon::{Daemon, command, line};
 pub use folder::{Folder, Programs, repository, run, say};

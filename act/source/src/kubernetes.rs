@@ -4,6 +4,7 @@
 //! are retried for ever, after 1 to 30 seconds.
 
 mod connection;
+mod credentials;
 mod following;
 mod heard;
 mod known;
@@ -16,18 +17,16 @@ use std::path::PathBuf;
 use std::thread::{self, JoinHandle};
 use std::time::SystemTime;
 
-use kube::config::{KubeConfigOptions, Kubeconfig};
 use selvedge_model::{Cluster, NodeName};
 use tokio::runtime;
 use tokio::sync::{oneshot, watch};
 
 pub use standing::{Duties, TAINT};
 
-/// How the API is reached.
+/// How the API is reached. Files of credentials that change are read again for the next request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reach {
-    /// As a pod reaches it: by the environment that kubelet gives it, with its service account's token, which is read
-    /// again before it expires.
+    /// As a pod reaches it: by the environment that kubelet gives it, with its service account's token.
     InCluster,
     /// As the current context of a kubeconfig file says.
     Kubeconfig(PathBuf),
@@ -47,6 +46,15 @@ pub enum ReachError {
         /// Why.
         #[source]
         source: kube::config::KubeconfigError,
+    },
+    /// There is no token where one should be.
+    #[error("the token {} can't be read", file.display())]
+    Token {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
     },
     /// The client can't be made: a certificate or a key is no good.
     #[error("no connection to the Kubernetes API can be prepared")]
@@ -109,11 +117,7 @@ pub fn follow_on_duty(
     deliver: impl FnMut(Update) -> ControlFlow<()> + Send + 'static,
 ) -> Result<Follower, ReachError> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(ReachError::Thread)?;
-    let config = runtime.block_on(config(reach))?;
-    // Making a client spawns what serves it.
-    let entered = runtime.enter();
-    let (client, heard) = connection::client(config).map_err(ReachError::Client)?;
-    drop(entered);
+    let (client, heard) = runtime.block_on(connection::client(reach))?;
     let (stop, stopped) = oneshot::channel();
     let node = node.clone();
     let (standing, known) = watch::channel(None);
@@ -135,23 +139,4 @@ pub fn follow_on_duty(
         });
     });
     Ok(Follower { stop: Some(stop), thread: Some(thread.map_err(ReachError::Thread)?) })
-}
-
-/// A proxy must be named by the kubeconfig: what the environment says is meant for the way to the world.
-async fn config(reach: &Reach) -> Result<kube::Config, ReachError> {
-    let (mut config, proxied) = match reach {
-        Reach::InCluster => (kube::Config::incluster().map_err(ReachError::InCluster)?, false),
-        Reach::Kubeconfig(file) => {
-            let unusable = |source| ReachError::Kubeconfig { file: file.clone(), source };
-            let text = Kubeconfig::read_from(file).map_err(unusable)?;
-            let mut clusters = text.clusters.iter().filter_map(|named| named.cluster.as_ref());
-            let proxied = clusters.any(|cluster| cluster.proxy_url.is_some());
-            let config = kube::Config::from_custom_kubeconfig(text, &KubeConfigOptions::default()).await;
-            (config.map_err(unusable)?, proxied)
-        }
-    };
-    if !proxied {
-        config.proxy_url = None;
-    }
-    Ok(config)
 }

@@ -66,7 +66,7 @@ fn answer(shared: &Shared, (plural, name, part): (&str, &str, &str), with: (&Hea
     object["metadata"]["resourceVersion"] = state.version.to_string().into();
     state.objects.insert(key, object.clone());
     let line = json!({"type": "MODIFIED", "object": object}).to_string();
-    let sent = Sent { plural: plural.to_owned(), line: Some(line) };
+    let sent = Sent { plural: plural.to_owned(), node: None, line: Some(line) };
     let version = state.version;
     state.history.push((version, sent.clone()));
     // Nobody may be watching.

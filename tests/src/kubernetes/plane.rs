@@ -6,7 +6,7 @@ use std::process::Command;
 use crate::Machine;
 use crate::kubernetes::certificates::{Authority, Identity};
 use crate::kubernetes::daemon::{Daemon, command, line};
-use crate::kubernetes::folder::{Folder, Programs, say};
+use crate::kubernetes::folder::{Folder, Programs};
 use crate::kubernetes::wait::until;
 
 /// What both run on, and who may ask them. The flags are those that Kubernetes 1.20 and the newest understand.
@@ -85,7 +85,6 @@ impl Plane {
                 Err(String::from_utf8_lossy(&asked.stderr).into_owned())
             }
         });
-        say("the API server is ready");
     }
 
     /// Looks whether both run.

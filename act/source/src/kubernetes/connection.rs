@@ -1,7 +1,13 @@
 //! The connection to the API: one for all requests, where the server speaks HTTP/2.
 
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use http::{Request, Response};
+use hyper::body::Incoming;
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_timeout::TimeoutConnector;
 use hyper_util::client::legacy::{Builder, connect::HttpConnector};
@@ -9,10 +15,14 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::client::{Body, ClientBuilder, ConfigExt};
 use kube::{Client, Config, Error};
 use selvedge_model::Kind;
+use tokio::sync::Mutex;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
-use tower::{BoxError, ServiceBuilder};
+use tower::util::BoxCloneSyncService;
+use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
 
+use crate::kubernetes::credentials::{self, Credentials, Files};
 use crate::kubernetes::heard::Telling;
+use crate::kubernetes::{Reach, ReachError};
 
 /// How often the server is asked for a sign of life while watches wait, and how long it may take. A network that
 /// swallows everything would be noticed by nobody otherwise.
@@ -25,8 +35,56 @@ const SILENCE: Duration = Duration::from_secs(300);
 /// A client, and of which kind of objects a watch was taken up.
 ///
 /// # Errors
-/// If a certificate or a key of the configuration can't be used, or if it wants a proxy.
-pub(super) fn client(config: Config) -> Result<(Client, UnboundedReceiver<Kind>), Error> {
+/// If the configuration, or a certificate, a key or a token of it, can't be used, or if it wants a proxy.
+pub(super) async fn client(reach: &Reach) -> Result<(Client, UnboundedReceiver<Kind>), ReachError> {
+    let Credentials { config, files } = credentials::read(reach).await?;
+    let namespace = config.default_namespace.clone();
+    let service = connect(config).map_err(ReachError::Client)?;
+    let renewed = Renewed { reach: reach.clone(), now: Arc::new(Mutex::new((files, service))) };
+    let (told, heard) = unbounded_channel();
+    Ok((ClientBuilder::new(Telling::new(renewed, told), namespace).build(), heard))
+}
+
+type Answered = Response<Incoming>;
+type Connection = BoxCloneSyncService<Request<Body>, Answered, BoxError>;
+
+/// A connection that is made anew for the next request when a file has changed that it was made by. What can't be used,
+/// such as half a file, leaves the one that there is.
+#[derive(Debug, Clone)]
+struct Renewed {
+    reach: Reach,
+    now: Arc<Mutex<(Files, Connection)>>,
+}
+
+impl Renewed {
+    async fn connection(&self) -> Connection {
+        let mut now = self.now.lock().await;
+        if now.0.have_changed()
+            && let Ok(Credentials { config, files }) = credentials::read(&self.reach).await
+            && let Ok(connection) = connect(config)
+        {
+            *now = (files, connection);
+        }
+        now.1.clone()
+    }
+}
+
+impl Service<Request<Body>> for Renewed {
+    type Response = Answered;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Answered, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let renewed = self.clone();
+        Box::pin(async move { renewed.connection().await.oneshot(request).await })
+    }
+}
+
+fn connect(config: Config) -> Result<Connection, Error> {
     if let Some(proxy_url) = config.proxy_url {
         return Err(Error::ProxyProtocolUnsupported { proxy_url: Box::new(proxy_url) });
     }
@@ -45,8 +103,7 @@ pub(super) fn client(config: Config) -> Result<(Client, UnboundedReceiver<Kind>)
         .layer(config.extra_headers_layer()?)
         .map_err(BoxError::from)
         .service(client);
-    let (told, heard) = unbounded_channel();
-    Ok((ClientBuilder::new(Telling::new(service, told), config.default_namespace).build(), heard))
+    Ok(BoxCloneSyncService::new(service))
 }
 
 fn https(config: &Config) -> Result<HttpsConnector<HttpConnector>, Error> {
