@@ -8,6 +8,7 @@
 //! - [`listed`], [`transaction`], [`mod@diff`]: what the kernel shows, changes to it, and the least change towards what
 //!   is desired
 //! - [`mod@after`]: what a transaction would make of what is listed, without a kernel
+//! - [`mod@trace`]: what would become of a packet, without a kernel
 //! - [`shape`]: a check of a whole table that needs no kernel
 //! - [`foreign`]: rules of ours in other people's forward chains
 //!
@@ -27,6 +28,7 @@ pub mod set;
 pub mod shape;
 pub mod show;
 pub mod table;
+pub mod trace;
 pub mod transaction;
 pub mod value;
 
@@ -38,5 +40,6 @@ pub use name::{ChainName, Family, ObjectNameError, SetName, TableId, TableName};
 pub use rule::{Comment, Rule, Statement, Verdict};
 pub use set::{Data, DataType, Element, Set, SetType};
 pub use table::{Base, Chain, Hook, Kind, Policy, Table, priority};
+pub use trace::{Packet, Traced, Untraceable, trace};
 pub use transaction::{Change, Command, Elements, Transaction};
 pub use value::{EtherType, Icmp6Type, IcmpType, IpVersion, KeyType, L4Proto, PacketType, Part, Value};
