@@ -26,6 +26,7 @@ const SIDEWAYS: &[(&str, &[&str])] = &[
             "decide/service",
         ],
     ),
+    ("decide/policy", &["decide/ruleset"]),
     ("act/leases", &["act/netlink"]),
     ("act/netlink", &["act/netns", "act/wire"]),
     ("act/nft", &["act/wire"]),

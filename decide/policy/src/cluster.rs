@@ -33,7 +33,7 @@ impl Cluster {
         let nodes = cluster.nodes().values().map(|node| (node.name.clone(), node.addresses.clone()));
         let policies = policies.into_iter().map(|policy| (policy.key.clone(), policy));
         let mut holders: BTreeMap<IpAddr, BTreeSet<PodKey>> = BTreeMap::new();
-        for pod in cluster.pods().values().filter(|pod| is_judged(pod)) {
+        for pod in cluster.pods().values().filter(|pod| Self::is_judged(pod)) {
             for address in &pod.addresses {
                 holders.entry(*address).or_default().insert(pod.key.clone());
             }
@@ -45,6 +45,11 @@ impl Cluster {
             holders,
             policies: policies.collect(),
         }
+    }
+
+    /// True if policies can select the pod, and addresses mean it.
+    pub fn is_judged(pod: &Pod) -> bool {
+        !pod.host_network && !pod.finished
     }
 
     /// The pods that have an address, one as a rule.
@@ -112,11 +117,6 @@ impl Cluster {
         };
         namespace_is_meant && peer.pods.selects(&pod.labels)
     }
-}
-
-/// True if policies can select the pod, and addresses mean it.
-fn is_judged(pod: &Pod) -> bool {
-    !pod.host_network && !pod.finished
 }
 
 /// The namespace with the label that Kubernetes 1.21 and later give it.

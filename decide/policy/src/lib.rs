@@ -5,6 +5,7 @@
 //! - [`mod@read`]: from the objects as Kubernetes has them, and the closed form of one that is no good
 //! - [`cluster`]: what policy knows of a cluster
 //! - [`mod@judge`], [`reason`]: whether a flow passes, and why: the definition
+//! - [`mod@compile`]: what the kernel of one node gets, chain by chain
 //! - `testing`, with the feature of that name: random clusters, for the tests of other crates
 //!
 //! Kernel objects are left to `selvedge-ruleset` and those who load it. Invariants: a policy that can't be read is
@@ -12,6 +13,7 @@
 //! isn't known (a namespace's labels, which of two pods has an address), a flow passes only if it would either way.
 
 pub mod cluster;
+pub mod compile;
 mod field;
 pub mod judge;
 pub mod policy;
@@ -22,6 +24,7 @@ pub mod selector;
 pub mod testing;
 
 pub use cluster::Cluster;
+pub use compile::{LocalNode, LocalPod, compile};
 pub use judge::{Flow, Protocol, Source, Verdict, judge};
 pub use policy::{
     BlockError, Direction, IpBlock, Namespaces, Peer, Peers, PodPeer, Policy, PolicyKey, Port, PortName,

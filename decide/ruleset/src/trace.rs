@@ -28,6 +28,8 @@ pub struct Packet {
     pub proto: L4Proto,
     /// Its source and destination port, if the protocol has ports.
     pub ports: Option<(u16, u16)>,
+    /// Its type, if it is ICMP or ICMPv6.
+    pub icmp: Option<u8>,
     /// What connection tracking says of it: one state.
     pub state: CtStates,
 }
@@ -180,10 +182,16 @@ impl Tracer<'_> {
                 }
                 *port == if *end == End::Source { source } else { destination }
             }
+            Test::Icmp(kind) => self.icmp(L4Proto::ICMP)? == kind.0,
+            Test::Icmp6(kind) => self.icmp(L4Proto::ICMPV6)? == kind.0,
             Test::InSet(key, set) => self.look_up(key, set, rule)?.is_some(),
             _ => return Err(Untraceable::Unknown(rule.clone()).into()),
         };
         if holds == test.negated { Err(Stop::NoMatch) } else { Ok(()) }
+    }
+
+    fn icmp(&self, proto: L4Proto) -> Result<u8, Stop> {
+        self.packet.icmp.filter(|_| self.packet.proto == proto).ok_or(Stop::NoMatch)
     }
 
     /// Whether the address is in the network; a packet of the other family has no such address at all.

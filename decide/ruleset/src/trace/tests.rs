@@ -21,6 +21,7 @@ fn packet(source: &str, destination: &str, port: u16) -> Packet {
         destination: destination.parse().unwrap(),
         proto: L4Proto::TCP,
         ports: Some((40_000, port)),
+        icmp: None,
         state: CtStates::NEW,
     }
 }

@@ -1,0 +1,220 @@
+//! What the kernel of one node gets, so that packets of its pods fare as [`judge`](crate::judge()) says.
+//!
+//! # Chains
+//!
+//! | Chain | Where | What for |
+//! |---|---|---|
+//! | `gate-prerouting` | raw prerouting | what a pod sends goes on only from an address that is known to be its own |
+//! | `gate-output` | output | the node sends to a pod only at such an address |
+//! | `policy-forward` | forward | out of a pod by its egress chain, then into a pod by its ingress chain |
+//! | `from-pods`, `to-pods` | | one lookup of the pod's address in a verdict map, and a drop behind it |
+//! | `egress-HASH`, `ingress-HASH` | | the rules of all policies that isolate a pod, and a drop behind them |
+//!
+//! The gates and the maps are closed by construction: their values are `return` and `goto`, and whatever isn't in them
+//! is dropped. So a pod exchanges nothing with anybody until its addresses are there, and they get there in the
+//! transaction that has its policies. A pod's own node is exempt by hook: between the two there is no forward hook.
+//!
+//! # Sets
+//!
+//! | Set | Holds |
+//! |---|---|
+//! | `pods4`, `pods6` | interface and address of each pod of this node |
+//! | `itself4`, `itself6` | each such pod's addresses, paired with each other |
+//! | `egress4`, `egress6`, `ingress4`, `ingress6` | verdict maps from the address of a pod of this node to its chain |
+//! | `peers4-HASH`, `peers6-HASH` | the addresses of the pods that a pair of selectors means |
+//! | `named4-HASH`, `named6-HASH` | the same with the port that each of them calls by a name |
+//! | `block-HASH` | the ranges of a block that its exceptions leave |
+//! | `ports-HASH` | protocols and ports |
+//!
+//! Sets of addresses are hash sets; ranges are in small sets that never change. A set is called by what it stands for,
+//! so equal selectors share one and a pod that comes or goes is one element in each that it belongs to. A chain is
+//! called by the policies it is made of, so pods of the same policies share one. A packet passes the rules of the
+//! policies that select its ends, and no others.
+//!
+//! Left for later: the lookup of revoked flows before what is established, the log and the counters that are read.
+
+mod blocks;
+mod peers;
+mod pod;
+
+use std::net::IpAddr;
+
+use selvedge_model::{IfName, Pod, PodKey};
+use selvedge_ruleset::matching::{
+    IfPrefix, ct_established, icmpv6_type, iifname, iifname_prefix, in_set, oifname, oifname_prefix,
+};
+use selvedge_ruleset::rule::{accept, counter, drop, jump, return_, vmap};
+use selvedge_ruleset::{
+    Base, Chain, ChainName, Field, Hook, Icmp6Type, Rule, Set, SetName, Table, priority, rule,
+};
+
+use crate::cluster::Cluster;
+use crate::policy::Direction;
+
+/// A node, as far as policy needs it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LocalNode {
+    /// Its pods.
+    pub pods: Vec<LocalPod>,
+    /// The bridge that pods are at, where there is one.
+    pub bridge: Option<IfName>,
+}
+
+/// A pod of a node, by its attachment: there before any API tells of its addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalPod {
+    /// Which pod it is.
+    pub key: PodKey,
+    /// The interface at which the node's hooks see it: its own host end, or the bridge.
+    pub interface: IfName,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
+const HOST_ENDS: IfPrefix = IfPrefix::literal(selvedge_model::names::HOST_VETH_PREFIX);
+
+const GATE_PREROUTING: ChainName = ChainName::literal("gate-prerouting");
+const GATE_OUTPUT: ChainName = ChainName::literal("gate-output");
+const POLICY_FORWARD: ChainName = ChainName::literal("policy-forward");
+const FROM_PODS: ChainName = ChainName::literal("from-pods");
+const TO_PODS: ChainName = ChainName::literal("to-pods");
+const SENT_BY_PODS: ChainName = ChainName::literal("sent-by-pods");
+const SENT_TO_PODS: ChainName = ChainName::literal("sent-to-pods");
+/// Where pods are led that no source has shown, in a namespace that has policies.
+const UNSEEN: ChainName = ChainName::literal("unseen");
+
+const PODS: Pair = Pair(SetName::literal("pods4"), SetName::literal("pods6"));
+const ITSELF: Pair = Pair(SetName::literal("itself4"), SetName::literal("itself6"));
+const EGRESS: Pair = Pair(SetName::literal("egress4"), SetName::literal("egress6"));
+const INGRESS: Pair = Pair(SetName::literal("ingress4"), SetName::literal("ingress6"));
+
+/// Two sets that hold the same, one for IPv4 and one for IPv6.
+struct Pair(SetName, SetName);
+
+/// The chains and sets of policy for the agent's table.
+pub fn compile(cluster: &Cluster, node: &LocalNode) -> Table {
+    let mut table = Table::new()
+        .chain(
+            GATE_PREROUTING,
+            Chain::base(Base::filter(Hook::Prerouting, priority::RAW), ways(node, Way::In, &SENT_BY_PODS)),
+        )
+        .chain(
+            GATE_OUTPUT,
+            Chain::base(Base::filter(Hook::Output, priority::FILTER), ways(node, Way::Out, &SENT_TO_PODS)),
+        )
+        .chain(SENT_BY_PODS, sent_by_pods())
+        .chain(SENT_TO_PODS, sent_to_pods())
+        .chain(POLICY_FORWARD, policy_forward(node))
+        .chain(FROM_PODS, by_address(&EGRESS, [Field::IpSaddr, Field::Ip6Saddr]))
+        .chain(TO_PODS, by_address(&INGRESS, [Field::IpDaddr, Field::Ip6Daddr]))
+        .chain(
+            UNSEEN,
+            Chain::regular(
+                [rule![counter(), drop()].comment("pod is not known, its namespace has policies")],
+            ),
+        );
+    let pods = node
+        .pods
+        .iter()
+        .flat_map(|pod| pod.addresses.iter().map(move |address| (pod.interface.clone(), *address)));
+    let (v4, v6): (Vec<_>, Vec<_>) = pods.partition(|(_, address)| address.is_ipv4());
+    table = table
+        .set(PODS.0, Set::of(v4.into_iter().filter_map(|(name, a)| Some((name, blocks::v4(a)?)))))
+        .set(PODS.1, Set::of(v6.into_iter().filter_map(|(name, a)| Some((name, blocks::v6(a)?)))));
+    table = itself(cluster, node, table);
+    let mut compiler = peers::Compiler::new(cluster, table);
+    for (direction, pair) in [(Direction::Egress, EGRESS), (Direction::Ingress, INGRESS)] {
+        let mut verdicts = Vec::new();
+        for (pod, address) in
+            node.pods.iter().flat_map(|pod| pod.addresses.iter().map(move |address| (pod, *address)))
+        {
+            verdicts.push((address, compiler.verdict(pod, address, direction)));
+        }
+        let (v4, v6): (Vec<_>, Vec<_>) = verdicts.into_iter().partition(|(address, _)| address.is_ipv4());
+        let (v4, v6) = (
+            Set::verdicts(
+                v4.into_iter().filter_map(|(address, verdict)| Some((blocks::v4(address)?, verdict))),
+            ),
+            Set::verdicts(
+                v6.into_iter().filter_map(|(address, verdict)| Some((blocks::v6(address)?, verdict))),
+            ),
+        );
+        compiler.put(pair.0, || v4);
+        compiler.put(pair.1, || v6);
+    }
+    compiler.finish()
+}
+
+#[derive(Clone, Copy)]
+enum Way {
+    In,
+    Out,
+}
+
+/// Leads what comes from pods, or goes to them, to a chain.
+fn ways(node: &LocalNode, way: Way, chain: &ChainName) -> Vec<Rule> {
+    let host_ends = match way {
+        Way::In => iifname_prefix(&HOST_ENDS),
+        Way::Out => oifname_prefix(&HOST_ENDS),
+    };
+    let bridge = node.bridge.as_ref().map(|bridge| match way {
+        Way::In => iifname(bridge),
+        Way::Out => oifname(bridge),
+    });
+    [Some(host_ends), bridge].into_iter().flatten().map(|at| rule![at, jump(chain)]).collect()
+}
+
+/// Neighbour discovery passes: without it no address could be reached once it is known.
+fn discovery() -> [Rule; 2] {
+    [Icmp6Type::NEIGHBOUR_SOLICIT, Icmp6Type::NEIGHBOUR_ADVERT]
+        .map(|kind| rule![icmpv6_type(kind), return_()])
+}
+
+fn sent_by_pods() -> Chain {
+    let own = [(Field::IpSaddr, &PODS.0), (Field::Ip6Saddr, &PODS.1)];
+    let own = own.map(|(field, set)| rule![in_set([Field::IifName, field], set), return_()]);
+    let closed = rule![counter(), drop()].comment("no pod here is known to have this source");
+    Chain::regular(own.into_iter().chain(discovery()).chain([closed]))
+}
+
+fn sent_to_pods() -> Chain {
+    let own = [(Field::IpDaddr, &PODS.0), (Field::Ip6Daddr, &PODS.1)];
+    let own = own.map(|(field, set)| rule![in_set([Field::OifName, field], set), return_()]);
+    let closed = rule![counter(), drop()].comment("no pod here is known to have this destination");
+    Chain::regular(own.into_iter().chain(discovery()).chain([closed]))
+}
+
+fn policy_forward(node: &LocalNode) -> Chain {
+    let own =
+        [([Field::IpSaddr, Field::IpDaddr], &ITSELF.0), ([Field::Ip6Saddr, Field::Ip6Daddr], &ITSELF.1)];
+    let own = own.map(|(key, set)| rule![in_set(key, set), accept()].comment("a pod always reaches itself"));
+    let rules = [rule![ct_established(), accept()]].into_iter().chain(own);
+    let rules = rules.chain(ways(node, Way::In, &FROM_PODS)).chain(ways(node, Way::Out, &TO_PODS));
+    Chain::base(Base::filter(Hook::Forward, priority::FILTER), rules)
+}
+
+fn by_address(maps: &Pair, [v4, v6]: [Field; 2]) -> Chain {
+    let closed = rule![counter(), drop()].comment("no pod here is known to have this address");
+    Chain::regular([rule![vmap([v4], &maps.0)], rule![vmap([v6], &maps.1)], closed])
+}
+
+/// A pod's addresses paired with each other. One that several pods have is no sign of a pod's speaking to itself.
+fn itself(cluster: &Cluster, node: &LocalNode, table: Table) -> Table {
+    let is_its_alone = |pod: &LocalPod, address: IpAddr| {
+        let mut holders = cluster.with_address(address);
+        let first = holders.next();
+        holders.next().is_none() && first.is_none_or(|holder: &Pod| holder.key == pod.key)
+    };
+    let pairs = node.pods.iter().flat_map(|pod| {
+        let own: Vec<IpAddr> = pod.addresses.iter().copied().filter(|a| is_its_alone(pod, *a)).collect();
+        let others = own.clone();
+        own.into_iter().flat_map(move |one| others.clone().into_iter().map(move |other| (one, other)))
+    });
+    let pairs: Vec<(IpAddr, IpAddr)> = pairs.collect();
+    let v4 = pairs.iter().filter_map(|(one, other)| Some((blocks::v4(*one)?, blocks::v4(*other)?)));
+    let v6 = pairs.iter().filter_map(|(one, other)| Some((blocks::v6(*one)?, blocks::v6(*other)?)));
+    table.set(ITSELF.0, Set::of(v4)).set(ITSELF.1, Set::of(v6))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,163 @@
+//! The chains of pods: the rules of all policies that isolate them.
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use selvedge_model::{Pod, Transport};
+use selvedge_ruleset::matching::{End, Match, in_set};
+use selvedge_ruleset::rule::{counter, drop, jump, return_};
+use selvedge_ruleset::{Chain, ChainName, Field, L4Proto, Rule as NftRule, Set, Verdict, rule};
+
+use super::peers::{Admitted, Compiler, chain_name, proto_of, set_name};
+use super::{LocalPod, UNSEEN};
+use crate::policy::{Direction, Policy, Port, PortName, Ports, Rule, Which};
+
+impl<'a> Compiler<'a> {
+    /// Where the map leads what leaves an address of a pod's, or arrives there.
+    pub(super) fn verdict(&mut self, pod: &LocalPod, address: IpAddr, direction: Direction) -> Verdict {
+        let mut pods: Vec<&'a Pod> = self.cluster.with_address(address).collect();
+        let known = self.cluster.pods().get(&pod.key);
+        pods.extend(known.filter(|known| pods.iter().all(|other| other.key != known.key)));
+        if known.is_none() && self.has_policies(&pod.key.namespace) {
+            return Verdict::Goto(UNSEEN);
+        }
+        let mut chains = Vec::new();
+        for pod in pods {
+            let isolating: Vec<(&Policy, &[Rule])> = self.cluster.isolating(pod, direction).collect();
+            if !isolating.is_empty() {
+                chains.push(self.chain(pod, direction, &isolating));
+            }
+        }
+        match &chains[..] {
+            [] => Verdict::Return,
+            [one] => Verdict::Goto(one.clone()),
+            several => Verdict::Goto(self.all_of(direction, several)),
+        }
+    }
+
+    /// True unless the namespace is known to have none.
+    fn has_policies(&self, namespace: &str) -> bool {
+        let here = self.cluster.policies().keys().any(|key| key.namespace == namespace);
+        here || !self.cluster.namespaces().contains_key(namespace)
+    }
+
+    /// A chain that passes what several chains pass, one by one: an address is said to be several pods'.
+    fn all_of(&mut self, direction: Direction, chains: &[ChainName]) -> ChainName {
+        let name = chain_name(direction, &chains);
+        let rules = chains.iter().map(|chain| rule![jump(chain)]);
+        self.table.chains.entry(name.clone()).or_insert_with(|| Chain::regular(rules));
+        name
+    }
+
+    /// The chain of a pod that these policies isolate.
+    fn chain(
+        &mut self,
+        pod: &Pod,
+        direction: Direction,
+        isolating: &[(&'a Policy, &'a [Rule])],
+    ) -> ChainName {
+        let keys: Vec<_> = isolating.iter().map(|(policy, _)| &policy.key).collect();
+        // What names mean for traffic to the pod is the pod's own: one chain is for pods that agree on it.
+        let ports = if direction == Direction::Ingress { &pod.ports[..] } else { &[] };
+        let name = chain_name(direction, &(keys, ports));
+        if self.table.chains.contains_key(&name) {
+            return name;
+        }
+        let mut rules = Vec::new();
+        for (policy, own) in isolating {
+            for (index, rule) in own.iter().enumerate() {
+                let comment = format!("{} {direction}[{index}]", policy.key);
+                let admitted = self.rule(Place { pod, direction, policy }, rule);
+                rules.extend(admitted.into_iter().map(|matches| {
+                    let rule = matches.into_iter().fold(NftRule::default(), NftRule::then);
+                    rule.then(counter()).then(return_()).comment(&comment)
+                }));
+            }
+        }
+        let keys: Vec<String> = isolating.iter().map(|(policy, _)| policy.key.to_string()).collect();
+        rules.push(rule![counter(), drop()].comment(format!("not admitted by {}", keys.join(", "))));
+        self.table.chains.insert(name.clone(), Chain::regular(rules));
+        name
+    }
+
+    /// What a rule admits: one of these lists of matches has to hold as a whole.
+    fn rule(&mut self, place: Place<'_, 'a>, rule: &'a Rule) -> Vec<Vec<Match>> {
+        let end = match place.direction {
+            Direction::Ingress => End::Source,
+            Direction::Egress => End::Destination,
+        };
+        let mut admitted = Vec::new();
+        for peer in Admitted::all(&place.policy.key.namespace, &rule.peers) {
+            match &rule.ports {
+                Ports::Any => admitted.extend(self.matches(peer, end)),
+                Ports::Of(ports) => {
+                    let numbers: Vec<_> = ports.iter().filter_map(|port| place.numbers(port)).collect();
+                    if !numbers.is_empty() {
+                        let test = self.ports(numbers);
+                        let peers = self.matches(peer, end);
+                        admitted.extend(peers.into_iter().map(|peer| [peer, vec![test.clone()]].concat()));
+                    }
+                    for (name, transport) in ports.iter().filter_map(|port| place.name(port)) {
+                        admitted.extend(self.named(peer, name, transport));
+                    }
+                }
+            }
+        }
+        admitted
+    }
+
+    fn ports(&mut self, numbers: Vec<(L4Proto, RangeInclusive<u16>)>) -> Match {
+        let mut numbers = numbers;
+        numbers.sort_by_key(|(proto, ports)| (*proto, *ports.start(), *ports.end()));
+        numbers.dedup();
+        let numbers = joined(numbers);
+        let name = set_name("ports", &format!("{numbers:?}"));
+        in_set([Field::L4Proto, Field::ThDport], &self.put(name, || Set::of(numbers)))
+    }
+}
+
+/// Whose rule it is.
+#[derive(Clone, Copy)]
+struct Place<'p, 'a> {
+    pod: &'p Pod,
+    direction: Direction,
+    policy: &'a Policy,
+}
+
+impl Place<'_, '_> {
+    /// The ports by number; what a name means for the pod itself is a number too.
+    fn numbers(&self, port: &Port) -> Option<(L4Proto, RangeInclusive<u16>)> {
+        let numbers = match &port.which {
+            Which::All => 0..=u16::MAX,
+            Which::Numbers(range) => range.first().get()..=range.last().get(),
+            Which::Named(_) if self.direction == Direction::Egress => return None,
+            Which::Named(name) => {
+                let number = self.pod.port_named(name.as_str(), port.transport)?.get();
+                number..=number
+            }
+        };
+        Some((proto_of(port.transport), numbers))
+    }
+
+    /// The name, where it means something else for everyone that traffic goes to.
+    fn name<'r>(&self, port: &'r Port) -> Option<(&'r PortName, Transport)> {
+        match &port.which {
+            Which::Named(name) if self.direction == Direction::Egress => Some((name, port.transport)),
+            _ => None,
+        }
+    }
+}
+
+/// The same ports, in ranges of which none meet: the kernel takes no others. They come in order.
+fn joined(numbers: Vec<(L4Proto, RangeInclusive<u16>)>) -> Vec<(L4Proto, RangeInclusive<u16>)> {
+    let mut joined: Vec<(L4Proto, RangeInclusive<u16>)> = Vec::new();
+    for (proto, ports) in numbers {
+        match joined.last_mut() {
+            Some((last, range)) if *last == proto && *ports.start() <= range.end().saturating_add(1) => {
+                *range = *range.start()..=*range.end().max(ports.end());
+            }
+            _ => joined.push((proto, ports)),
+        }
+    }
+    joined
+}
