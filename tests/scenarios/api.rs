@@ -114,6 +114,19 @@ fn nodes_and_this_nodes_pods_are_listed_and_followed_by_old_and_new_servers() {
 }
 
 #[test]
+fn a_new_server_that_refuses_lists_as_streams_is_asked_for_pages() {
+    let faulty = |server: &ApiServer, _: &Stage, file: &Path| {
+        server.fail(Faults { refuses_streams: true, ..Faults::default() });
+        server.kubeconfig(file);
+    };
+    let Some((mut followed, ())) = Followed::by(NEW, 2, faulty) else { return };
+    let update = followed.until_nodes(2);
+    assert!(update.whole && update.problems.is_empty(), "{:?}", brief(Some(&update)));
+    followed.server().put("nodes", node(2));
+    followed.until_nodes(3);
+}
+
+#[test]
 fn a_list_that_breaks_off_half_way_is_none() {
     let Some(mut followed) = Followed::new(OLD, MANY) else { return };
     followed.until_nodes(MANY);

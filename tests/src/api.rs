@@ -46,6 +46,8 @@ pub struct Faults {
     pub garbled_lists: bool,
     /// Every resource version is too old to watch from.
     pub gone: bool,
+    /// No list comes as a stream.
+    pub refuses_streams: bool,
     /// Whoever changes an object may not.
     pub forbids_patches: bool,
     /// Whoever asks is refused with this status: 401, or 403.
@@ -334,6 +336,10 @@ fn watch(shared: &Arc<Shared>, state: &Stored, plural: &str, asked: &Asked) -> R
     let mut first = Vec::new();
     let watched = Watched { plural: plural.to_owned(), node: chosen_node(asked).map(str::to_owned) };
     if asked.get("sendInitialEvents").is_some_and(|send| send == "true") {
+        if state.faults.refuses_streams {
+            let why = "a watch stream was requested by the client but a required storage feature is disabled";
+            first.push(error_event(500, "InternalError", why));
+        }
         first.extend(
             chosen(state, plural, asked).iter().map(|o| json!({"type": "ADDED", "object": o}).to_string()),
         );
@@ -341,9 +347,7 @@ fn watch(shared: &Arc<Shared>, state: &Stored, plural: &str, asked: &Asked) -> R
     } else {
         let since: u64 = asked.get("resourceVersion").and_then(|version| version.parse().ok()).unwrap_or(0);
         if state.faults.gone {
-            let gone = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-                "message": format!("too old resource version: {since}"), "reason": "Expired", "code": 410});
-            first.push(json!({"type": "ERROR", "object": gone}).to_string());
+            first.push(error_event(410, "Expired", &format!("too old resource version: {since}")));
         }
         let missed = state.history.iter().filter(|(at, sent)| *at > since && watched.hears(sent));
         first.extend(missed.filter_map(|(_, sent)| sent.line.clone()));
@@ -373,10 +377,17 @@ fn bookmark(plural: &str, version: u64, annotations: &Value) -> String {
     json!({"type": "BOOKMARK", "object": object}).to_string()
 }
 
+fn error_event(code: u16, reason: &str, message: &str) -> String {
+    json!({"type": "ERROR", "object": failure(code, reason, message)}).to_string()
+}
+
 fn status(code: StatusCode, reason: &str) -> Response {
-    let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-        "message": reason, "reason": reason, "code": code.as_u16()});
-    (code, json_of(&body)).into_response()
+    (code, json_of(&failure(code.as_u16(), reason, reason))).into_response()
+}
+
+fn failure(code: u16, reason: &str, message: &str) -> Value {
+    json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": message, "reason": reason, "code": code})
 }
 
 fn json_of(body: &Value) -> Response {

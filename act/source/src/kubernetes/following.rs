@@ -52,14 +52,25 @@ pub(super) async fn follow(
     deliver: impl FnMut(Update) -> ControlFlow<()>,
 ) {
     let own = (node.as_str(), standing);
-    let mut following =
-        Following { known: Known::default(), own, lost: BTreeMap::new(), told: None, deliver };
+    let mut following = Following {
+        known: Known::default(),
+        own,
+        streams: false,
+        refused: false,
+        lost: BTreeMap::new(),
+        told: None,
+        deliver,
+    };
     let mut pause = AGAIN;
     loop {
         let began = Instant::now();
-        let mut events = events(client, node).await;
+        following.streams = !std::mem::take(&mut following.refused) && streams_lists(client).await;
+        let mut events = events(client, node, following.streams);
         if following.listen(&mut events, &mut answered).await.is_break() {
             return;
+        }
+        if following.refused {
+            continue;
         }
         pause = if began.elapsed() > AGAIN_MOST { AGAIN } else { (pause * 2).min(AGAIN_MOST) };
         tokio::time::sleep(pause).await;
@@ -67,8 +78,8 @@ pub(super) async fn follow(
 }
 
 /// Everything that the API says of what this node needs: listed, then watched, errors retried.
-async fn events(client: &Client, node: &NodeName) -> BoxStream<'static, Result<Heard>> {
-    let config = match streams_lists(client).await {
+fn events(client: &Client, node: &NodeName, streams: bool) -> BoxStream<'static, Result<Heard>> {
+    let config = match streams {
         true => watch::Config::default().streaming_lists(),
         false => watch::Config::default(),
     };
@@ -115,6 +126,10 @@ struct Following<'a, D> {
     known: Known,
     /// Our Node's name, and who wants to know how it stands.
     own: (&'a str, Sender<Option<Standing>>),
+    /// Lists are asked for as streams now.
+    streams: bool,
+    /// The server refused that: the next time it is asked for pages.
+    refused: bool,
     /// Since when a kind isn't heard of, and why.
     lost: BTreeMap<Kind, (SystemTime, String)>,
     /// What was handed over last.
@@ -171,6 +186,10 @@ impl<D: FnMut(Update) -> ControlFlow<()>> Following<'_, D> {
             Ok(Heard::Pod(event)) => {
                 self.listed(Kind::Pod, &event);
                 self.known.pod(event);
+            }
+            Err((_, error)) if self.streams && is_refusal(&error) => {
+                self.refused = true;
+                return Understood::No;
             }
             Err((kind, error)) => {
                 let why = why(&error);
@@ -235,6 +254,18 @@ impl<D: FnMut(Update) -> ControlFlow<()>> Following<'_, D> {
 enum Understood {
     Yes,
     No,
+}
+
+/// True if a server, however new it is, refuses to list or watch in the way that it was asked to: one with an old etcd
+/// says 500 (`RequestWatchProgress is disabled`), one that has the feature switched off 422.
+fn is_refusal(error: &watcher::Error) -> bool {
+    let code = match error {
+        watcher::Error::WatchError(status) => status.code,
+        watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status)) => status.code,
+        _ => return false,
+    };
+    matches!(code, 400 | 422 | 500)
 }
 
 /// What went wrong, once: the client's own texts repeat each other, and show the server's answer as a structure.
