@@ -14,6 +14,7 @@ use crate::NftSocket;
 mod firewall;
 mod forward;
 mod ownership;
+mod policy;
 mod samples;
 mod tables;
 mod watching;

@@ -15,9 +15,10 @@ use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
 use selvedge_model::cluster::Kind;
-use selvedge_model::{ContainerPort, Labels, Listing, Node, Pod, PodKey, Transport};
+use selvedge_model::{ContainerPort, IfName, Labels, Listing, Node, NodeName, Pod, PodKey, Transport};
 
 use crate::cluster::Cluster;
+use crate::compile::{LocalNode, LocalPod};
 use crate::policy::{Policy, PolicyKey};
 
 pub use fields::{FIELDS, fields};
@@ -62,6 +63,25 @@ fn nodes_and(pods: Vec<AnyPod>) -> selvedge_model::Cluster {
         listing.pod(pod.at(index, slot));
     }
     listing.finish().expect("every kind has just been declared complete")
+}
+
+/// The pods of a node as their attachments have them, each at an [`interface`] of its own.
+pub fn attached(cluster: &Cluster, node: &NodeName) -> LocalNode {
+    let here =
+        cluster.pods().values().filter(|pod| Cluster::is_judged(pod) && pod.node.as_ref() == Some(node));
+    let pods = here.map(|pod| LocalPod {
+        key: pod.key.clone(),
+        interface: interface(pod),
+        addresses: pod.addresses.clone(),
+    });
+    LocalNode { pods: pods.collect(), bridge: None }
+}
+
+/// The host end of a pod's.
+pub fn interface(pod: &Pod) -> IfName {
+    format!("slv-{}-{}", pod.key.namespace, pod.key.name)
+        .parse()
+        .expect("short names make an interface's name")
 }
 
 fn node(index: usize) -> Node {

@@ -83,7 +83,7 @@ fn nft_lists_the_tables_as_they_are_displayed() {
 
 /// The lines of a listing but for what differs each time: how long elements still have, and in which order nft
 /// puts keys that it takes for numbers of this machine's byte order.
-fn lines(listing: &str) -> Vec<&str> {
+pub(super) fn lines(listing: &str) -> Vec<&str> {
     let mut lines: Vec<&str> = Vec::new();
     let mut elements = 0..0;
     for line in listing.lines() {

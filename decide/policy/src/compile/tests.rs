@@ -15,24 +15,9 @@ use super::*;
 use crate::judge::{Flow, Protocol, Source};
 use crate::policy::PolicyKey;
 use crate::read::read;
+use crate::testing::attached;
 
 const ID: TableId = TableId::literal(Family::Inet, "selvedge");
-
-/// The pods of a node as their attachments have them, each at an interface of its own.
-fn attached(cluster: &Cluster, node: &NodeName) -> LocalNode {
-    let here =
-        cluster.pods().values().filter(|pod| Cluster::is_judged(pod) && pod.node.as_ref() == Some(node));
-    let pods = here.map(|pod| LocalPod {
-        key: pod.key.clone(),
-        interface: interface(pod),
-        addresses: pod.addresses.clone(),
-    });
-    LocalNode { pods: pods.collect(), bridge: None }
-}
-
-fn interface(pod: &Pod) -> IfName {
-    format!("slv-{}-{}", pod.key.namespace, pod.key.name).parse().unwrap()
-}
 
 fn packet(flow: &Flow) -> Packet {
     let (proto, ports) = match flow.protocol {

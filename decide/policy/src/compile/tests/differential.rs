@@ -5,7 +5,7 @@ use proptest::test_runner::{RngSeed, TestRunner};
 
 use super::*;
 use crate::judge::judge;
-use crate::testing;
+use crate::testing::{self, interface};
 
 /// A cluster, and the tables of its nodes.
 struct Nodes<'a> {
