@@ -249,6 +249,26 @@ fn all_goes_by_one_connection_and_a_network_that_swallows_everything_is_noticed(
 }
 
 #[test]
+fn a_server_with_another_certificate_is_trusted_once_the_kubeconfig_says_so() {
+    let Some((mut followed, front)) = Followed::by(NEW, 2, |server, stage, file| {
+        let front = Front::start(stage.node(), server.address());
+        front.kubeconfig(file);
+        front
+    }) else {
+        return;
+    };
+    followed.until_nodes(2);
+    drop(front);
+    followed.until(SOON, "the loss is told", |update| update.lost.is_some());
+    followed.server().put("nodes", node(2));
+    let other = Front::start(followed.stage.node(), followed.server().address());
+    other.kubeconfig(&followed.stage.folder().join("kubeconfig"));
+    let back = |update: &Update| update.lost.is_none() && nodes(update) == Some(3);
+    followed.until(AFTER_RETRIES, "it is followed again", back);
+    drop(other);
+}
+
+#[test]
 fn an_agent_that_follows_the_api_wires_its_node_and_says_how_old_its_knowledge_is() {
     let Some(cluster) = Cluster::build(2, Attach::Routed) else { return };
     let [a, b] = &cluster.nodes[..] else { panic!("two nodes") };

@@ -86,3 +86,6 @@ async fn kubeconfig(file: &Path) -> Result<Credentials, ReachError> {
     }
     Ok(Credentials { config, files })
 }
+
+#[cfg(test)]
+mod tests;

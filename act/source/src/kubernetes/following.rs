@@ -34,6 +34,10 @@ const AGAIN_MOST: Duration = Duration::from_secs(30);
 /// How long the server may take to say which it is.
 const SOON: Duration = Duration::from_secs(10);
 
+/// How long a list may stand still before it is asked for again: longer than the longest pause between two tries and the
+/// time for a connection together, and any server takes to send a page.
+const STALLED: Duration = Duration::from_secs(150);
+
 /// The first server that streams lists without being told to (Kubernetes 1.34).
 const STREAMS_LISTS: u32 = 34;
 
@@ -55,8 +59,9 @@ pub(super) async fn follow(
     let mut following = Following {
         known: Known::default(),
         own,
-        streams: false,
+        lists: Lists::Unknown,
         refused: false,
+        listing: BTreeMap::new(),
         lost: BTreeMap::new(),
         told: None,
         deliver,
@@ -64,8 +69,10 @@ pub(super) async fn follow(
     let mut pause = AGAIN;
     loop {
         let began = Instant::now();
-        following.streams = !std::mem::take(&mut following.refused) && streams_lists(client).await;
-        let mut events = events(client, node, following.streams);
+        let paged = std::mem::take(&mut following.refused);
+        following.lists = if paged { Lists::Paged } else { lists(client).await };
+        following.listing = [Kind::Node, Kind::Pod].map(|kind| (kind, Instant::now())).into();
+        let mut events = events(client, node, following.lists);
         if following.listen(&mut events, &mut answered).await.is_break() {
             return;
         }
@@ -78,10 +85,10 @@ pub(super) async fn follow(
 }
 
 /// Everything that the API says of what this node needs: listed, then watched, errors retried.
-fn events(client: &Client, node: &NodeName, streams: bool) -> BoxStream<'static, Result<Heard>> {
-    let config = match streams {
-        true => watch::Config::default().streaming_lists(),
-        false => watch::Config::default(),
+fn events(client: &Client, node: &NodeName, lists: Lists) -> BoxStream<'static, Result<Heard>> {
+    let config = match lists {
+        Lists::Streamed => watch::Config::default().streaming_lists(),
+        Lists::Paged | Lists::Unknown => watch::Config::default(),
     };
     let ours = config.clone().fields(&format!("spec.nodeName={node}"));
     let nodes = watch(Api::<ApiNode>::all(client.clone()), config).backoff(Patient::default());
@@ -110,10 +117,26 @@ impl Backoff for Patient {
     fn reset(&mut self) {}
 }
 
-/// True if the server sends a list as a stream. Older ones take the request for one to watch and never end the list.
-async fn streams_lists(client: &Client) -> bool {
+/// How a server sends lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lists {
+    /// As streams, which are the beginning of a watch.
+    Streamed,
+    /// By pages.
+    Paged,
+    /// It has not said which server it is: by pages until it does.
+    Unknown,
+}
+
+/// Asks the server whether it sends a list as a stream. Older ones take the request for one to watch and never end the
+/// list.
+async fn lists(client: &Client) -> Lists {
     let version = timeout(SOON, client.apiserver_version()).await;
-    version.is_ok_and(|answer| answer.is_ok_and(|version| is_new(&version.major, &version.minor)))
+    match version {
+        Ok(Ok(version)) if is_new(&version.major, &version.minor) => Lists::Streamed,
+        Ok(Ok(_) | Err(kube::Error::Api(_) | kube::Error::SerdeError(_))) => Lists::Paged,
+        Ok(Err(_)) | Err(_) => Lists::Unknown,
+    }
 }
 
 /// A server that does not tell its version, as some builds don't, is not taken for a new one.
@@ -126,10 +149,12 @@ struct Following<'a, D> {
     known: Known,
     /// Our Node's name, and who wants to know how it stands.
     own: (&'a str, Sender<Option<Standing>>),
-    /// Lists are asked for as streams now.
-    streams: bool,
-    /// The server refused that: the next time it is asked for pages.
+    /// How lists are asked for now.
+    lists: Lists,
+    /// The server refused to stream them: the next time it is asked for pages.
     refused: bool,
+    /// The kinds of which a list is on its way, and when something of it came last.
+    listing: BTreeMap<Kind, Instant>,
     /// Since when a kind isn't heard of, and why.
     lost: BTreeMap<Kind, (SystemTime, String)>,
     /// What was handed over last.
@@ -161,7 +186,11 @@ impl<D: FnMut(Update) -> ControlFlow<()>> Following<'_, D> {
                     self.lost.remove(&kind);
                     Understood::Yes
                 }
-                () = at(due) => {
+                () = at(self.listing.values().min().map(|last| *last + STALLED)) => {
+                    self.stalled();
+                    Understood::No
+                }
+                () = at(due.map(|(quiet, _)| quiet)) => {
                     due = None;
                     self.tell()?;
                     continue;
@@ -187,27 +216,55 @@ impl<D: FnMut(Update) -> ControlFlow<()>> Following<'_, D> {
                 self.listed(Kind::Pod, &event);
                 self.known.pod(event);
             }
-            Err((_, error)) if self.streams && is_refusal(&error) => {
+            Err((_, error)) if self.lists == Lists::Streamed && is_refusal(&error) => {
                 self.refused = true;
                 return Understood::No;
             }
-            Err((kind, error)) => {
-                let why = why(&error);
-                let lost = self.lost.entry(kind).or_insert_with(|| (SystemTime::now(), String::new()));
-                lost.1 = why;
-                // A line that is neither an event nor an error comes as an error without a word.
-                if let watcher::Error::WatchFailed(kube::Error::SerdeError(_) | kube::Error::Api(_)) = error {
-                    return Understood::No;
-                }
-            }
+            Err((kind, error)) => return self.fail(kind, &error),
         }
         Understood::Yes
     }
 
+    fn fail(&mut self, kind: Kind, error: &watcher::Error) -> Understood {
+        self.lose(kind, why(error));
+        let gone = matches!(error, watcher::Error::WatchError(status) if status.code == 410);
+        if gone || self.listing.contains_key(&kind) {
+            self.listing.insert(kind, Instant::now());
+        }
+        let understood = match error {
+            // A line that is neither an event nor an error comes as an error without a word.
+            watcher::Error::WatchFailed(kube::Error::SerdeError(_) | kube::Error::Api(_)) => false,
+            // From what is too old no watch would ever start.
+            watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code != 410,
+            // Which server it is can be asked again.
+            _ => self.lists != Lists::Unknown,
+        };
+        if understood { Understood::Yes } else { Understood::No }
+    }
+
+    fn lose(&mut self, kind: Kind, why: String) {
+        let lost = self.lost.entry(kind).or_insert_with(|| (SystemTime::now(), String::new()));
+        lost.1 = why;
+    }
+
+    /// Gives up the lists of which nothing has come for long.
+    fn stalled(&mut self) {
+        let late = self.listing.iter().filter(|(_, last)| last.elapsed() >= STALLED);
+        let late: Vec<Kind> = late.map(|(kind, _)| *kind).collect();
+        late.into_iter().for_each(|kind| {
+            self.lose(kind, format!("list: nothing more has come for {} s", STALLED.as_secs()));
+        });
+    }
+
     /// A kind that was listed to the end is heard of again.
     fn listed<K>(&mut self, kind: Kind, event: &Event<K>) {
-        if matches!(event, Event::InitDone) {
-            self.lost.remove(&kind);
+        match event {
+            Event::Init | Event::InitApply(_) => drop(self.listing.insert(kind, Instant::now())),
+            Event::InitDone => {
+                self.listing.remove(&kind);
+                self.lost.remove(&kind);
+            }
+            Event::Apply(_) | Event::Delete(_) => {}
         }
     }
 
@@ -285,31 +342,12 @@ fn why(error: &watcher::Error) -> String {
 }
 
 /// Waits for a moment; for ever if there is none.
-async fn at(due: Option<(Instant, Instant)>) {
-    match due {
-        Some((quiet, _)) => sleep_until(quiet).await,
+async fn at(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => sleep_until(moment).await,
         None => std::future::pending().await,
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_a_server_that_says_that_it_is_new_is_asked_for_a_list_as_a_stream() {
-        let new = [("1", "34"), ("1", "35+"), ("2", "0")];
-        let old = [("1", "20"), ("1", "33+"), ("", ""), ("1", ""), ("", "34")];
-        assert!(new.iter().all(|(major, minor)| is_new(major, minor)));
-        assert!(!old.iter().any(|(major, minor)| is_new(major, minor)));
-    }
-
-    #[test]
-    fn what_a_server_refuses_is_told_once_and_in_its_words() {
-        let text =
-            r#"{"status": "Failure", "message": "nodes is forbidden", "reason": "Forbidden", "code": 403}"#;
-        let status: Status = serde_json::from_str(text).unwrap();
-        let error = watcher::Error::WatchStartFailed(kube::Error::Api(Box::new(status)));
-        assert_eq!(why(&error), "start to watch: nodes is forbidden (403 Forbidden)");
-    }
-}
+mod tests;

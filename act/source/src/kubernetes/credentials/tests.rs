@@ -1,0 +1,90 @@
+use std::env;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use super::*;
+
+/// A kubeconfig in a folder of its own, gone in the end.
+struct Written(PathBuf);
+
+impl Written {
+    fn new(name: &str, cluster: &Value, user: &Value) -> Self {
+        let folder = env::temp_dir().join(format!("selvedge-source-{}-{name}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let config = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "it",
+            "clusters": [{"name": "it", "cluster": cluster}], "users": [{"name": "it", "user": user}],
+            "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
+        });
+        fs::write(folder.join("kubeconfig"), config.to_string()).unwrap();
+        Self(folder)
+    }
+
+    fn read(&self) -> Result<Credentials, ReachError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().build();
+        runtime.map_err(ReachError::Thread)?.block_on(read(&Reach::Kubeconfig(self.0.join("kubeconfig"))))
+    }
+
+    fn token(&self) -> String {
+        let user = serde_json::to_value(&self.read().unwrap().config.auth_info).unwrap();
+        assert_eq!(user.get("tokenFile"), None, "the client would read it again");
+        user["token"].as_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
+}
+
+fn server() -> Value {
+    json!({"server": "https://127.0.0.1:6443"})
+}
+
+#[test]
+fn a_token_file_with_a_lines_end_is_a_token() {
+    let written = Written::new("token", &server(), &json!({"tokenFile": "token"}));
+    assert!(matches!(written.read(), Err(ReachError::Token { .. })), "there is none yet");
+    fs::write(written.0.join("token"), "t0ken\r\n").unwrap();
+    assert_eq!(written.token(), "t0ken");
+}
+
+#[test]
+fn every_file_that_credentials_are_made_of_is_looked_at_again() {
+    let named = ["ca.crt", "client.crt", "client.key", "token"];
+    let mut cluster = server();
+    cluster["certificate-authority"] = named[0].into();
+    let user = json!({"client-certificate": named[1], "client-key": named[2], "tokenFile": named[3]});
+    let written = Written::new("files", &cluster, &user);
+    named.iter().for_each(|name| fs::write(written.0.join(name), "").unwrap());
+    for name in named.iter().chain(&["kubeconfig"]) {
+        let files = written.read().unwrap().files;
+        assert!(!files.have_changed());
+        // As a kubelet does it: another file takes its place.
+        let (path, next) = (written.0.join(name), written.0.join("next"));
+        fs::copy(&path, &next).unwrap();
+        fs::rename(&next, &path).unwrap();
+        assert!(files.have_changed(), "{name}");
+    }
+}
+
+#[test]
+fn a_proxy_is_the_kubeconfigs_and_never_the_environments() {
+    let proxy = "http://proxy.invalid:3128";
+    if env::var("HTTPS_PROXY").as_deref() != Ok(proxy) {
+        let name = "kubernetes::credentials::tests::a_proxy_is_the_kubeconfigs_and_never_the_environments";
+        let mut again = Command::new(env::current_exe().unwrap());
+        let again = again.args(["--exact", name]).env("HTTPS_PROXY", proxy).output().unwrap();
+        let said = String::from_utf8_lossy(&again.stdout).into_owned();
+        assert!(again.status.success() && said.contains("1 passed"), "{said}");
+        return;
+    }
+    let written = Written::new("none", &server(), &json!({"token": "t0ken"}));
+    assert_eq!(written.read().unwrap().config.proxy_url, None);
+    let mut cluster = server();
+    cluster["proxy-url"] = "http://other.invalid:3128".into();
+    let written = Written::new("one", &cluster, &json!({"token": "t0ken"}));
+    assert_eq!(written.read().unwrap().config.proxy_url.unwrap().host(), Some("other.invalid"));
+}
