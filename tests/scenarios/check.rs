@@ -38,7 +38,10 @@ fn run(node: &Node, more: &[&str]) -> Output {
 }
 
 fn run_bare(node: &Node, more: &[&str]) -> Output {
-    let mut command = Command::new(program("selvedge-agent"));
+    run_as(node, Command::new(program("selvedge-agent")), more)
+}
+
+fn run_as(node: &Node, mut command: Command, more: &[&str]) -> Output {
     command.arg("check").args(more).env("NODE_NAME", "node-a").env_remove("KUBERNETES_SERVICE_HOST");
     command.arg("--config").arg(node.folder().join("agent.yaml"));
     command.arg("--cni-conf-dir").arg(node.folder().join("net.d"));
@@ -71,6 +74,24 @@ fn a_node_that_can_serve_pods_is_told_so_and_left_as_it_is() {
     let screen = String::from_utf8(screen.stdout).unwrap();
     assert!(screen.ends_with("this node can serve pods; nothing was changed\n"), "{screen}");
     assert!(screen.lines().count() <= 24, "it is one screen:\n{screen}");
+}
+
+#[test]
+fn who_may_make_no_namespaces_is_told_that_the_kernel_was_not_tried() {
+    let _alone = alone();
+    let Some(cluster) = Cluster::build(1, Attach::Routed) else { return };
+    // With what deploy/selvedge.yaml grants.
+    let mut command = Command::new("setpriv");
+    command.args(["--bounding-set", "-all,+net_admin", "--inh-caps", "-all", "--no-new-privs", "--"]);
+    command.arg(program("selvedge-agent"));
+    let plugin = program("selvedge");
+    let more = ["--plugin", plugin.to_str().unwrap(), "--pod-cidr", "10.244.0.0/16"];
+    let output = run_as(&cluster.nodes[0], command, &more);
+    let screen = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{screen}\n{}", String::from_utf8_lossy(&output.stderr));
+    let told =
+        |line: &str| line.starts_with("note") && line.contains("kernel features not tried: no namespace");
+    assert!(screen.lines().any(told), "{screen}");
 }
 
 #[test]

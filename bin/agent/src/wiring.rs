@@ -256,3 +256,6 @@ fn takes_ra(cluster: &Cluster, node: &NodeName, observed: &Observed) -> Vec<IfNa
     };
     observed.sysctls.iter().filter_map(takes).collect()
 }
+
+#[cfg(test)]
+mod tests;

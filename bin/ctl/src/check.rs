@@ -15,7 +15,7 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::kubectl::{AgentPod, ClusterArgs, Kubectl, KubectlError, each, items};
 use crate::print;
-use crate::probe::Outcome;
+use crate::probe::{self, Outcome};
 
 mod paths;
 
@@ -116,6 +116,7 @@ fn asked(kubectl: &Kubectl, place: &Place, targets: &[Target]) -> Vec<Outcome> {
     let addresses: Vec<String> = targets.iter().map(|target| target.address.to_string()).collect();
     let words: Vec<&str> = ["probe", "ask"].into_iter().chain(addresses.iter().map(String::as_str)).collect();
     let container = if place.is_pod() { "probe" } else { "agent" };
+    let kubectl = kubectl.with_patience(probe::patience(targets.len()));
     let told = kubectl.in_container(&place.pod, container, &words).map_err(|error| chain(&error));
     let told = told.and_then(|told| {
         serde_json::from_value::<Vec<(String, Outcome)>>(told).map_err(|error| format!("its answer: {error}"))

@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::Value;
 
-/// How long one call of kubectl may take.
-const PATIENCE: Duration = Duration::from_secs(30);
+/// How long one call of kubectl may take, beside what is done in a pod.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// How many calls there are at a time.
-const AT_ONCE: usize = 8;
+pub(crate) const AT_ONCE: usize = 8;
 
 /// Where it is installed unless somebody says otherwise.
 const NAMESPACE: &str = "kube-system";
@@ -56,7 +56,8 @@ impl ClusterArgs {
             if let Some(context) = &self.context {
                 flags.extend(["--context".into(), context.into()]);
             }
-            Kubectl { flags, namespace: self.namespace.clone().unwrap_or_else(|| NAMESPACE.to_owned()) }
+            let namespace = self.namespace.clone().unwrap_or_else(|| NAMESPACE.to_owned());
+            Kubectl { flags, namespace, patience: PATIENCE }
         })
     }
 }
@@ -66,6 +67,7 @@ impl ClusterArgs {
 pub(crate) struct Kubectl {
     flags: Vec<OsString>,
     namespace: String,
+    patience: Duration,
 }
 
 /// kubectl gave no answer.
@@ -78,10 +80,12 @@ pub(crate) enum KubectlError {
         source: io::Error,
     },
     /// It took too long.
-    #[error("kubectl {what} has not ended within {} s", PATIENCE.as_secs())]
+    #[error("kubectl {what} has not ended within {} s", patience.as_secs())]
     Silent {
         /// What was asked.
         what: String,
+        /// How long it was waited for.
+        patience: Duration,
     },
     /// It failed.
     #[error("kubectl {what}: {said}")]
@@ -164,7 +168,12 @@ impl Kubectl {
 
     /// The same cluster in another namespace.
     pub(crate) fn elsewhere(&self, namespace: &str) -> Self {
-        Self { flags: self.flags.clone(), namespace: namespace.to_owned() }
+        Self { flags: self.flags.clone(), namespace: namespace.to_owned(), patience: self.patience }
+    }
+
+    /// The same cluster, where what is done takes so long.
+    pub(crate) fn with_patience(&self, patience: Duration) -> Self {
+        Self { patience, ..self.elsewhere(&self.namespace) }
     }
 
     /// Makes objects, or leaves those that are there as they are wanted.
@@ -196,8 +205,9 @@ impl Kubectl {
             thread::spawn(move || stdin.write_all(input.as_bytes()));
         }
         let (stdout, stderr) = (reader(child.stdout.take()), reader(child.stderr.take()));
-        let status = wait(&mut child, Instant::now() + PATIENCE);
-        let status = status.ok_or_else(|| KubectlError::Silent { what: what(arguments) })?;
+        let status = wait(&mut child, Instant::now() + self.patience);
+        let status =
+            status.ok_or_else(|| KubectlError::Silent { what: what(arguments), patience: self.patience })?;
         Ok(Ran {
             status,
             stdout: stdout.join().unwrap_or_default(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 
-use crate::kubectl::each;
+use crate::kubectl::{self, AT_ONCE, each};
 use crate::print;
 
 /// How long an end waits for the other.
@@ -64,6 +64,13 @@ pub(crate) fn run(probe: &Probe) -> ExitCode {
     }
 }
 
+/// How long asking so many targets from a pod may take, though none of them answers.
+pub(crate) fn patience(targets: usize) -> Duration {
+    let rounds = u32::try_from(targets.div_ceil(AT_ONCE)).unwrap_or(u32::MAX);
+    // For a connection, and for what is said on it.
+    kubectl::PATIENCE.saturating_add((PATIENCE * 2).saturating_mul(rounds))
+}
+
 fn answer() -> io::Result<std::convert::Infallible> {
     // Takes IPv4 too, as mapped addresses, unless the kernel has no IPv6 at all.
     let listener =
@@ -100,6 +107,13 @@ fn ask(target: SocketAddr) -> Outcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_more_targets_there_are_the_longer_they_are_waited_for() {
+        let seconds = [1, 8, 9, 400].map(|targets| patience(targets).as_secs());
+        assert_eq!(seconds, [40, 40, 50, 530], "eight at a time, ten seconds each");
+        assert!(patience(usize::MAX) > patience(400));
+    }
 
     #[test]
     fn a_refusal_is_an_answer_too() {

@@ -1,0 +1,51 @@
+use selvedge_model::Mtu;
+
+use super::*;
+
+/// An agent that was started so long ago.
+fn started(before: Duration) -> Setup {
+    Setup {
+        started: Instant::now().checked_sub(before).unwrap(),
+        node: "node-a".parse().unwrap(),
+        config: Config::default(),
+        run_dir: PathBuf::from("/run/selvedge"),
+        plugin: PathBuf::from("/opt/cni/bin/selvedge"),
+        installs: true,
+        sysctls: PathBuf::from("/proc/sys"),
+        knows_pods: true,
+        owns_tables: true,
+    }
+}
+
+/// A node with the conflist of an agent that was there before.
+fn served() -> Observed {
+    let conflist = conflist::render(&AgentConflist {
+        name: "selvedge".parse().unwrap(),
+        attach: selvedge_cni::Attach::Routed,
+        subnets: vec!["10.244.3.0/24".parse().unwrap()],
+        mtu: Mtu::ETHERNET,
+        run_dir: "/run/selvedge".to_owned(),
+        agent: "/run/selvedge/agent.sock".to_owned(),
+        node_addresses: vec!["172.30.0.3".parse().unwrap()],
+        log_file: None,
+    });
+    Observed { conflist: Some(conflist), ..Observed::default() }
+}
+
+#[test]
+fn a_first_listing_has_its_time_before_the_node_goes_by_what_it_was_served_by() {
+    let unknown = "no complete listing of the cluster yet";
+    // However slow this test is run, that agent has just been started.
+    let early = Setup { started: Instant::now() + GRACE, ..started(Duration::ZERO) };
+    assert_eq!(early.decide(None, &served()).unwrap_err(), unknown);
+    let decision = started(GRACE).decide(None, &served()).unwrap();
+    assert_eq!(decision.wanted.pod_cidrs, ["10.244.3.0/24"]);
+    assert!(decision.problems.iter().any(|why| why.contains("as it did before")), "{:?}", decision.problems);
+    assert_eq!((decision.desired.prune, decision.desired.conflist), (Prune::Nothing, None));
+}
+
+#[test]
+fn a_node_that_was_never_served_waits_for_a_listing_however_long() {
+    let error = started(GRACE * 100).decide(None, &Observed::default()).unwrap_err();
+    assert_eq!(error, "no complete listing of the cluster yet");
+}
