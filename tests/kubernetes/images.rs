@@ -31,15 +31,15 @@ pub(crate) fn make(folder: &Folder, programs: &Programs) -> Vec<PathBuf> {
     vec![pause(folder, PAUSE), archive(WEB, &web, &["/bin/httpd", "-f", "-p", "80", "-h", "/www"])]
 }
 
-/// An image of a program that waits, under some name.
-pub(crate) fn pause(folder: &Folder, name: &str) -> PathBuf {
+/// An image of a program that waits, under some names.
+pub(crate) fn pause(folder: &Folder, names: &str) -> PathBuf {
     let root = folder.make("images/pause");
     compile_pause(&root.join("pause"));
-    archive(name, &root, &["/pause"])
+    archive(names, &root, &["/pause"])
 }
 
-/// The end-to-end suite's image of many servers, under the name that it has in the suite.
-pub(crate) fn agnhost(cluster: &Cluster, name: &str) -> PathBuf {
+/// The end-to-end suite's image of many servers, under the names that it has in the suite.
+pub(crate) fn agnhost(cluster: &Cluster, names: &str) -> PathBuf {
     let root = cluster.folder.make("images/agnhost");
     for folder in ["bin", "tmp", "uploads"] {
         fs::create_dir_all(root.join(folder)).unwrap();
@@ -57,14 +57,14 @@ pub(crate) fn agnhost(cluster: &Cluster, name: &str) -> PathBuf {
     let served = cluster.control.authority().issue("agnhost", "/CN=localhost", "DNS:localhost,IP:127.0.0.1");
     fs::copy(served.certificate, root.join("localhost.crt")).unwrap();
     fs::copy(served.key, root.join("localhost.key")).unwrap();
-    archive(name, &root, &["/agnhost"])
+    archive(names, &root, &["/agnhost", "pause"])
 }
 
-/// The image of a folder, beside it.
-fn archive(name: &str, root: &Path, command: &[&str]) -> PathBuf {
+/// The image of a folder, beside it; its names have spaces between them.
+fn archive(names: &str, root: &Path, command: &[&str]) -> PathBuf {
     let archive = root.with_extension("tar");
     let script = include_str!("image.sh");
-    run(Command::new("sh").args(["-c", script, "image.sh", name]).arg(root).arg(&archive).args(command));
+    run(Command::new("sh").args(["-c", script, "image.sh", names]).arg(root).arg(&archive).args(command));
     archive
 }
 
