@@ -94,28 +94,35 @@ impl Cluster {
 
     /// The policies that isolate a pod in a direction, with their rules for it.
     pub fn isolating(&self, pod: &Pod, direction: Direction) -> impl Iterator<Item = (&Policy, &[Rule])> {
-        let namespace = pod.key.namespace.as_str();
-        let first = PolicyKey { namespace: namespace.to_owned(), name: String::new() };
-        let here = self.policies.range(first..).map(|(_, policy)| policy);
-        here.take_while(move |policy| policy.key.namespace == namespace)
-            .filter(|policy| policy.selects.selects(&pod.labels))
+        let here = self.policies_of(&pod.key.namespace);
+        here.filter(|policy| policy.selects.selects(&pod.labels))
             .filter_map(move |policy| Some((policy, policy.rules(direction)?)))
     }
 
+    /// The policies of a namespace.
+    pub fn policies_of(&self, namespace: &str) -> impl Iterator<Item = &Policy> {
+        let first = PolicyKey { namespace: namespace.to_owned(), name: String::new() };
+        let here = self.policies.range(first..).map(|(_, policy)| policy);
+        here.take_while(move |policy| policy.key.namespace == namespace)
+    }
+
     /// True if a peer of a policy of the namespace `own` means a pod.
+    pub fn is_meant(&self, pod: &Pod, own: &str, peer: &PodPeer) -> bool {
+        self.is_namespace_meant(&pod.key.namespace, own, &peer.namespaces) && peer.pods.selects(&pod.labels)
+    }
+
+    /// True if a peer of a policy of the namespace `own` means pods of a namespace.
     ///
     /// A namespace that isn't known has no labels that one could tell whether a selector selects it: only one that
     /// selects everything does.
-    pub fn is_meant(&self, pod: &Pod, own: &str, peer: &PodPeer) -> bool {
-        let namespace = pod.key.namespace.as_str();
-        let namespace_is_meant = match &peer.namespaces {
+    pub fn is_namespace_meant(&self, namespace: &str, own: &str, namespaces: &Namespaces) -> bool {
+        match namespaces {
             Namespaces::Own => namespace == own,
             Namespaces::Labelled(selector) => match self.namespaces.get(namespace) {
                 Some(labels) => selector.selects(labels),
                 None => selector.is_everything(),
             },
-        };
-        namespace_is_meant && peer.pods.selects(&pod.labels)
+        }
     }
 }
 

@@ -16,8 +16,8 @@ use crate::policy::{Direction, IpBlock, Namespaces, Peer, Peers, PodPeer, PortNa
 /// Chains and sets under way.
 pub(super) struct Compiler<'a> {
     pub(super) cluster: &'a Cluster,
-    /// The pods that addresses lead to, by what selectors can tell apart.
-    alike: BTreeMap<(&'a str, &'a Labels), Vec<&'a Pod>>,
+    /// The pods that addresses lead to, by namespace and labels: a selector can't tell those apart that have both alike.
+    alike: BTreeMap<&'a str, BTreeMap<&'a Labels, Vec<&'a Pod>>>,
     pub(super) table: Table,
 }
 
@@ -55,9 +55,9 @@ impl<'a> Admitted<'a> {
 
 impl<'a> Compiler<'a> {
     pub(super) fn new(cluster: &'a Cluster, table: Table) -> Self {
-        let mut alike: BTreeMap<_, Vec<&Pod>> = BTreeMap::new();
+        let mut alike: BTreeMap<&str, BTreeMap<&Labels, Vec<&Pod>>> = BTreeMap::new();
         for pod in cluster.pods().values().filter(|pod| Cluster::is_judged(pod)) {
-            alike.entry((pod.key.namespace.as_str(), &pod.labels)).or_default().push(pod);
+            alike.entry(&pod.key.namespace).or_default().entry(&pod.labels).or_default().push(pod);
         }
         Self { cluster, alike, table }
     }
@@ -146,10 +146,18 @@ impl<'a> Compiler<'a> {
                 cluster.addresses().filter(|address| block.contains(*address)).collect()
             }
             Admitted::Pods(own, peer) => {
-                let is_meant = |pod: &Pod| cluster.is_meant(pod, own, peer);
-                let meant = self.alike.values().filter(|pods| pods.first().is_some_and(|pod| is_meant(pod)));
-                let addresses = meant.flatten().flat_map(|pod| pod.addresses.iter().copied());
-                addresses.filter(|address| cluster.with_address(*address).all(is_meant)).collect()
+                let is_namespace_meant =
+                    |namespace: &str| cluster.is_namespace_meant(namespace, own, &peer.namespaces);
+                let namespaces = self.alike.iter().filter(|(namespace, _)| is_namespace_meant(namespace));
+                let meant =
+                    namespaces.flat_map(|(_, pods)| pods).filter(|(labels, _)| peer.pods.selects(labels));
+                let pods = meant.flat_map(|(_, pods)| pods);
+                let addresses = pods.flat_map(|pod| pod.addresses.iter().copied());
+                let is_each_meant = |address: &IpAddr| {
+                    let has_one = cluster.with_address(*address).nth(1).is_none();
+                    has_one || cluster.with_address(*address).all(|pod| cluster.is_meant(pod, own, peer))
+                };
+                addresses.filter(is_each_meant).collect()
             }
         }
     }

@@ -37,8 +37,8 @@ impl<'a> Compiler<'a> {
 
     /// True unless the namespace is known to have none.
     fn has_policies(&self, namespace: &str) -> bool {
-        let here = self.cluster.policies().keys().any(|key| key.namespace == namespace);
-        here || !self.cluster.namespaces().contains_key(namespace)
+        let mut here = self.cluster.policies_of(namespace);
+        here.next().is_some() || !self.cluster.namespaces().contains_key(namespace)
     }
 
     /// A chain that passes what several chains pass, one by one: an address is said to be several pods'.
