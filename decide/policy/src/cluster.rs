@@ -1,5 +1,6 @@
 //! What policy knows of a cluster.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
@@ -44,6 +45,24 @@ impl Cluster {
             pods: cluster.pods().clone(),
             holders,
             policies: policies.collect(),
+        }
+    }
+
+    /// Gives a pod the addresses of its attachment, which has them before any API tells; a pod that isn't known has
+    /// none.
+    pub fn attach(&mut self, key: &PodKey, addresses: &[IpAddr]) {
+        let Some(pod) = self.pods.get_mut(key).filter(|pod| Self::is_judged(pod)) else { return };
+        for address in &pod.addresses {
+            if let Entry::Occupied(mut holders) = self.holders.entry(*address) {
+                holders.get_mut().remove(key);
+                if holders.get().is_empty() {
+                    holders.remove();
+                }
+            }
+        }
+        pod.addresses = addresses.to_vec();
+        for address in addresses {
+            self.holders.entry(*address).or_default().insert(key.clone());
         }
     }
 

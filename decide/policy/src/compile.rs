@@ -92,6 +92,9 @@ const INGRESS: Pair = Pair(SetName::literal("ingress4"), SetName::literal("ingre
 struct Pair(SetName, SetName);
 
 /// The chains and sets of policy for the agent's table.
+///
+/// For its pods to be peers of each other before any API tells of their addresses, the cluster has been told of them:
+/// [`Cluster::attach`].
 pub fn compile(cluster: &Cluster, node: &LocalNode) -> Table {
     let mut table = Table::new()
         .chain(

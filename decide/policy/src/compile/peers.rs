@@ -16,7 +16,7 @@ use crate::policy::{Direction, IpBlock, Namespaces, Peer, Peers, PodPeer, PortNa
 /// Chains and sets under way.
 pub(super) struct Compiler<'a> {
     pub(super) cluster: &'a Cluster,
-    /// The pods that addresses lead to, by namespace and labels: a selector can't tell those apart that have both alike.
+    /// The pods that addresses lead to, by namespace and labels: selectors can't tell those apart that have both alike.
     alike: BTreeMap<&'a str, BTreeMap<&'a Labels, Vec<&'a Pod>>>,
     pub(super) table: Table,
 }

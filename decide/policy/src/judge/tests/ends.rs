@@ -91,6 +91,25 @@ fn an_address_of_several_pods_passes_only_what_passes_for_each() {
 }
 
 #[test]
+fn a_pod_has_the_addresses_of_its_attachment_before_any_api_tells() {
+    let mut world = only_b();
+    world.pod("x/b").addresses = vec![address("10.244.1.99")];
+    let mut cluster = world.cluster();
+    let key = world.pod("x/b").key.clone();
+    let flow = |source: &str| Flow {
+        source: Source::Address(address(source)),
+        destination: address("10.244.1.1"),
+        protocol: TCP80,
+    };
+    cluster.attach(&key, &[address("10.244.1.2")]);
+    assert!(judge(&cluster, &flow("10.244.1.2")).is_allowed());
+    assert!(!judge(&cluster, &flow("10.244.1.99")).is_allowed(), "an address that it had");
+    assert!(cluster.addresses().all(|one| one != address("10.244.1.99")));
+    cluster.attach(&"x/nobody".parse().unwrap(), &[address("10.244.1.98")]);
+    assert!(!judge(&cluster, &flow("10.244.1.98")).is_allowed());
+}
+
+#[test]
 fn a_pod_without_addresses_is_no_end_of_any_flow() {
     let mut world = closed();
     world.pod("x/a").addresses.clear();
