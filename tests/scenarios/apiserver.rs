@@ -15,6 +15,7 @@ use selvedge_tests::{Machine, skipped};
 use serde_json::{Value, json};
 
 use crate::following::{Following, nodes};
+use crate::site::alone;
 
 /// The API server's address, and the one of whoever follows it.
 const SERVER: &str = "172.30.0.1";
@@ -194,6 +195,8 @@ fn says(update: &Update, text: &str) -> bool {
 
 #[test]
 fn a_real_api_server_is_followed_through_whatever_becomes_of_it() {
+    // It keeps a processor busy for seconds.
+    let _alone = alone();
     let Some(mut real) = Real::start() else { return };
     follows_what_changes(&real);
     outlives_all_that_goes_wrong_at_once(&mut real);
