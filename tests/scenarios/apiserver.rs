@@ -23,7 +23,7 @@ const NODE: &str = "172.30.0.2";
 
 /// How soon a change is known, and how soon after the server is back, in seconds.
 const SOON: f64 = 60.0;
-const AFTER_RETRIES: f64 = 120.0;
+const AFTER_RETRIES: f64 = 240.0;
 
 /// Every packet from and to the node is dropped.
 const CUT: &str = "add table inet cut

@@ -216,7 +216,7 @@ impl<D: FnMut(Update) -> ControlFlow<()>> Following<'_, D> {
                 self.listed(Kind::Pod, &event);
                 self.known.pod(event);
             }
-            Err((_, error)) if self.lists == Lists::Streamed && is_refusal(&error) => {
+            Err((kind, error)) if self.streams(kind) && is_refusal(&error) => {
                 self.refused = true;
                 return Understood::No;
             }
@@ -225,17 +225,21 @@ impl<D: FnMut(Update) -> ControlFlow<()>> Following<'_, D> {
         Understood::Yes
     }
 
+    /// True while a list of that kind is on its way, as a stream.
+    fn streams(&self, kind: Kind) -> bool {
+        self.lists == Lists::Streamed && self.listing.contains_key(&kind)
+    }
+
     fn fail(&mut self, kind: Kind, error: &watcher::Error) -> Understood {
         self.lose(kind, why(error));
-        let gone = matches!(error, watcher::Error::WatchError(status) if status.code == 410);
-        if gone || self.listing.contains_key(&kind) {
-            self.listing.insert(kind, Instant::now());
+        if let Some(last) = self.listing.get_mut(&kind) {
+            *last = Instant::now();
         }
         let understood = match error {
+            // What is too old is listed anew by a server that is well: there is nothing to wait for.
+            _ if code(error) == Some(410) => false,
             // A line that is neither an event nor an error comes as an error without a word.
             watcher::Error::WatchFailed(kube::Error::SerdeError(_) | kube::Error::Api(_)) => false,
-            // From what is too old no watch would ever start.
-            watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code != 410,
             // Which server it is can be asked again.
             _ => self.lists != Lists::Unknown,
         };
@@ -316,13 +320,18 @@ enum Understood {
 /// True if a server, however new it is, refuses to list or watch in the way that it was asked to: one with an old etcd
 /// says 500 (`RequestWatchProgress is disabled`), one that has the feature switched off 422.
 fn is_refusal(error: &watcher::Error) -> bool {
-    let code = match error {
-        watcher::Error::WatchError(status) => status.code,
-        watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status)) => status.code,
-        _ => return false,
-    };
-    matches!(code, 400 | 422 | 500)
+    matches!(code(error), Some(400 | 422 | 500))
+}
+
+/// The status with which the server answered.
+fn code(error: &watcher::Error) -> Option<u16> {
+    match error {
+        watcher::Error::WatchError(status)
+        | watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status)) => Some(status.code),
+        _ => None,
+    }
 }
 
 /// What went wrong, once: the client's own texts repeat each other, and show the server's answer as a structure.

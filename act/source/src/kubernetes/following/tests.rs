@@ -150,6 +150,25 @@ fn a_new_server_that_refuses_to_stream_lists_is_asked_for_pages() {
 }
 
 #[test]
+fn an_error_of_a_watch_that_was_good_is_no_reason_to_list_all_again() {
+    let added = json!({"type": "ADDED", "object": {"metadata": {"name": "node-1", "resourceVersion": "8"}}});
+    let answer = move |what: &str, before: usize| match what {
+        "/version" => version("36"),
+        _ if what.contains("sendInitialEvents=true") && what.contains("/nodes") => streamed(&["node-0"]),
+        _ if what.contains("sendInitialEvents=true") => streamed(&[]),
+        _ if what.contains("/nodes") && what.contains("resourceVersion=7") => match before {
+            0 => refused(500),
+            1 => Answer::Lines(vec![added.clone()]),
+            _ => Answer::Nothing,
+        },
+        _ => Answer::Nothing,
+    };
+    let asked = followed(answer, |update| has_nodes(update, 2));
+    assert!(!asked.iter().any(|what| what.contains("limit=")), "{asked:?}");
+    assert_eq!(asked.iter().filter(|what| what.contains("sendInitialEvents=true")).count(), 2, "{asked:?}");
+}
+
+#[test]
 fn what_is_too_old_to_start_a_watch_from_is_listed_again() {
     let answer = |what: &str, before: usize| match what {
         "/version" => version("30"),
