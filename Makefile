@@ -13,6 +13,12 @@ export SELVEDGE_BIN_DIR := $(TARGET_DIR)/$(TRIPLE)/release
 # Programs that call the plugin as real runtimes do: unpacked or built here, and found by the tests through this.
 export SELVEDGE_CLIENTS_DIR := $(TARGET_DIR)/clients
 
+# Kubernetes' programs, a person's own or built here: found by the tests, which run in folders of their own.
+export override SELVEDGE_CACHE := $(abspath $(or $(SELVEDGE_CACHE),$(HOME)/.cache/selvedge))
+ifneq ($(KUBE_BIN),)
+export override KUBE_BIN := $(abspath $(KUBE_BIN))
+endif
+
 # With --target the flags reach only our programs, not build scripts and procedural macros, which cannot be static.
 # Relative relocations are packed: it makes the plugin 50 kB smaller.
 RELEASE := RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs" cargo build --locked --release --target $(TRIPLE)
@@ -52,10 +58,10 @@ check: compiler
 ## kubernetes: a real cluster on this machine, Selvedge installed in it (FAST=1: the tutorials' table; TEST=e2e: one)
 .PHONY: kubernetes
 # The end-to-end suite runs where nobody asked for something else.
-E2E = $(if $(FAST)$(filter-out e2e,$(TEST)),,e2e)
+E2E = $(if $(TEST),$(findstring e2e,$(TEST)),$(if $(FAST),,e2e))
 kubernetes: image oracles
-	@.ci/need openssl:openssl $(if $(E2E),curl:curl nc.openbsd:netcat-openbsd)
-	tests/kubernetes/get.sh "$(or $(SELVEDGE_CACHE),$(HOME)/.cache/selvedge)/kubernetes-1.20.2" $(E2E)
+	@.ci/need $(if $(E2E),curl:curl nc.openbsd:netcat-openbsd)
+	tests/kubernetes/get.sh "$$SELVEDGE_CACHE/kubernetes-1.20.2" $(E2E)
 	SELVEDGE_IMAGE="$(TARGET_DIR)/selvedge-image.tar" cargo test --locked --package selvedge-tests --test kubernetes \
 		-- --nocapture --test-threads 1 $(or $(TEST),$(and $(FAST),tutorial))
 
@@ -117,10 +123,10 @@ help:
 compiler:
 	@.ci/need cc:gcc libc.a:libc6-dev
 
-# Programs that the tests hold against ours; the benchmark makes its nodes' uplinks with ip.
+# Programs that the tests hold against ours, or need; the benchmark makes its nodes' uplinks with ip.
 .PHONY: oracles
 oracles:
-	@.ci/need nft:nftables iptables:iptables ip:iproute2 strace:strace /usr/lib/cni/host-local:containernetworking-plugins
+	@.ci/need nft:nftables iptables:iptables ip:iproute2 strace:strace openssl:openssl /usr/lib/cni/host-local:containernetworking-plugins
 
 # The runtimes and tools that drive the plugin. Where one can't be had, its tests say so.
 .PHONY: clients

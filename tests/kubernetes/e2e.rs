@@ -1,9 +1,11 @@
 //! The end-to-end suite that comes with Kubernetes: what it demands of every pod network.
 
 use std::fs;
-use std::process::Stdio;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
 
-use selvedge_tests::kubernetes::say;
+use selvedge_tests::kubernetes::{Programs, say};
+use selvedge_tests::skipped;
 use serde_json::json;
 
 use crate::cluster::Cluster;
@@ -20,11 +22,12 @@ const FEWEST: usize = 24;
 
 #[test]
 fn the_end_to_end_suite_passes_its_network_conformance() {
-    let Some(cluster) = Cluster::start() else { return };
-    let Some(suite) = Suite::find(&cluster) else {
-        say("skipped: the folder of KUBE_BIN has no e2e.test with its agnhost");
+    if !Programs::find().is_some_and(|programs| is_there(&programs)) {
+        skipped("the end-to-end suite is not there: `make kubernetes` builds it");
         return;
-    };
+    }
+    let Some(cluster) = Cluster::start() else { return };
+    let suite = Suite(&cluster);
     let agnhost = images::agnhost(&cluster, &suite.names("agnhost"));
     let pause = images::pause(&cluster.folder, &suite.names("pause"));
     for node in &cluster.nodes {
@@ -32,33 +35,41 @@ fn the_end_to_end_suite_passes_its_network_conformance() {
         node.import(&cluster.programs, &pause);
     }
     install::install(&cluster);
-    let verdicts = names::answer_during(&cluster, || suite.run());
-    for (name, verdict) in &verdicts {
-        say(&format!("{verdict:?}: {name}"));
+    let (ended, specs) = names::answer_during(&cluster, || suite.run());
+    for spec in &specs {
+        say(&format!("{}: {}", spec.failure.as_deref().unwrap_or("passed"), spec.name));
     }
-    let count = |wanted| verdicts.iter().filter(|(_, verdict)| *verdict == wanted).count();
-    say(&format!("end-to-end suite: {} passed, {} failed", count(Verdict::Passed), count(Verdict::Failed)));
-    assert_eq!(count(Verdict::Failed), 0, "its output is in logs/e2e.log");
-    assert!(count(Verdict::Passed) >= FEWEST, "these are not all");
+    let failed = specs.iter().filter(|spec| spec.failure.is_some()).count();
+    say(&format!("end-to-end suite: {} passed, {failed} failed", specs.len() - failed));
+    assert!(
+        ended.success() && failed == 0,
+        "the suite ended with {ended}; what it wrote is in {}",
+        output().display()
+    );
+    assert!(specs.len() >= FEWEST, "these are not all");
     install::uninstall(&cluster);
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Verdict {
-    Passed,
-    Failed,
+/// What was tried.
+struct Spec {
+    name: String,
+    failure: Option<String>,
+}
+
+fn is_there(programs: &Programs) -> bool {
+    ["e2e.test", "agnhost"].iter().all(|name| programs.kubernetes(name).is_file())
+}
+
+/// Where the suite's log and report stay.
+fn output() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("e2e")
 }
 
 /// The suite's program.
 struct Suite<'a>(&'a Cluster);
 
-impl<'a> Suite<'a> {
-    fn find(cluster: &'a Cluster) -> Option<Self> {
-        let there = ["e2e.test", "agnhost"].iter().all(|name| cluster.programs.kubernetes(name).is_file());
-        there.then_some(Self(cluster))
-    }
-
-    fn command(&self) -> std::process::Command {
+impl Suite<'_> {
+    fn command(&self) -> Command {
         let registries = self.0.folder.join("registries.yaml");
         fs::write(&registries, json!({"promoterE2eRegistry": REGISTRY, "gcRegistry": REGISTRY}).to_string())
             .unwrap();
@@ -77,26 +88,33 @@ impl<'a> Suite<'a> {
         names.join(" ")
     }
 
-    /// Runs it; what became of each spec.
-    fn run(&self) -> Vec<(String, Verdict)> {
-        say("the end-to-end suite runs, for some minutes");
-        let reports = self.0.folder.make("e2e");
-        let log = fs::File::create(self.0.folder.make("logs").join("e2e.log")).unwrap();
+    /// Runs it; what became of it, and of each spec.
+    fn run(&self) -> (ExitStatus, Vec<Spec>) {
+        let reports = output();
+        drop(fs::remove_dir_all(&reports));
+        fs::create_dir_all(&reports).unwrap();
+        let log = reports.join("log");
+        say(&format!("the end-to-end suite runs, for some minutes; its log is {}", log.display()));
+        let log = fs::File::create(log).unwrap();
         let mut suite = self.command();
         suite.args(["--provider", "skeleton", "--disable-log-dump", "--report-dir"]).arg(&reports);
-        suite.args(["-ginkgo.focus", SPECS.0, "-ginkgo.skip", SPECS.1]).stdin(Stdio::null());
-        suite.stdout(log.try_clone().unwrap()).stderr(log).status().unwrap();
-        let report = fs::read_to_string(reports.join("junit_01.xml")).expect("the suite's report");
-        report.split("<testcase ").skip(1).filter_map(verdict).collect()
+        suite.args(["-ginkgo.focus", SPECS.0, "-ginkgo.skip", SPECS.1, "-test.timeout", "60m"]);
+        suite.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
+        let ended = suite.status().unwrap();
+        let report = fs::read_to_string(reports.join("junit_01.xml"));
+        let report =
+            report.unwrap_or_else(|error| panic!("the suite ended with {ended}, its report: {error}"));
+        (ended, report.split("<testcase ").skip(1).filter_map(spec).collect())
     }
 }
 
 /// A case of a JUnit report; `None` of what was not run.
-fn verdict(case: &str) -> Option<(String, Verdict)> {
+fn spec(case: &str) -> Option<Spec> {
     let name = case.strip_prefix("name=\"")?.split('"').next()?;
     if !name.contains("[sig-network]") || case.contains("<skipped") {
         return None;
     }
-    let failed = case.contains("<failure") || case.contains("<error");
-    Some((name.to_owned(), if failed { Verdict::Failed } else { Verdict::Passed }))
+    let failure = case.split_once("<failure").or_else(|| case.split_once("<error"));
+    let failure = failure.map(|(_, why)| why.split("</").next().unwrap_or(why).trim().to_owned());
+    Some(Spec { name: name.to_owned(), failure })
 }

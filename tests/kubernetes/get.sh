@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # get.sh FOLDER [e2e]: what `make kubernetes` runs, in FOLDER: Kubernetes 1.20.2 built from Debian bookworm's source
-# package in FOLDER/bin, and etcd, containerd, runc, busybox and openssl of bookworm unpacked in FOLDER/debian.
+# package in FOLDER/bin, and etcd, containerd, runc and busybox of bookworm unpacked in FOLDER/debian.
 # With e2e also the end-to-end suite and its agnhost. Programs that are there stay; nothing is installed.
 # KUBE_BIN=DIR: Kubernetes' programs are a person's own, and none is built; the suite runs if it is among them.
 set -euo pipefail
 folder=$(realpath -m "${1:?the folder of the cache}")
 debian=$(realpath "$(dirname "$0")/../../.ci/debian")
 
-"$debian" binary bookworm "$folder/debian" etcd-server containerd runc busybox-static openssl
+"$debian" binary bookworm "$folder/debian" etcd-server containerd runc busybox-static
 
 wanted=(kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy kubectl)
 [ "${2:-}" != e2e ] || [ -n "${KUBE_BIN:-}" ] || wanted+=(agnhost e2e.test)

@@ -27,12 +27,13 @@ fn a_deployment_is_scaled_to_thirty_pods_and_back() {
     say("three are ready");
     table::must_be_green(&cluster, &few, "web");
     for node in &cluster.nodes {
+        let stay = few.iter().filter(|pod| pod.node == node.name).count();
         until(60, "what thirty pods left is gone", || {
             let (left, host_ends) = (pods::on(node).len(), node.host_ends());
-            if (left, host_ends) == (1, 1) {
+            if (left, host_ends) == (stay, stay) {
                 Ok(())
             } else {
-                Err(format!("{left} namespaces, {host_ends} host ends"))
+                Err(format!("{left} namespaces and {host_ends} host ends of {stay} pods"))
             }
         });
     }

@@ -106,7 +106,11 @@ fn change_pods(server: &ApiServer, (node, agent): (&str, &Agent), time: Duration
     while began.elapsed() < time {
         let number = usize::try_from(changes).unwrap_or_default() % OWN_PODS;
         let mut changed = pod(number, node);
-        changed["metadata"]["labels"]["round"] = (changes / 1000).to_string().into();
+        changed["metadata"]["labels"]["round"] = changes.to_string().into();
+        // One in twenty has lost its address, which it gets back in its next round.
+        if changes % 20 == 0 {
+            changed["status"]["podIPs"] = json!([]);
+        }
         server.put("pods", changed);
         changes += 1;
         std::thread::sleep(

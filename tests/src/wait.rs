@@ -7,15 +7,24 @@ use std::time::{Duration, Instant};
 ///
 /// # Panics
 /// If there still isn't after so many seconds, with what was found last.
-pub fn within<T>(seconds: f64, what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
-    let deadline = Instant::now() + Duration::from_secs_f64(seconds);
+pub fn within<T>(seconds: f64, what: &str, look: impl FnMut() -> Result<T, String>) -> T {
+    wait(Duration::from_secs_f64(seconds), Duration::from_millis(5), what, look)
+}
+
+pub(crate) fn wait<T>(
+    time: Duration,
+    pause: Duration,
+    what: &str,
+    mut look: impl FnMut() -> Result<T, String>,
+) -> T {
+    let deadline = Instant::now() + time;
     loop {
         // The time is read first: whoever was kept from looking gets another look.
         let late = Instant::now() > deadline;
         match look() {
             Ok(found) => return found,
-            Err(found) => assert!(!late, "{what}: not within {seconds} s: {found}"),
+            Err(found) => assert!(!late, "{what}: not within {} s: {found}", time.as_secs_f64()),
         }
-        thread::sleep(Duration::from_millis(5));
+        thread::sleep(pause);
     }
 }

@@ -28,11 +28,21 @@ pub struct Programs {
 
 impl Programs {
     /// Where `make kubernetes` has put them, or says that they are; `None` where there is no API server, or no etcd.
+    ///
+    /// # Panics
+    /// If `KUBE_BIN` names a folder without them.
     pub fn find() -> Option<Self> {
         let cache = env::var_os("SELVEDGE_CACHE").map(PathBuf::from);
         let cache = cache.or_else(|| Some(PathBuf::from(env::var_os("HOME")?).join(".cache/selvedge")))?;
         let cache = cache.join("kubernetes-1.20.2");
         let own = env::var_os("KUBE_BIN").map(PathBuf::from);
+        if let Some(folder) = &own {
+            assert!(
+                folder.join("kube-apiserver").is_file(),
+                "KUBE_BIN={} has no kube-apiserver",
+                folder.display()
+            );
+        }
         let found =
             Self { kubernetes: own.unwrap_or_else(|| cache.join("bin")), debian: cache.join("debian") };
         let needed =

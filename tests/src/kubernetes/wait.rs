@@ -1,21 +1,13 @@
 //! Waiting for what a cluster does in its own time.
 
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// Looks every fifth of a second until there is what is looked for; how long that took comes with it.
+use crate::wait::wait;
+
+/// Looks every fifth of a second until there is what is looked for.
 ///
 /// # Panics
 /// If there still isn't after so many seconds, with what was found last.
-pub fn until<T>(seconds: u64, what: &str, mut look: impl FnMut() -> Result<T, String>) -> T {
-    let began = Instant::now();
-    loop {
-        // The time is read first: whoever was kept from looking gets another look.
-        let late = began.elapsed() > Duration::from_secs(seconds);
-        match look() {
-            Ok(found) => return found,
-            Err(found) => assert!(!late, "{what}: not within {seconds} s: {found}"),
-        }
-        thread::sleep(Duration::from_millis(200));
-    }
+pub fn until<T>(seconds: u64, what: &str, look: impl FnMut() -> Result<T, String>) -> T {
+    wait(Duration::from_secs(seconds), Duration::from_millis(200), what, look)
 }
