@@ -115,6 +115,31 @@ fn a_plugin_that_is_yet_to_be_installed_keeps_nothing_and_one_that_cannot_be_run
 }
 
 #[test]
+fn the_manifests_port_and_the_plugins_folder_are_looked_at_without_being_named() {
+    let _alone = alone();
+    let Some(cluster) = Cluster::build(1, Attach::Routed) else { return };
+    let node = &cluster.nodes[0];
+    let well = run_bare(node, &["--pod-cidr", "10.244.0.0/16"]);
+    let screen = String::from_utf8_lossy(&well.stdout);
+    let ok = |about: &str, text: &str| {
+        screen.lines().any(|line| line.starts_with(&format!("ok       {about}")) && line.contains(text))
+    };
+    assert!(well.status.success() && ok("port", "127.0.0.1:9763") && ok("disk", "plugins in"), "{screen}");
+    let _taken = node.namespace.run(|| TcpListener::bind("127.0.0.1:9763")).unwrap().unwrap();
+    // Where nothing can be made, whoever asks.
+    std::os::unix::fs::symlink("/proc/sys", node.folder().join("bin")).unwrap();
+    let output = run_bare(node, &["--pod-cidr", "10.244.0.0/16"]);
+    let screen = String::from_utf8_lossy(&output.stdout);
+    let blocks: Vec<&str> = screen.lines().filter(|line| line.starts_with("BLOCKS")).collect();
+    assert_eq!((output.status.code(), blocks.len()), (Some(1), 2), "{screen}");
+    assert!(blocks.iter().any(|line| line.contains("127.0.0.1:9763: Address already in use")), "{screen}");
+    assert!(
+        blocks.iter().any(|line| line.contains("plugins in") && line.contains("not writable")),
+        "{screen}"
+    );
+}
+
+#[test]
 fn the_clusters_own_pod_cidrs_are_taken_from_where_its_nodes_are() {
     let _alone = alone();
     let Some(cluster) = Cluster::build(2, Attach::Routed) else { return };

@@ -31,7 +31,7 @@ pub struct Sight {
     /// What stands for `/proc/sys`.
     pub sysctls: PathBuf,
     /// Where HTTP is to be served.
-    pub listen: Option<SocketAddr>,
+    pub listen: SocketAddr,
 }
 
 /// Looks; changes nothing.
@@ -47,7 +47,7 @@ pub fn look(sight: &Sight) -> Result<Facts, HostError> {
         network,
         forward,
         places: places(sight),
-        listen: sight.listen.and_then(|address| listen(address, &sight.places.run_dir)),
+        listen: listen(sight.listen, &sight.places.run_dir),
         taken: Vec::new(),
         passed_over: Vec::new(),
         pod_cidrs: BTreeSet::new(),
@@ -73,13 +73,16 @@ fn places(sight: &Sight) -> Vec<Looked> {
     let Places { conflist, plugin, run_dir, .. } = &sight.places;
     let directory = |path: &Path| path.parent().unwrap_or_else(|| Path::new("/")).to_owned();
     let mut places = vec![looked("CNI configurations", &directory(conflist), writable(&directory(conflist)))];
-    match &sight.given {
-        Some(given) => {
-            places.push(looked("plugins", &directory(plugin), writable(&directory(plugin))));
-            places.push(looked("the plugin to install", given, executable(given)));
-        }
-        None => places.push(looked("the plugin", plugin, installed(plugin))),
+    let mut plugins = writable(&directory(plugin));
+    if let (None, Ok(_there), Some((verdict, _))) = (&sight.given, fs::metadata(plugin), &mut plugins) {
+        // As in an image that has the plugin, whose agent installs none.
+        *verdict = Verdict::Note;
     }
+    places.push(looked("plugins", &directory(plugin), plugins));
+    places.push(match &sight.given {
+        Some(given) => looked("the plugin to install", given, executable(given)),
+        None => looked("the plugin", plugin, installed(plugin)),
+    });
     let state = writable(run_dir).or_else(|| lasting(run_dir));
     places.push(looked("state", run_dir, state));
     let forward = sight.sysctls.join("net/ipv4/ip_forward");
@@ -132,9 +135,10 @@ fn nearest(directory: &Path) -> &Path {
     directory.ancestors().find(|path| path.is_dir()).unwrap_or_else(|| Path::new("/"))
 }
 
-/// Why an address can't be listened on; an agent of ours that does so already is nobody else.
-fn listen(address: SocketAddr, run_dir: &Path) -> Option<String> {
-    let error = TcpListener::bind(address).err()?;
-    let ours = UnixStream::connect(run_dir.join("agent.sock")).is_ok();
-    (!ours).then(|| format!("{address}: {error}"))
+/// Whether an address can be listened on; an agent of ours that does so already is nobody else.
+fn listen(address: SocketAddr, run_dir: &Path) -> Looked {
+    let is_ours = || UnixStream::connect(run_dir.join("agent.sock")).is_ok();
+    let wrong = TcpListener::bind(address).err().filter(|_taken| !is_ours());
+    let wrong = wrong.map(|error| (Verdict::Blocks, error.to_string()));
+    Looked { what: address.to_string(), wrong }
 }

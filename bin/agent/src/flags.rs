@@ -15,6 +15,9 @@ use crate::config::Config;
 /// What else there is.
 const AFTER_HELP: &str = "Also: selvedge-agent check --help, selvedge-agent uninstall --help";
 
+/// Where the manifests let the agent listen, which a check looks at unless told otherwise.
+const LISTEN: &str = "127.0.0.1:9763";
+
 /// The node agent of Selvedge: makes this node's routes, rules and interfaces what its cluster asks for, and keeps
 /// them so.
 #[derive(Debug, Clone, PartialEq, Eq, Parser)]
@@ -115,8 +118,8 @@ pub(crate) struct CheckFlags {
     pub(crate) at: Places,
 
     /// The address that the agent is to listen on
-    #[arg(long, value_name = "ADDR", value_parser = address)]
-    pub(crate) listen: Option<SocketAddr>,
+    #[arg(long, value_name = "ADDR", value_parser = address, default_value = LISTEN)]
+    pub(crate) listen: SocketAddr,
 
     /// Prints JSON
     #[arg(long)]

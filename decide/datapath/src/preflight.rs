@@ -22,8 +22,8 @@ pub struct Facts {
     pub forward: Vec<ForwardChain>,
     /// Files and directories, each looked at.
     pub places: Vec<Looked>,
-    /// Why the address for HTTP can't be listened on; nothing if it can or none is asked for.
-    pub listen: Option<String>,
+    /// The address for HTTP.
+    pub listen: Looked,
     /// Other networks' configurations that runtimes take instead of ours.
     pub taken: Vec<String>,
     /// Those that they pass over.
@@ -80,10 +80,10 @@ pub enum Answer {
     Untried(String),
 }
 
-/// A place on the disk and what is wrong with it.
+/// A place, on the disk or to listen at, and what is wrong with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Looked {
-    /// What it is for, with its path.
+    /// What it is for, with its path; or an address.
     pub what: String,
     /// What is wrong; nothing if all is well.
     pub wrong: Option<(Verdict, String)>,
@@ -195,9 +195,13 @@ fn places(facts: &Facts) -> Vec<Finding> {
             Some((verdict, why)) => finding(*verdict, "disk", format!("{}: {why}", place.what)),
         })
         .collect();
-    if let Some(why) = &facts.listen {
-        findings.push(finding(Verdict::Blocks, "port", format!("{why}: name another with --listen")));
-    }
+    let Looked { what, wrong } = &facts.listen;
+    findings.push(match wrong {
+        None => finding(Verdict::Fine, "port", what.clone()),
+        Some((verdict, why)) => {
+            finding(*verdict, "port", format!("{what}: {why}: name another with --listen"))
+        }
+    });
     findings
 }
 

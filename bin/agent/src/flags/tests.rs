@@ -156,6 +156,10 @@ fn the_manifests_command_lines_are_understood() {
     let Task::Run(flags) = Task::read(agent.iter().map(OsString::from)).unwrap() else { panic!("{agent:?}") };
     assert_eq!(flags.at.plugin.as_deref(), Some(Path::new("/opt/selvedge/bin/selvedge")));
     assert_eq!(flags.at.sysctl_dir, Path::new("/host/proc/sys"));
+    let Ok(Task::Check(check)) = Task::read(["selvedge-agent", "check"].map(OsString::from)) else {
+        panic!("no check")
+    };
+    assert_eq!(flags.listen, Some(check.listen), "a check looks where the agent is to listen");
     let line = words(include_str!("../../../../deploy/selvedge-uninstall.yaml"), "initContainers");
     let Task::Uninstall(uninstall) = Task::read(line.iter().map(OsString::from)).unwrap() else {
         panic!("{line:?}")
@@ -177,5 +181,5 @@ fn a_check_takes_the_same_directories_and_needs_no_node() {
     ];
     let Ok(Task::Check(flags)) = Task::read(line.map(OsString::from)) else { panic!("no check") };
     assert_eq!(flags.pod_cidr.len(), 2);
-    assert!(flags.json && flags.listen.is_some() && flags.at.plugin.is_none());
+    assert!(flags.json && flags.listen.port() == 1 && flags.at.plugin.is_none());
 }

@@ -13,7 +13,7 @@ fn fine() -> Facts {
         network: ObservedNetwork::default(),
         forward: Vec::new(),
         places: vec![Looked { what: "state in /run/selvedge".to_owned(), wrong: None }],
-        listen: None,
+        listen: Looked { what: "127.0.0.1:9763".to_owned(), wrong: None },
         taken: Vec::new(),
         passed_over: Vec::new(),
         pod_cidrs: ["10.244.1.0/24".parse().unwrap()].into(),
@@ -45,6 +45,7 @@ fn told(facts: &Facts, wishes: &Wishes) -> Vec<String> {
 fn a_node_that_has_everything_is_told_nothing_else() {
     assert_eq!(told(&fine(), &wishes(Attach::Bridge)), Vec::<String>::new());
     assert!(judge(&fine(), &wishes(Attach::Routed)).iter().any(|finding| finding.found == "veth, bridge"));
+    assert!(judge(&fine(), &wishes(Attach::Routed)).iter().any(|finding| finding.about == "port"));
 }
 
 #[test]
@@ -141,11 +142,11 @@ fn a_chain_that_drops_is_outvoted_where_we_may() {
 #[test]
 fn a_port_that_is_taken_and_a_directory_that_is_read_only_block() {
     let mut facts = fine();
-    facts.listen = Some("0.0.0.0:9763: Address already in use".to_owned());
+    facts.listen.wrong = Some((Verdict::Blocks, "Address already in use".to_owned()));
     facts.places[0].wrong = Some((Verdict::Blocks, "not writable".to_owned()));
     let expected = [
         "BLOCKS disk: state in /run/selvedge: not writable",
-        "BLOCKS port: 0.0.0.0:9763: Address already in use: name another with --listen",
+        "BLOCKS port: 127.0.0.1:9763: Address already in use: name another with --listen",
     ];
     assert_eq!(told(&facts, &wishes(Attach::Routed)), expected);
 }
