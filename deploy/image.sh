@@ -16,7 +16,7 @@ version=${version##* }
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-# Besides the programs: the places where a DaemonSet's pod has something mounted, for the root is read-only.
+# Besides the programs: the places where a DaemonSet's pod has something mounted, so that no runtime has to make them.
 mkdir -p "$work"/root/{etc/selvedge,host/etc/cni/net.d,host/opt/cni/bin,host/proc/sys/net,opt/selvedge/bin} \
     "$work"/root/{dev,proc,run,sys,var/run/secrets/kubernetes.io/serviceaccount}
 cp "$programs"/{selvedge,selvedge-agent,selvedgectl} "$work/root/opt/selvedge/bin/"
