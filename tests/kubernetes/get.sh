@@ -5,6 +5,10 @@
 # KUBE_BIN=DIR: Kubernetes' programs are a person's own, and none is built; the suite runs if it is among them.
 set -euo pipefail
 folder=$(realpath -m "${1:?the folder of the cache}")
+if [ -e /sys/fs/cgroup/cgroup.controllers ]; then
+    echo "make: the nodes made here need control groups of version 1, and this machine has version 2 alone" >&2
+    exit 1
+fi
 debian=$(realpath "$(dirname "$0")/../../.ci/debian")
 
 "$debian" binary bookworm "$folder/debian" etcd-server containerd runc busybox-static

@@ -45,7 +45,7 @@ enum Verb {
     /// Execute a command in a pod, a node, `router`, `outside` or `segment` of the lab that stands
     Exec(exec::Args),
     /// Show the lab that stands
-    Status,
+    Status(status::Args),
     /// Take the lab that stands down
     Down,
     /// What the lab's own processes are started as
@@ -126,7 +126,7 @@ fn dispatch(args: LabArgs) -> Result<ExitCode, Failure> {
         Verb::Up(build) => up::run(&build, &state),
         Verb::Matrix(args) => matrix::run(&args, &state),
         Verb::Exec(args) => exec::run(&args, &state),
-        Verb::Status => status::run(&state),
+        Verb::Status(args) => status::run(&args, &state),
         Verb::Down => down::run(&state),
         Verb::Supervise { inside: false } => Ok(supervisor::outside()),
         Verb::Supervise { inside: true } => Ok(supervisor::inside()),

@@ -167,6 +167,8 @@ fn stand_enter_and_go(bench: &Bench) {
     let (code, text) = bench.lab("status");
     assert_eq!(code, Some(0));
     assert!(text.contains("node-b    172.30.0.12, fd00:30::12    agent running"), "{text}");
+    let (code, text) = bench.lab("status --json");
+    assert!(code == Some(0) && text.contains("\"name\": \"node-b\""), "{text}");
     assert_eq!(bench.lab("matrix"), (Some(0), "0 of 0 paths as expected.\n".to_owned()));
 
     // The script that stands for the agent has no socket: what counts is where it is looked for.
