@@ -149,11 +149,32 @@ fn the_clusters_own_pod_cidrs_are_taken_from_where_its_nodes_are() {
     assert!(well, "{findings:#?}");
     let cidrs = findings.iter().find(|line| line.starts_with("ok addresses")).unwrap();
     assert!(cluster.nodes.iter().all(|node| cidrs.contains(&node.plan.pod_cidrs[0].to_string())), "{cidrs}");
+    let here = ["--manifests", manifests.to_str().unwrap(), "--node"];
+    let (_, findings) = check(node, &[&here[..], &["node-a"]].concat());
+    assert!(!findings.iter().any(|line| line.contains("no Node of the cluster")), "{findings:#?}");
+    let (well, findings) = check(node, &[&here[..], &["stranger"]].concat());
+    let stranger = "note node: no Node of the cluster is named stranger yet: the agent waits for it";
+    assert!(well && findings.iter().any(|line| line == stranger), "{findings:#?}");
     let (_, findings) = check(node, &[]);
     assert!(
         findings.iter().any(|line| line.contains("overlaps with pod CIDRs can't be told")),
         "{findings:#?}"
     );
+}
+
+#[test]
+fn a_cluster_that_is_named_and_cannot_be_read_blocks() {
+    let _alone = alone();
+    let Some(cluster) = Cluster::build(1, Attach::Routed) else { return };
+    for (flag, words) in [
+        ("--kubeconfig", "the kubeconfig /nonexistent can't be read: No such file or directory"),
+        ("--manifests", "/nonexistent"),
+    ] {
+        let (_, findings) = check(&cluster.nodes[0], &[flag, "/nonexistent"]);
+        let blocks = blocks(&findings);
+        assert!(blocks.len() == 1 && blocks[0].contains(words), "{findings:#?}");
+        assert!(!blocks[0].contains('"'), "{blocks:?}");
+    }
 }
 
 #[test]

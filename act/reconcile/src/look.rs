@@ -52,6 +52,7 @@ pub fn look(sight: &Sight) -> Result<Facts, HostError> {
         passed_over: Vec::new(),
         pod_cidrs: BTreeSet::new(),
         no_cluster: None,
+        no_node: None,
     })
 }
 

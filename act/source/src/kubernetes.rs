@@ -47,9 +47,11 @@ pub enum ReachError {
         #[source]
         source: kube::config::KubeconfigError,
     },
-    /// There is no token where one should be.
-    #[error("the token {} can't be read", file.display())]
-    Token {
+    /// A file that was named can't be read.
+    #[error("the {what} {} can't be read", file.display())]
+    File {
+        /// What it is to be.
+        what: &'static str,
         /// The file.
         file: PathBuf,
         /// Why.

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::sync::mpsc::channel;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use selvedge_cni::conflist;
@@ -17,7 +17,7 @@ use selvedge_reconcile::{Sight, configurations, look};
 use selvedge_source::kubernetes::{self, Reach};
 use serde_json::{Value, json};
 
-use crate::flags::CheckFlags;
+use crate::flags::{CheckFlags, Source};
 
 /// How long the API has to tell of the cluster's nodes.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -40,9 +40,19 @@ pub(crate) fn check(flags: &CheckFlags) -> Result<ExitCode, Box<dyn Error>> {
     let others = names.iter().filter(|name| !earlier.contains(*name));
     let rivals = conflist::rivals(others.map(String::as_str), conflist);
     (facts.taken, facts.passed_over) = (rivals.before, rivals.after);
-    match pod_cidrs(flags) {
-        Ok(cidrs) => facts.pod_cidrs = cidrs,
-        Err(why) => facts.no_cluster = Some(why),
+    if flags.pod_cidr.is_empty() {
+        match cluster(&flags.source) {
+            Ok(cluster) => {
+                facts.pod_cidrs = of_nodes(&cluster);
+                facts.no_node = flags.node.clone().filter(|node| !cluster.nodes().contains_key(node));
+            }
+            Err(why) => {
+                let is_named = flags.source.manifests.is_some() || flags.source.kubeconfig.is_some();
+                facts.no_cluster = Some((if is_named { Verdict::Blocks } else { Verdict::Note }, why));
+            }
+        }
+    } else {
+        facts.pod_cidrs = flags.pod_cidr.iter().map(IpNet::trunc).collect();
     }
     let wishes =
         Wishes { attach: config.attach, bridge: config.bridge, forward_accept: config.forward_accept };
@@ -77,20 +87,17 @@ fn as_json(findings: &[Finding], blocked: bool) -> String {
     format!("{:#}\n", json!({"ok": !blocked, "findings": findings}))
 }
 
-/// The pod CIDRs that are named, or else those of the cluster's nodes; why they can't be had.
-fn pod_cidrs(flags: &CheckFlags) -> Result<BTreeSet<IpNet>, String> {
-    if !flags.pod_cidr.is_empty() {
-        return Ok(flags.pod_cidr.iter().map(IpNet::trunc).collect());
-    }
+/// The cluster, or why it can't be had.
+fn cluster(source: &Source) -> Result<Cluster, String> {
     let (tell, told) = channel();
-    let _source: Box<dyn std::any::Any> = if let Some(directory) = &flags.source.manifests {
+    let _source: Box<dyn std::any::Any> = if let Some(directory) = &source.manifests {
         let watcher = selvedge_source::spawn(directory, move |snapshot| {
-            tell.send(snapshot.cluster).ok();
+            tell.send(Ok(snapshot.cluster)).ok();
             ControlFlow::Break(())
         });
         Box::new(watcher.map_err(|error| chain(&error))?)
     } else {
-        let reach = match &flags.source.kubeconfig {
+        let reach = match &source.kubeconfig {
             Some(file) => Reach::Kubeconfig(file.clone()),
             None if env::var_os("KUBERNETES_SERVICE_HOST").is_some() => Reach::InCluster,
             None => return Err("no --pod-cidr, --kubeconfig or --manifests".to_owned()),
@@ -99,15 +106,27 @@ fn pod_cidrs(flags: &CheckFlags) -> Result<BTreeSet<IpNet>, String> {
         let nobody = "selvedge-check".parse::<NodeName>().map_err(|error| error.to_string())?;
         let follower = kubernetes::follow(&reach, &nobody, move |update| match update.cluster {
             Some(cluster) => {
-                tell.send(cluster).ok();
+                tell.send(Ok(cluster)).ok();
                 ControlFlow::Break(())
             }
-            None => ControlFlow::Continue(()),
+            None => {
+                tell.send(Err(update.problems)).ok();
+                ControlFlow::Continue(())
+            }
         });
         Box::new(follower.map_err(|error| chain(&error))?)
     };
-    let late = |_timeout| "the cluster's nodes could not be listed in time".to_owned();
-    told.recv_timeout(PATIENCE).map(|cluster| of_nodes(&cluster)).map_err(late)
+    let (until, mut why) = (Instant::now() + PATIENCE, Vec::new());
+    loop {
+        match told.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            Ok(Ok(cluster)) => return Ok(cluster),
+            Ok(Err(problems)) => why = problems,
+            Err(_timeout) => {
+                let late = "the cluster's nodes could not be listed in time".to_owned();
+                return Err([vec![late], why].concat().join(": "));
+            }
+        }
+    }
 }
 
 fn of_nodes(cluster: &Cluster) -> BTreeSet<IpNet> {

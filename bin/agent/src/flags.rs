@@ -105,8 +105,12 @@ pub(crate) enum Task {
 /// Whether this node could serve pods: what of the kernel is missing, which addresses overlap, who else is there. Changes
 /// nothing; exits with 1 if something keeps it from working.
 #[derive(Debug, Clone, PartialEq, Eq, Parser)]
-#[command(name = "selvedge-agent check")]
+#[command(name = "selvedge-agent check", bin_name = "selvedge-agent check")]
 pub(crate) struct CheckFlags {
+    /// The Node object that this machine is to be: says so where the cluster has none of that name yet
+    #[arg(long, value_name = "NAME")]
+    pub(crate) node: Option<NodeName>,
+
     /// Pod CIDRs of the cluster, in place of those that its Nodes have; may be given several times
     #[arg(long, value_name = "CIDR")]
     pub(crate) pod_cidr: Vec<IpNet>,
@@ -129,7 +133,7 @@ pub(crate) struct CheckFlags {
 /// Takes from this node all that bears a mark of ours, and nothing else: configuration and plugin, links, routes, tables,
 /// rules in other people's chains, leases. Sysctls stay as they are.
 #[derive(Debug, Clone, PartialEq, Eq, Parser)]
-#[command(name = "selvedge-agent uninstall")]
+#[command(name = "selvedge-agent uninstall", bin_name = "selvedge-agent uninstall")]
 pub(crate) struct UninstallFlags {
     #[command(flatten)]
     pub(crate) at: Places,

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use ipnet::IpNet;
-use selvedge_model::IfName;
 use selvedge_model::mark::{ROUTE_PROTOCOL, is_ours};
+use selvedge_model::{IfName, NodeName};
 
 use crate::foreign::{ForwardChain, Place};
 use crate::node::Attach;
@@ -30,8 +30,10 @@ pub struct Facts {
     pub passed_over: Vec<String>,
     /// The pod CIDRs of the cluster's nodes; none if they have none, or if nobody told.
     pub pod_cidrs: BTreeSet<IpNet>,
-    /// Why they aren't known.
-    pub no_cluster: Option<String>,
+    /// Why they aren't known, and how much that matters.
+    pub no_cluster: Option<(Verdict, String)>,
+    /// The Node that this is to be, if the cluster has none of that name.
+    pub no_node: Option<NodeName>,
 }
 
 /// How the agent is to run.
@@ -147,6 +149,10 @@ pub fn judge(facts: &Facts, wishes: &Wishes) -> Vec<Finding> {
     findings.push(configurations(facts));
     findings.extend(links(facts, wishes));
     findings.extend(cidrs(facts));
+    findings.extend(facts.no_node.iter().map(|node| {
+        let text = format!("no Node of the cluster is named {node} yet: the agent waits for it");
+        finding(Verdict::Note, "node", text)
+    }));
     findings.extend(firewalls(facts, wishes));
     findings.sort_by_key(|finding| std::cmp::Reverse(finding.verdict));
     findings
@@ -266,9 +272,9 @@ fn links(facts: &Facts, wishes: &Wishes) -> Vec<Finding> {
 
 /// Where the pod CIDRs overlap what the node has already.
 fn cidrs(facts: &Facts) -> Vec<Finding> {
-    if let Some(why) = &facts.no_cluster {
+    if let Some((verdict, why)) = &facts.no_cluster {
         let text = format!("{why}: overlaps with pod CIDRs can't be told");
-        return vec![finding(Verdict::Note, "addresses", text)];
+        return vec![finding(*verdict, "addresses", text)];
     }
     if facts.pod_cidrs.is_empty() {
         let text = "no Node has a podCIDR: pods get no addresses before kube-controller-manager runs with \

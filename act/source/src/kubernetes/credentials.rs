@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use kube::Config;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError, LoadDataError};
 
 use crate::kubernetes::{Reach, ReachError};
 
@@ -54,7 +54,7 @@ pub(super) async fn read(reach: &Reach) -> Result<Credentials, ReachError> {
     // The client would read it again each minute, and take the end of its line for a part of it.
     if let (None, Some(file)) = (&user.token, user.token_file.take()) {
         let token = fs::read_to_string(&file);
-        let token = token.map_err(|source| ReachError::Token { file: file.into(), source })?;
+        let token = token.map_err(|source| ReachError::File { what: "token", file: file.into(), source })?;
         user.token = Some(token.trim().to_owned().into());
     }
     Ok(Credentials { config, files })
@@ -69,7 +69,13 @@ fn in_cluster() -> Result<Credentials, ReachError> {
 
 /// A proxy must be named by the kubeconfig: what the environment says is meant for the way to the world.
 async fn kubeconfig(file: &Path) -> Result<Credentials, ReachError> {
-    let unusable = |source| ReachError::Kubeconfig { file: file.to_owned(), source };
+    let unusable = |source| match source {
+        KubeconfigError::ReadConfig(source, file) => ReachError::File { what: "kubeconfig", file, source },
+        KubeconfigError::LoadCertificateAuthority(LoadDataError::ReadFile(source, file)) => {
+            ReachError::File { what: "certificate authority", file, source }
+        }
+        source => ReachError::Kubeconfig { file: file.to_owned(), source },
+    };
     let mut files = Files::of([file.to_owned()]);
     let text = Kubeconfig::read_from(file).map_err(unusable)?;
     let clusters: Vec<_> = text.clusters.iter().filter_map(|named| named.cluster.as_ref()).collect();

@@ -170,10 +170,22 @@ fn the_manifests_command_lines_are_understood() {
 }
 
 #[test]
+fn what_else_there_is_names_itself_in_its_usage_and_errors() {
+    for verb in ["check", "uninstall"] {
+        for wrong in ["--help", "--no-such-flag"] {
+            let instead = Task::read(["/opt/selvedge-agent", verb, wrong].map(OsString::from)).unwrap_err();
+            let text = instead.to_string();
+            assert!(text.contains(&format!("Usage: selvedge-agent {verb} [OPTIONS]")), "{text}");
+        }
+    }
+}
+
+#[test]
 fn a_check_takes_the_same_directories_and_needs_no_node() {
     let line = [
         "selvedge-agent",
         "check",
+        "--node=node-a",
         "--pod-cidr=10.0.0.0/8",
         "--pod-cidr=fd00::/48",
         "--json",
@@ -181,5 +193,6 @@ fn a_check_takes_the_same_directories_and_needs_no_node() {
     ];
     let Ok(Task::Check(flags)) = Task::read(line.map(OsString::from)) else { panic!("no check") };
     assert_eq!(flags.pod_cidr.len(), 2);
+    assert_eq!(flags.node.map(|node| node.to_string()).as_deref(), Some("node-a"));
     assert!(flags.json && flags.listen.port() == 1 && flags.at.plugin.is_none());
 }

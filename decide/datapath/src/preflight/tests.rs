@@ -18,6 +18,7 @@ fn fine() -> Facts {
         passed_over: Vec::new(),
         pod_cidrs: ["10.244.1.0/24".parse().unwrap()].into(),
         no_cluster: None,
+        no_node: None,
     }
 }
 
@@ -100,9 +101,12 @@ fn a_cluster_whose_nodes_have_no_pod_cidr_is_told_what_gives_them_one() {
     assert_eq!(told_of.len(), 1, "{told_of:?}");
     assert!(told_of[0].starts_with("warning addresses: no Node has a podCIDR"), "{told_of:?}");
     assert!(told_of[0].contains("--allocate-node-cidrs"), "{told_of:?}");
-    let unknown = Facts { no_cluster: Some("no --kubeconfig".to_owned()), ..facts };
+    let unknown = Facts { no_cluster: Some((Verdict::Note, "no --kubeconfig".to_owned())), ..facts };
     let told_of = told(&unknown, &wishes(Attach::Routed));
     assert_eq!(told_of, ["note addresses: no --kubeconfig: overlaps with pod CIDRs can't be told"]);
+    let no_cluster = Some((Verdict::Blocks, "no kubeconfig".to_owned()));
+    let told_of = told(&Facts { no_cluster, ..fine() }, &wishes(Attach::Routed));
+    assert!(told_of[0].starts_with("BLOCKS addresses: no kubeconfig"), "{told_of:?}");
 }
 
 #[test]

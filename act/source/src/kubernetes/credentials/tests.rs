@@ -1,6 +1,7 @@
 use std::env;
 use std::process::Command;
 
+use selvedge_model::chain;
 use serde_json::{Value, json};
 
 use super::*;
@@ -46,7 +47,7 @@ fn server() -> Value {
 #[test]
 fn a_token_file_with_a_lines_end_is_a_token() {
     let written = Written::new("token", &server(), &json!({"tokenFile": "token"}));
-    assert!(matches!(written.read(), Err(ReachError::Token { .. })), "there is none yet");
+    assert!(matches!(written.read(), Err(ReachError::File { what: "token", .. })), "there is none yet");
     fs::write(written.0.join("token"), "t0ken\r\n").unwrap();
     assert_eq!(written.token(), "t0ken");
 }
@@ -68,6 +69,20 @@ fn every_file_that_credentials_are_made_of_is_looked_at_again() {
         fs::rename(&next, &path).unwrap();
         assert!(files.have_changed(), "{name}");
     }
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named_once() {
+    let mut cluster = server();
+    cluster["certificate-authority"] = "ca.crt".into();
+    let written = Written::new("missing", &cluster, &json!({"token": "t0ken"}));
+    let told = |written: &Written| chain(&written.read().unwrap_err());
+    let (authority, config) = (written.0.join("ca.crt"), written.0.join("kubeconfig"));
+    let words = format!("the certificate authority {} can't be read: No such file", authority.display());
+    assert!(told(&written).starts_with(&words), "{}", told(&written));
+    fs::remove_file(&config).unwrap();
+    let words = format!("the kubeconfig {} can't be read: No such file", config.display());
+    assert!(told(&written).starts_with(&words), "{}", told(&written));
 }
 
 #[test]
