@@ -52,10 +52,17 @@ pub(super) async fn read(reach: &Reach) -> Result<Credentials, ReachError> {
     };
     let user = &mut config.auth_info;
     // The client would read it again each minute, and take the end of its line for a part of it.
-    if let (None, Some(file)) = (&user.token, user.token_file.take()) {
-        let token = fs::read_to_string(&file);
-        let token = token.map_err(|source| ReachError::File { what: "token", file: file.into(), source })?;
-        user.token = Some(token.trim().to_owned().into());
+    if let Some(file) = user.token_file.take() {
+        match fs::read_to_string(&file) {
+            // As for kubectl, a token beside it stands in for a file that says nothing.
+            Ok(token) if user.token.is_none() || !token.trim().is_empty() => {
+                user.token = Some(token.trim().to_owned().into());
+            }
+            Err(source) if user.token.is_none() => {
+                return Err(ReachError::File { what: "token", file: file.into(), source });
+            }
+            Ok(_) | Err(_) => {}
+        }
     }
     Ok(Credentials { config, files })
 }

@@ -53,6 +53,18 @@ fn a_token_file_with_a_lines_end_is_a_token() {
 }
 
 #[test]
+fn of_a_token_and_its_file_the_file_is_taken_once_it_says_one() {
+    let written = Written::new("both", &server(), &json!({"token": "0ld", "tokenFile": "token"}));
+    assert_eq!(written.token(), "0ld", "there is no file yet");
+    for (text, token) in [("\n", "0ld"), ("n3w\n", "n3w")] {
+        let files = written.read().unwrap().files;
+        fs::write(written.0.join("token"), text).unwrap();
+        assert!(files.have_changed());
+        assert_eq!(written.token(), token);
+    }
+}
+
+#[test]
 fn every_file_that_credentials_are_made_of_is_looked_at_again() {
     let named = ["ca.crt", "client.crt", "client.key", "token"];
     let mut cluster = server();
