@@ -4,7 +4,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
@@ -14,14 +14,14 @@ use hyper_util::client::legacy::{Builder, connect::HttpConnector};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use kube::client::{Body, ClientBuilder, ConfigExt};
 use kube::{Client, Config, Error};
-use selvedge_model::Kind;
+use selvedge_model::chain;
 use tokio::sync::Mutex;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tower::util::BoxCloneSyncService;
 use tower::{BoxError, Service, ServiceBuilder, ServiceExt};
 
 use crate::kubernetes::credentials::{self, Credentials, Files};
-use crate::kubernetes::heard::Telling;
+use crate::kubernetes::heard::{Telling, Told};
 use crate::kubernetes::{Reach, ReachError};
 
 /// How often the server is asked for a sign of life while watches wait, and how long it may take. A network that
@@ -32,16 +32,21 @@ const WITHIN: Duration = Duration::from_secs(10);
 /// How long a connection may be silent that knows no signs of life; a watch ends after 290 seconds.
 const SILENCE: Duration = Duration::from_secs(300);
 
-/// A client, and of which kind of objects a watch was taken up.
+/// How soon credentials that can't be used are read again, even if no file of theirs has changed.
+const AGAIN: Duration = Duration::from_secs(30);
+
+/// A client, and what its connection tells.
 ///
 /// # Errors
 /// If the configuration, or a certificate, a key or a token of it, can't be used, or if it wants a proxy.
-pub(super) async fn client(reach: &Reach) -> Result<(Client, UnboundedReceiver<Kind>), ReachError> {
-    let Credentials { config, files } = credentials::read(reach).await?;
+pub(super) async fn client(reach: &Reach) -> Result<(Client, UnboundedReceiver<Told>), ReachError> {
+    let Credentials { config, files } = credentials::read(reach).await;
+    let config = config?;
     let namespace = config.default_namespace.clone();
-    let service = connect(config).map_err(ReachError::Client)?;
-    let renewed = Renewed { reach: reach.clone(), now: Arc::new(Mutex::new((files, service))) };
+    let connection = connect(config).map_err(ReachError::Client)?;
     let (told, heard) = unbounded_channel();
+    let now = Arc::new(Mutex::new(Now { files, connection, again: None }));
+    let renewed = Renewed { reach: reach.clone(), now, told: told.clone() };
     Ok((ClientBuilder::new(Telling::new(renewed, told), namespace).build(), heard))
 }
 
@@ -49,23 +54,42 @@ type Answered = Response<Incoming>;
 type Connection = BoxCloneSyncService<Request<Body>, Answered, BoxError>;
 
 /// A connection that is made anew for the next request when a file has changed that it was made by. What can't be used,
-/// such as half a file, leaves the one that there is.
+/// such as half a file, is told and leaves the one that there is.
 #[derive(Debug, Clone)]
 struct Renewed {
     reach: Reach,
-    now: Arc<Mutex<(Files, Connection)>>,
+    now: Arc<Mutex<Now>>,
+    told: UnboundedSender<Told>,
+}
+
+#[derive(Debug)]
+struct Now {
+    /// As they were last read.
+    files: Files,
+    /// By the last that could be used.
+    connection: Connection,
+    /// When to read the files again, which can't be used.
+    again: Option<Instant>,
 }
 
 impl Renewed {
     async fn connection(&self) -> Connection {
         let mut now = self.now.lock().await;
-        if now.0.have_changed()
-            && let Ok(Credentials { config, files }) = credentials::read(&self.reach).await
-            && let Ok(connection) = connect(config)
-        {
-            *now = (files, connection);
+        if now.files.have_changed() || now.again.is_some_and(|again| again <= Instant::now()) {
+            let Credentials { config, files } = credentials::read(&self.reach).await;
+            now.files = files;
+            let problem = match config.and_then(|config| connect(config).map_err(ReachError::Client)) {
+                Ok(connection) => {
+                    now.connection = connection;
+                    None
+                }
+                Err(why) => Some(chain(&why)),
+            };
+            now.again = problem.is_some().then(|| Instant::now() + AGAIN);
+            // Whoever doesn't listen any more is about to end.
+            self.told.send(Told::Credentials(problem)).ok();
         }
-        now.1.clone()
+        now.connection.clone()
     }
 }
 
@@ -117,3 +141,6 @@ fn https(config: &Config) -> Result<HttpsConnector<HttpConnector>, Error> {
     }
     Ok(builder.enable_all_versions().wrap_connector(tcp))
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,10 +13,10 @@ use crate::kubernetes::{Reach, ReachError};
 /// What a kubelet gives every pod.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/// What the files say, and which these are.
+/// What the files say, and which these are: also of what can't be used.
 #[derive(Debug)]
 pub(super) struct Credentials {
-    pub(super) config: Config,
+    pub(super) config: Result<Config, ReachError>,
     pub(super) files: Files,
 }
 
@@ -45,11 +45,23 @@ fn stamp(path: &Path) -> Option<Stamp> {
 }
 
 /// Reads everything.
-pub(super) async fn read(reach: &Reach) -> Result<Credentials, ReachError> {
-    let Credentials { mut config, files } = match reach {
-        Reach::InCluster => in_cluster()?,
-        Reach::Kubeconfig(file) => kubeconfig(file).await?,
+pub(super) async fn read(reach: &Reach) -> Credentials {
+    let (files, config) = match reach {
+        Reach::InCluster => {
+            let files = ["token", "ca.crt"].map(|name| Path::new(SERVICE_ACCOUNT).join(name));
+            (Files::of(files), in_cluster())
+        }
+        Reach::Kubeconfig(file) => {
+            let mut files = Files::of([file.clone()]);
+            let config = kubeconfig(file, &mut files).await;
+            (files, config)
+        }
     };
+    let config = config.and_then(with_token);
+    Credentials { config, files }
+}
+
+fn with_token(mut config: Config) -> Result<Config, ReachError> {
     let user = &mut config.auth_info;
     // The client would read it again each minute, and take the end of its line for a part of it.
     if let Some(file) = user.token_file.take() {
@@ -64,18 +76,17 @@ pub(super) async fn read(reach: &Reach) -> Result<Credentials, ReachError> {
             Ok(_) | Err(_) => {}
         }
     }
-    Ok(Credentials { config, files })
+    Ok(config)
 }
 
-fn in_cluster() -> Result<Credentials, ReachError> {
-    let files = Files::of(["token", "ca.crt"].map(|name| Path::new(SERVICE_ACCOUNT).join(name)));
+fn in_cluster() -> Result<Config, ReachError> {
     let mut config = Config::incluster().map_err(ReachError::InCluster)?;
     config.root_cert_file = None;
-    Ok(Credentials { config, files })
+    Ok(config)
 }
 
 /// A proxy must be named by the kubeconfig: what the environment says is meant for the way to the world.
-async fn kubeconfig(file: &Path) -> Result<Credentials, ReachError> {
+async fn kubeconfig(file: &Path, files: &mut Files) -> Result<Config, ReachError> {
     let unusable = |source| match source {
         KubeconfigError::ReadConfig(source, file) => ReachError::File { what: "kubeconfig", file, source },
         KubeconfigError::LoadCertificateAuthority(LoadDataError::ReadFile(source, file)) => {
@@ -83,7 +94,6 @@ async fn kubeconfig(file: &Path) -> Result<Credentials, ReachError> {
         }
         source => ReachError::Kubeconfig { file: file.to_owned(), source },
     };
-    let mut files = Files::of([file.to_owned()]);
     let text = Kubeconfig::read_from(file).map_err(unusable)?;
     let clusters: Vec<_> = text.clusters.iter().filter_map(|named| named.cluster.as_ref()).collect();
     let users = text.auth_infos.iter().filter_map(|named| named.auth_info.as_ref());
@@ -97,7 +107,7 @@ async fn kubeconfig(file: &Path) -> Result<Credentials, ReachError> {
     if !proxied {
         config.proxy_url = None;
     }
-    Ok(Credentials { config, files })
+    Ok(config)
 }
 
 #[cfg(test)]

@@ -17,6 +17,7 @@ use tokio::sync::watch::Sender;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::kubernetes::Update;
+use crate::kubernetes::heard::Told;
 use crate::kubernetes::known::Known;
 use crate::kubernetes::object::{ApiNode, ApiPod};
 use crate::kubernetes::standing::Standing;
@@ -51,7 +52,7 @@ type Result<T> = std::result::Result<T, (Kind, watcher::Error)>;
 
 /// Follows the API for a node until `deliver` breaks off.
 pub(super) async fn follow(
-    (client, mut answered): (&Client, UnboundedReceiver<Kind>),
+    (client, mut answered): (&Client, UnboundedReceiver<Told>),
     (node, standing): (&NodeName, Sender<Option<Standing>>),
     deliver: impl FnMut(Update) -> ControlFlow<()>,
 ) {
@@ -63,6 +64,7 @@ pub(super) async fn follow(
         refused: false,
         listing: BTreeMap::new(),
         lost: BTreeMap::new(),
+        credentials: None,
         told: None,
         deliver,
     };
@@ -157,6 +159,8 @@ struct Following<'a, D> {
     listing: BTreeMap<Kind, Instant>,
     /// Since when a kind isn't heard of, and why.
     lost: BTreeMap<Kind, (SystemTime, String)>,
+    /// Why changed credentials can't be used.
+    credentials: Option<String>,
     /// What was handed over last.
     told: Option<Update>,
     deliver: D,
@@ -167,7 +171,7 @@ impl<D: FnMut(Update) -> ControlFlow<()>> Following<'_, D> {
     async fn listen(
         &mut self,
         events: &mut BoxStream<'static, Result<Heard>>,
-        answered: &mut UnboundedReceiver<Kind>,
+        answered: &mut UnboundedReceiver<Told>,
     ) -> ControlFlow<()> {
         let mut due: Option<(Instant, Instant)> = None;
         loop {
@@ -175,15 +179,15 @@ impl<D: FnMut(Update) -> ControlFlow<()>> Following<'_, D> {
                 event = events.next() => match event {
                     Some(event) => {
                         // What was answered before an error is older than it.
-                        while let Ok(kind) = answered.try_recv() {
-                            self.lost.remove(&kind);
+                        while let Ok(told) = answered.try_recv() {
+                            self.answered(told);
                         }
                         self.hear(event)
                     }
                     None => return ControlFlow::Continue(()),
                 },
-                Some(kind) = answered.recv() => {
-                    self.lost.remove(&kind);
+                Some(told) = answered.recv() => {
+                    self.answered(told);
                     Understood::Yes
                 }
                 () = at(self.listing.values().min().map(|last| *last + STALLED)) => {
@@ -202,6 +206,13 @@ impl<D: FnMut(Update) -> ControlFlow<()>> Following<'_, D> {
             let now = Instant::now();
             let patience = due.map_or(now + PATIENCE, |(_, patience)| patience);
             due = Some(((now + QUIET).min(patience), patience));
+        }
+    }
+
+    fn answered(&mut self, told: Told) {
+        match told {
+            Told::Watched(kind) => drop(self.lost.remove(&kind)),
+            Told::Credentials(problem) => self.credentials = problem,
         }
     }
 
@@ -294,6 +305,11 @@ impl<D: FnMut(Update) -> ControlFlow<()>> Following<'_, D> {
         let complete = self.known.complete();
         let mut problems: Vec<String> =
             self.lost.iter().map(|(kind, (_, why))| format!("Kubernetes API, {kind:?}s: {why}")).collect();
+        problems.extend(self.credentials.iter().map(|why| {
+            format!(
+                "Kubernetes API: the changed credentials can't be used, the earlier ones stay in use: {why}"
+            )
+        }));
         let (cluster, whole) = match complete {
             Some(complete) => {
                 problems.extend(complete.problems);

@@ -10,16 +10,25 @@ use selvedge_model::Kind;
 use tokio::sync::mpsc::UnboundedSender;
 use tower::Service;
 
+/// What the connection tells.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// A watch of this kind of objects was taken up.
+    Watched(Kind),
+    /// Why changed credentials can't be used; nothing if they can.
+    Credentials(Option<String>),
+}
+
 /// Tells of which kind of objects a watch was taken up.
 #[derive(Debug, Clone)]
 pub(super) struct Telling<S> {
     inner: S,
-    told: UnboundedSender<Kind>,
+    told: UnboundedSender<Told>,
 }
 
 impl<S> Telling<S> {
     /// Tells what comes of `inner`.
-    pub(super) fn new(inner: S, told: UnboundedSender<Kind>) -> Self {
+    pub(super) fn new(inner: S, told: UnboundedSender<Told>) -> Self {
         Self { inner, told }
     }
 }
@@ -44,7 +53,7 @@ where
             let answer = answer.await?;
             if answer.status().is_success() {
                 // Whoever doesn't listen any more is about to end.
-                kind.map(|kind| told.send(kind).ok());
+                kind.map(|kind| told.send(Told::Watched(kind)).ok());
             }
             Ok(answer)
         })

@@ -22,13 +22,17 @@ impl Written {
         Self(folder)
     }
 
-    fn read(&self) -> Result<Credentials, ReachError> {
-        let runtime = tokio::runtime::Builder::new_current_thread().build();
-        runtime.map_err(ReachError::Thread)?.block_on(read(&Reach::Kubeconfig(self.0.join("kubeconfig"))))
+    fn credentials(&self) -> Credentials {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(read(&Reach::Kubeconfig(self.0.join("kubeconfig"))))
+    }
+
+    fn read(&self) -> Result<Config, ReachError> {
+        self.credentials().config
     }
 
     fn token(&self) -> String {
-        let user = serde_json::to_value(&self.read().unwrap().config.auth_info).unwrap();
+        let user = serde_json::to_value(&self.read().unwrap().auth_info).unwrap();
         assert_eq!(user.get("tokenFile"), None, "the client would read it again");
         user["token"].as_str().unwrap().to_owned()
     }
@@ -57,7 +61,7 @@ fn of_a_token_and_its_file_the_file_is_taken_once_it_says_one() {
     let written = Written::new("both", &server(), &json!({"token": "0ld", "tokenFile": "token"}));
     assert_eq!(written.token(), "0ld", "there is no file yet");
     for (text, token) in [("\n", "0ld"), ("n3w\n", "n3w")] {
-        let files = written.read().unwrap().files;
+        let files = written.credentials().files;
         fs::write(written.0.join("token"), text).unwrap();
         assert!(files.have_changed());
         assert_eq!(written.token(), token);
@@ -73,7 +77,7 @@ fn every_file_that_credentials_are_made_of_is_looked_at_again() {
     let written = Written::new("files", &cluster, &user);
     named.iter().for_each(|name| fs::write(written.0.join(name), "").unwrap());
     for name in named.iter().chain(&["kubeconfig"]) {
-        let files = written.read().unwrap().files;
+        let files = written.credentials().files;
         assert!(!files.have_changed());
         // As a kubelet does it: another file takes its place.
         let (path, next) = (written.0.join(name), written.0.join("next"));
@@ -109,9 +113,9 @@ fn a_proxy_is_the_kubeconfigs_and_never_the_environments() {
         return;
     }
     let written = Written::new("none", &server(), &json!({"token": "t0ken"}));
-    assert_eq!(written.read().unwrap().config.proxy_url, None);
+    assert_eq!(written.read().unwrap().proxy_url, None);
     let mut cluster = server();
     cluster["proxy-url"] = "http://other.invalid:3128".into();
     let written = Written::new("one", &cluster, &json!({"token": "t0ken"}));
-    assert_eq!(written.read().unwrap().config.proxy_url.unwrap().host(), Some("other.invalid"));
+    assert_eq!(written.read().unwrap().proxy_url.unwrap().host(), Some("other.invalid"));
 }

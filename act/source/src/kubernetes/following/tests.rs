@@ -63,7 +63,9 @@ fn followed(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.unwrap().block_on(async {
         let client = Client::new(service, "default");
-        let (_told, answered) = unbounded_channel();
+        let (told, answered) = unbounded_channel();
+        // Whatever else happens.
+        told.send(Told::Credentials(Some("the token /t can't be read".to_owned()))).unwrap();
         let (standing, _known) = channel(None);
         let node = "node-0".parse().unwrap();
         let deliver = |update| if is(&update) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
@@ -146,7 +148,12 @@ fn a_new_server_that_refuses_to_stream_lists_is_asked_for_pages() {
         _ if what.contains("/nodes") => list(&["node-0"], None),
         _ => list(&[], None),
     };
-    followed(answer, |update| has_nodes(update, 1) && update.lost.is_none());
+    let told =
+        "Kubernetes API: the changed credentials can't be used, the earlier ones stay in use: the token /t";
+    followed(answer, |update| {
+        let is_told = update.problems.iter().any(|problem| problem.starts_with(told));
+        has_nodes(update, 1) && update.lost.is_none() && is_told
+    });
 }
 
 #[test]
