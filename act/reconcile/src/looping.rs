@@ -21,6 +21,10 @@ const REASONS: usize = 16;
 /// How often what the kernel doesn't announce is looked at (most sysctls, the legacy tables, the conflist).
 const GLANCE: Duration = Duration::from_millis(500);
 
+/// After a pass the next one on account of the cluster alone waits this many times as long as it took, at most as long as
+/// until a glance. Where a pass takes long, thousands of nodes would have a cluster that never rests take a core.
+const REST: u32 = 10;
+
 /// After a failure, the next try; it doubles up to the most.
 const RETRY: Duration = Duration::from_millis(100);
 const RETRY_MOST: Duration = Duration::from_secs(10);
@@ -128,12 +132,13 @@ where
     pub fn run(&mut self, triggers: &Receiver<Trigger>) {
         let mut resync_at = Instant::now();
         let mut retry_at = None;
+        let mut rested = resync_at;
         loop {
             let now = Instant::now();
             let due = retry_at.map_or(resync_at, |at: Instant| at.min(resync_at));
             let wait = due.saturating_duration_since(now).min(GLANCE);
             let because = match triggers.recv_timeout(wait) {
-                Ok(first) => Self::gather(first, triggers),
+                Ok(first) => Self::gather(first, triggers, rested),
                 Err(RecvTimeoutError::Disconnected) => return,
                 Err(RecvTimeoutError::Timeout) => match self.idle(due, retry_at.is_some()) {
                     Some(trigger) => vec![trigger],
@@ -143,18 +148,28 @@ where
             if because.contains(&Trigger::End) {
                 return;
             }
+            let began = Instant::now();
             self.pass(because);
-            resync_at = Instant::now() + self.resync;
+            let ended = Instant::now();
+            rested = ended + ((ended - began) * REST).min(GLANCE);
+            resync_at = ended + self.resync;
             retry_at = self.retry.map(|after| Instant::now() + after);
         }
     }
 
-    /// Takes the triggers that come within a moment of the first. Of a flood of notifications, such as a routing
-    /// daemon makes, a few stand for all.
-    fn gather(first: Trigger, triggers: &Receiver<Trigger>) -> Vec<Trigger> {
-        let until = Instant::now() + GATHER;
+    /// Takes the triggers that come within a moment of the first, and changed clusters until the loop is rested. Of a
+    /// flood of notifications, such as a routing daemon makes, a few stand for all; of clusters the last.
+    fn gather(first: Trigger, triggers: &Receiver<Trigger>, rested: Instant) -> Vec<Trigger> {
+        let is_cluster = |trigger: &Trigger| matches!(trigger, Trigger::Cluster(..));
+        let moment = Instant::now() + GATHER;
+        let mut until = if is_cluster(&first) { moment.max(rested) } else { moment };
         let mut because = vec![first];
         while let Ok(next) = triggers.recv_timeout(until.saturating_duration_since(Instant::now())) {
+            if is_cluster(&next) {
+                because.retain(|earlier| !is_cluster(earlier));
+            } else {
+                until = until.min(Instant::now() + GATHER);
+            }
             let superfluous = matches!(next, Trigger::Kernel(_)) && because.len() >= REASONS;
             if !superfluous && !because.contains(&next) {
                 because.push(next);
