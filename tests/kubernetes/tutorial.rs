@@ -47,7 +47,7 @@ fn it_is_seen_from_afar(cluster: &Cluster) {
     assert_eq!(leases.matches(" default/web-").count(), 6, "{leases}");
     let paths = see(&["check", "--connectivity"]);
     say(&format!("selvedgectl check --connectivity\n{paths}"));
-    until(120, "the pods of the check are gone", || {
+    until(300, "the pods of the check are gone", || {
         let namespaces = cluster.type_in("get namespaces");
         if namespaces.contains("selvedge-check") { Err(namespaces) } else { Ok(()) }
     });
