@@ -70,6 +70,13 @@ impl Followed {
     }
 }
 
+/// The way to a server by a front that speaks TLS.
+fn by_tls(server: &ApiServer, stage: &Stage, file: &Path) -> Front {
+    let front = Front::start(stage.node(), server.address());
+    front.kubeconfig(file);
+    front
+}
+
 fn node(number: usize) -> Value {
     let cidr = format!("10.{}.{}.0/24", 100 + number / 256, number % 256);
     let address = format!("192.0.{}.{}", 2 + number / 256, number % 256);
@@ -229,13 +236,7 @@ fn a_token_that_expired_is_told_of_and_then_forgotten() {
 
 #[test]
 fn all_goes_by_one_connection_and_a_network_that_swallows_everything_is_noticed() {
-    let Some((mut followed, front)) = Followed::by(NEW, 3, |server, stage, file| {
-        let front = Front::start(stage.node(), server.address());
-        front.kubeconfig(file);
-        front
-    }) else {
-        return;
-    };
+    let Some((mut followed, front)) = Followed::by(NEW, 3, by_tls) else { return };
     followed.server().put("pods", pod("web-0", "node-0"));
     followed.until(SOON, "the pod", |update| update.cluster.as_ref().is_some_and(|c| c.pods().len() == 1));
     assert_eq!(front.connections(), 1, "{:?}", followed.server().requests());
@@ -250,13 +251,7 @@ fn all_goes_by_one_connection_and_a_network_that_swallows_everything_is_noticed(
 
 #[test]
 fn a_server_with_another_certificate_is_trusted_once_the_kubeconfig_says_so() {
-    let Some((mut followed, front)) = Followed::by(NEW, 2, |server, stage, file| {
-        let front = Front::start(stage.node(), server.address());
-        front.kubeconfig(file);
-        front
-    }) else {
-        return;
-    };
+    let Some((mut followed, front)) = Followed::by(NEW, 2, by_tls) else { return };
     followed.until_nodes(2);
     drop(front);
     followed.until(SOON, "the loss is told", |update| update.lost.is_some());

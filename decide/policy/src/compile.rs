@@ -45,7 +45,7 @@ use selvedge_ruleset::matching::{
 };
 use selvedge_ruleset::rule::{accept, counter, drop, jump, return_, vmap};
 use selvedge_ruleset::{
-    Base, Chain, ChainName, Field, Hook, Icmp6Type, Rule, Set, SetName, Table, priority, rule,
+    Base, Chain, ChainName, Field, Hook, Icmp6Type, Rule, Set, SetName, Table, Verdict, priority, rule,
 };
 
 use crate::cluster::Cluster;
@@ -69,6 +69,13 @@ pub struct LocalPod {
     pub interface: IfName,
     /// Its addresses.
     pub addresses: Vec<IpAddr>,
+}
+
+impl LocalNode {
+    /// The pods' addresses, each with its pod.
+    fn addresses(&self) -> impl Iterator<Item = (&LocalPod, IpAddr)> {
+        self.pods.iter().flat_map(|pod| pod.addresses.iter().map(move |address| (pod, *address)))
+    }
 }
 
 const HOST_ENDS: IfPrefix = IfPrefix::literal(selvedge_model::names::HOST_VETH_PREFIX);
@@ -116,34 +123,18 @@ pub fn compile(cluster: &Cluster, node: &LocalNode) -> Table {
                 [rule![counter(), drop()].comment("pod is not known, its namespace has policies")],
             ),
         );
-    let pods = node
-        .pods
-        .iter()
-        .flat_map(|pod| pod.addresses.iter().map(move |address| (pod.interface.clone(), *address)));
-    let (v4, v6): (Vec<_>, Vec<_>) = pods.partition(|(_, address)| address.is_ipv4());
-    table = table
-        .set(PODS.0, Set::of(v4.into_iter().filter_map(|(name, a)| Some((name, blocks::v4(a)?)))))
-        .set(PODS.1, Set::of(v6.into_iter().filter_map(|(name, a)| Some((name, blocks::v6(a)?)))));
+    let known4 = node.addresses().filter_map(|(pod, a)| Some((pod.interface.clone(), blocks::v4(a)?)));
+    let known6 = node.addresses().filter_map(|(pod, a)| Some((pod.interface.clone(), blocks::v6(a)?)));
+    table = table.set(PODS.0, Set::of(known4)).set(PODS.1, Set::of(known6));
     table = itself(cluster, node, table);
     let mut compiler = peers::Compiler::new(cluster, table);
     for (direction, pair) in [(Direction::Egress, EGRESS), (Direction::Ingress, INGRESS)] {
-        let mut verdicts = Vec::new();
-        for (pod, address) in
-            node.pods.iter().flat_map(|pod| pod.addresses.iter().map(move |address| (pod, *address)))
-        {
-            verdicts.push((address, compiler.verdict(pod, address, direction)));
-        }
-        let (v4, v6): (Vec<_>, Vec<_>) = verdicts.into_iter().partition(|(address, _)| address.is_ipv4());
-        let (v4, v6) = (
-            Set::verdicts(
-                v4.into_iter().filter_map(|(address, verdict)| Some((blocks::v4(address)?, verdict))),
-            ),
-            Set::verdicts(
-                v6.into_iter().filter_map(|(address, verdict)| Some((blocks::v6(address)?, verdict))),
-            ),
-        );
-        compiler.put(pair.0, || v4);
-        compiler.put(pair.1, || v6);
+        let verdicts = node.addresses().map(|(pod, a)| (a, compiler.verdict(pod, a, direction)));
+        let verdicts: Vec<(IpAddr, Verdict)> = verdicts.collect();
+        let v4 = verdicts.iter().filter_map(|(a, verdict)| Some((blocks::v4(*a)?, verdict.clone())));
+        let v6 = verdicts.iter().filter_map(|(a, verdict)| Some((blocks::v6(*a)?, verdict.clone())));
+        compiler.put(pair.0, || Set::verdicts(v4));
+        compiler.put(pair.1, || Set::verdicts(v6));
     }
     compiler.finish()
 }
