@@ -3,11 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::num::NonZeroU16;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use crate::labels::Labels;
 use crate::names::{NodeName, PodKey};
+use crate::policy::{Policy, PolicyKey};
 use crate::port::{ContainerPort, Transport};
 
 /// Everything we know of a cluster at one moment.
@@ -17,13 +19,15 @@ use crate::port::{ContainerPort, Transport};
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Cluster {
     nodes: BTreeMap<NodeName, Node>,
-    pods: BTreeMap<PodKey, Pod>,
+    pods: BTreeMap<PodKey, Arc<Pod>>,
+    namespaces: BTreeMap<String, Labels>,
+    policies: BTreeMap<PolicyKey, Arc<Policy>>,
 }
 
 impl Cluster {
     /// The cluster of which only one node is known, of no listing: what it lacks is no reason to prune anything.
     pub fn of(node: Node) -> Self {
-        Self { nodes: BTreeMap::from([(node.name.clone(), node)]), pods: BTreeMap::new() }
+        Self { nodes: BTreeMap::from([(node.name.clone(), node)]), ..Self::default() }
     }
 
     /// The nodes by name.
@@ -32,8 +36,18 @@ impl Cluster {
     }
 
     /// The pods by key.
-    pub fn pods(&self) -> &BTreeMap<PodKey, Pod> {
+    pub fn pods(&self) -> &BTreeMap<PodKey, Arc<Pod>> {
         &self.pods
+    }
+
+    /// The labels of the namespaces by name.
+    pub fn namespaces(&self) -> &BTreeMap<String, Labels> {
+        &self.namespaces
+    }
+
+    /// The NetworkPolicies by key.
+    pub fn policies(&self) -> &BTreeMap<PolicyKey, Arc<Policy>> {
+        &self.policies
     }
 }
 
@@ -97,6 +111,10 @@ pub enum Kind {
     Node,
     /// Pods.
     Pod,
+    /// Namespaces.
+    Namespace,
+    /// NetworkPolicies.
+    NetworkPolicy,
 }
 
 /// A listing under way: objects are put in, each kind is declared complete, then it can be finished.
@@ -116,7 +134,7 @@ pub struct StillListing {
 
 impl Listing {
     /// Every kind that a complete listing covers.
-    pub const KINDS: [Kind; 2] = [Kind::Node, Kind::Pod];
+    pub const KINDS: [Kind; 4] = [Kind::Node, Kind::Pod, Kind::Namespace, Kind::NetworkPolicy];
 
     /// Adds a node; a later one of the same name takes its place.
     pub fn node(&mut self, node: Node) {
@@ -124,8 +142,20 @@ impl Listing {
     }
 
     /// Adds a pod; a later one of the same key takes its place.
-    pub fn pod(&mut self, pod: Pod) {
+    pub fn pod(&mut self, pod: impl Into<Arc<Pod>>) {
+        let pod = pod.into();
         self.cluster.pods.insert(pod.key.clone(), pod);
+    }
+
+    /// Adds a namespace with its labels; a later one of the same name takes its place.
+    pub fn namespace(&mut self, name: impl Into<String>, labels: Labels) {
+        self.cluster.namespaces.insert(name.into(), labels);
+    }
+
+    /// Adds a policy; a later one of the same key takes its place.
+    pub fn policy(&mut self, policy: impl Into<Arc<Policy>>) {
+        let policy = policy.into();
+        self.cluster.policies.insert(policy.key.clone(), policy);
     }
 
     /// Declares that all objects of a kind have been put in.
@@ -147,9 +177,11 @@ mod tests {
     #[test]
     fn a_listing_that_lacks_a_kind_gives_no_cluster() {
         let mut listing = Listing::default();
-        listing.complete(Kind::Node);
-        assert_eq!(listing.clone().finish(), Err(StillListing { missing: vec![Kind::Pod] }));
-        listing.complete(Kind::Pod);
+        for kind in Listing::KINDS {
+            let missing = listing.clone().finish().unwrap_err().missing;
+            assert_eq!(missing.first(), Some(&kind));
+            listing.complete(kind);
+        }
         assert!(listing.finish().is_ok());
     }
 }

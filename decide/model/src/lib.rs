@@ -8,6 +8,7 @@
 //! - [`chain`]: an error with its causes
 //! - [`port`]: ports of a node that lead to a pod
 //! - [`Gather`]: filling ordered collections
+//! - [`policy`], [`selector`]: NetworkPolicies, and which labels they mean
 //! - [`cluster`]: the complete snapshot of a cluster, and the only way to get one
 //!
 //! No item here reads a file, a clock or the environment.
@@ -20,7 +21,9 @@ mod labels;
 pub mod link;
 pub mod mark;
 pub mod names;
+pub mod policy;
 pub mod port;
+pub mod selector;
 
 pub use bandwidth::{Bandwidth, RateLimit};
 pub use chain::chain;

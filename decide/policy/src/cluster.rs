@@ -3,36 +3,32 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use selvedge_model::{Labels, NodeName, Pod, PodKey};
 
-use crate::policy::{Direction, Namespaces, PodPeer, Policy, PolicyKey, Rule};
+use selvedge_model::policy::{Direction, Namespaces, PodPeer, Policy, PolicyKey, Rule};
 
 /// The label by which every namespace can be selected: its name.
 pub const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
 /// Nodes, namespaces, pods and policies at one moment, and which pods have which address.
 ///
-/// It is made of a complete [`selvedge_model::Cluster`], and namespaces and policies that must be complete too.
+/// It is made of a complete [`selvedge_model::Cluster`].
 #[derive(Debug, Clone, Default)]
 pub struct Cluster {
     nodes: BTreeMap<NodeName, Vec<IpAddr>>,
     namespaces: BTreeMap<String, Labels>,
-    pods: BTreeMap<PodKey, Pod>,
+    pods: BTreeMap<PodKey, Arc<Pod>>,
     /// The pods that an address means, see [`Cluster::with_address`].
     holders: BTreeMap<IpAddr, BTreeSet<PodKey>>,
-    policies: BTreeMap<PolicyKey, Policy>,
+    policies: BTreeMap<PolicyKey, Arc<Policy>>,
 }
 
 impl Cluster {
-    /// The cluster with these namespaces, each with its labels, and policies.
-    pub fn new(
-        cluster: &selvedge_model::Cluster,
-        namespaces: impl IntoIterator<Item = (String, Labels)>,
-        policies: impl IntoIterator<Item = Policy>,
-    ) -> Self {
+    /// What policy knows of the cluster.
+    pub fn new(cluster: &selvedge_model::Cluster) -> Self {
         let nodes = cluster.nodes().values().map(|node| (node.name.clone(), node.addresses.clone()));
-        let policies = policies.into_iter().map(|policy| (policy.key.clone(), policy));
         let mut holders: BTreeMap<IpAddr, BTreeSet<PodKey>> = BTreeMap::new();
         for pod in cluster.pods().values().filter(|pod| Self::is_judged(pod)) {
             for address in &pod.addresses {
@@ -41,10 +37,10 @@ impl Cluster {
         }
         Self {
             nodes: nodes.collect(),
-            namespaces: namespaces.into_iter().map(named).collect(),
+            namespaces: cluster.namespaces().iter().map(named).collect(),
             pods: cluster.pods().clone(),
             holders,
-            policies: policies.collect(),
+            policies: cluster.policies().clone(),
         }
     }
 
@@ -52,6 +48,7 @@ impl Cluster {
     /// none.
     pub fn attach(&mut self, key: &PodKey, addresses: &[IpAddr]) {
         let Some(pod) = self.pods.get_mut(key).filter(|pod| Self::is_judged(pod)) else { return };
+        let pod = Arc::make_mut(pod);
         for address in &pod.addresses {
             if let Entry::Occupied(mut holders) = self.holders.entry(*address) {
                 holders.get_mut().remove(key);
@@ -77,7 +74,7 @@ impl Cluster {
     /// of its own: what it sends and receives is its node's. Where several pods have the same address, which happens
     /// while one follows another and the first has not been heard to have gone, a flow passes if it passes for each.
     pub fn with_address(&self, address: IpAddr) -> impl Iterator<Item = &Pod> {
-        self.holders.get(&address).into_iter().flatten().filter_map(|key| self.pods.get(key))
+        self.holders.get(&address).into_iter().flatten().filter_map(|key| self.pods.get(key)).map(Arc::as_ref)
     }
 
     /// The addresses that pods have.
@@ -96,12 +93,12 @@ impl Cluster {
     }
 
     /// The pods, those included that no address leads to.
-    pub fn pods(&self) -> &BTreeMap<PodKey, Pod> {
+    pub fn pods(&self) -> &BTreeMap<PodKey, Arc<Pod>> {
         &self.pods
     }
 
     /// The policies.
-    pub fn policies(&self) -> &BTreeMap<PolicyKey, Policy> {
+    pub fn policies(&self) -> &BTreeMap<PolicyKey, Arc<Policy>> {
         &self.policies
     }
 
@@ -121,7 +118,7 @@ impl Cluster {
     /// The policies of a namespace.
     pub fn policies_of(&self, namespace: &str) -> impl Iterator<Item = &Policy> {
         let first = PolicyKey { namespace: namespace.to_owned(), name: String::new() };
-        let here = self.policies.range(first..).map(|(_, policy)| policy);
+        let here = self.policies.range(first..).map(|(_, policy)| policy.as_ref());
         here.take_while(move |policy| policy.key.namespace == namespace)
     }
 
@@ -146,11 +143,11 @@ impl Cluster {
 }
 
 /// The namespace with the label that Kubernetes 1.21 and later give it.
-fn named((name, labels): (String, Labels)) -> (String, Labels) {
-    if labels.get(NAMESPACE_NAME) == Some(&name) {
-        return (name, labels);
+fn named((name, labels): (&String, &Labels)) -> (String, Labels) {
+    if labels.get(NAMESPACE_NAME) == Some(name) {
+        return (name.clone(), labels.clone());
     }
-    let mut with_name = BTreeMap::clone(&labels);
+    let mut with_name = BTreeMap::clone(labels);
     with_name.insert(NAMESPACE_NAME.to_owned(), name.clone());
-    (name, with_name.into())
+    (name.clone(), with_name.into())
 }

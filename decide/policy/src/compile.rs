@@ -49,7 +49,7 @@ use selvedge_ruleset::{
 };
 
 use crate::cluster::Cluster;
-use crate::policy::Direction;
+use selvedge_model::policy::Direction;
 
 /// A node, as far as policy needs it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

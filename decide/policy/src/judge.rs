@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use selvedge_model::{NodeName, Pod, Transport};
 
 use crate::cluster::Cluster;
-use crate::policy::{Direction, Peer, Peers, Policy, PolicyKey, Port, Ports, Rule, Which};
 use crate::reason::{Party, Pass, Reason, Who};
+use selvedge_model::policy::{Direction, Peer, Peers, Policy, PolicyKey, Port, Ports, Rule, Which};
 
 /// What opens a conversation: the first packet, as it is once the destination of a Service has become a pod's. Answers,
 /// and errors about a conversation, are no flows: they pass where what they belong to passes.

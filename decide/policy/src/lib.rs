@@ -1,7 +1,5 @@
 //! What NetworkPolicies (networking.k8s.io/v1) mean.
 //!
-//! - [`selector`]: which labels are meant
-//! - [`policy`]: policies, valid once they exist
 //! - [`mod@read`]: from the objects as Kubernetes has them, and the closed form of one that is no good
 //! - [`cluster`]: what policy knows of a cluster
 //! - [`mod@judge`], [`reason`]: whether a flow passes, and why: the definition
@@ -16,20 +14,18 @@ pub mod cluster;
 pub mod compile;
 mod field;
 pub mod judge;
-pub mod policy;
 pub mod read;
 pub mod reason;
-pub mod selector;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
 pub use cluster::Cluster;
 pub use compile::{LocalNode, LocalPod, compile};
 pub use judge::{Flow, Protocol, Source, Verdict, judge};
-pub use policy::{
+pub use read::{Refused, read};
+pub use reason::{Party, Pass, Reason, Who};
+pub use selvedge_model::policy::{
     BlockError, Direction, IpBlock, Namespaces, Peer, Peers, PodPeer, Policy, PolicyKey, Port, PortName,
     PortRange, Ports, Rule, Which,
 };
-pub use read::{Refused, read};
-pub use reason::{Party, Pass, Reason, Who};
-pub use selector::{Requirement, Selector, Values};
+pub use selvedge_model::selector::{Requirement, Selector, Values};

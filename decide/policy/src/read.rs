@@ -7,11 +7,11 @@ use selvedge_model::Transport;
 use serde_json::Value;
 
 use crate::field::{Fault, Field};
-use crate::policy::{
+use selvedge_model::policy::{
     Direction, IpBlock, Namespaces, Peer, Peers, PodPeer, Policy, PolicyKey, Port, PortName, PortRange,
     Ports, Rule, Which,
 };
-use crate::selector::{Requirement, Selector, Values};
+use selvedge_model::selector::{Requirement, Selector, Values};
 
 /// A NetworkPolicy that is no good. Displayed as `NetworkPolicy NAMESPACE/NAME: FIELD: what is wrong`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use selvedge_model::{NodeName, PodKey, Transport};
 
 use crate::judge::{Protocol, Verdict};
-use crate::policy::{Direction, PolicyKey};
+use selvedge_model::policy::{Direction, PolicyKey};
 
 /// Why one end of a flow agrees to it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -14,12 +14,11 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
-use selvedge_model::cluster::Kind;
 use selvedge_model::{ContainerPort, IfName, Labels, Listing, Node, NodeName, Pod, PodKey, Transport};
 
 use crate::cluster::Cluster;
 use crate::compile::{LocalNode, LocalPod};
-use crate::policy::{Policy, PolicyKey};
+use selvedge_model::policy::{Policy, PolicyKey};
 
 pub use fields::{FIELDS, fields};
 pub use flows::{flows, parties};
@@ -39,17 +38,19 @@ pub fn cluster() -> impl Strategy<Value = Cluster> {
                 let name = format!("policy-{index}");
                 Policy { key: PolicyKey { name, ..policy.key }, ..policy }
             };
+            let mut listing = nodes_and(pods);
             let known = NAMESPACES.iter().zip(namespaces);
-            let known = known.filter_map(|(name, labels)| Some(((*name).to_owned(), labels?)));
-            Cluster::new(&nodes_and(pods), known, policies.into_iter().enumerate().map(named))
+            known.for_each(|(name, labels)| labels.into_iter().for_each(|l| listing.namespace(*name, l)));
+            policies.into_iter().enumerate().map(named).for_each(|policy| listing.policy(policy));
+            Cluster::new(&listing.finish().expect("every kind has been declared complete"))
         },
     )
 }
 
 /// The nodes, and these pods on them.
-fn nodes_and(pods: Vec<AnyPod>) -> selvedge_model::Cluster {
+fn nodes_and(pods: Vec<AnyPod>) -> Listing {
     let mut listing = Listing::default();
-    [Kind::Node, Kind::Pod].into_iter().for_each(|kind| listing.complete(kind));
+    Listing::KINDS.into_iter().for_each(|kind| listing.complete(kind));
     (0..NODES.len()).for_each(|index| listing.node(node(index)));
     let replaces =
         |(index, pod): (usize, &AnyPod)| (pod.follows == Follows::Finished).then(|| index.wrapping_sub(1));
@@ -62,7 +63,7 @@ fn nodes_and(pods: Vec<AnyPod>) -> selvedge_model::Cluster {
         let pod = AnyPod { finished: pod.finished || replaced.contains(&index), ..pod };
         listing.pod(pod.at(index, slot));
     }
-    listing.finish().expect("every kind has just been declared complete")
+    listing
 }
 
 /// The pods of a node as their attachments have them, each at an [`interface`] of its own.

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-use crate::policy::IpBlock;
+use selvedge_model::policy::IpBlock;
 
 pub(super) fn v4(address: IpAddr) -> Option<Ipv4Addr> {
     match address {

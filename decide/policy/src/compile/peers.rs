@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::blocks::{left, net4, net6, v4, v6};
 use crate::cluster::Cluster;
-use crate::policy::{Direction, IpBlock, Namespaces, Peer, Peers, PodPeer, PortName};
+use selvedge_model::policy::{Direction, IpBlock, Namespaces, Peer, Peers, PodPeer, PortName};
 
 /// Chains and sets under way.
 pub(super) struct Compiler<'a> {

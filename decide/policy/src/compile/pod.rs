@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use selvedge_model::{Pod, Transport};
 use selvedge_ruleset::matching::{End, Match, in_set};
@@ -10,14 +11,14 @@ use selvedge_ruleset::{Chain, ChainName, Field, L4Proto, Rule as NftRule, Set, V
 
 use super::peers::{Admitted, Compiler, chain_name, proto_of, set_name};
 use super::{LocalPod, UNSEEN};
-use crate::policy::{Direction, Policy, Port, PortName, Ports, Rule, Which};
+use selvedge_model::policy::{Direction, Policy, Port, PortName, Ports, Rule, Which};
 
 impl<'a> Compiler<'a> {
     /// Where the map leads what leaves an address of a pod's, or arrives there.
     pub(super) fn verdict(&mut self, pod: &LocalPod, address: IpAddr, direction: Direction) -> Verdict {
         let mut pods: Vec<&'a Pod> = self.cluster.with_address(address).collect();
         let known = self.cluster.pods().get(&pod.key);
-        pods.extend(known.filter(|known| pods.iter().all(|other| other.key != known.key)));
+        pods.extend(known.map(Arc::as_ref).filter(|known| pods.iter().all(|other| other.key != known.key)));
         if known.is_none() && self.has_policies(&pod.key.namespace) {
             return Verdict::Goto(UNSEEN);
         }

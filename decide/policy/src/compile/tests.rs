@@ -3,7 +3,6 @@ mod differential;
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 
-use selvedge_model::cluster::Kind;
 use selvedge_model::{ContainerPort, Labels, NodeName, Transport};
 use selvedge_ruleset::after::after;
 use selvedge_ruleset::matching::CtStates;
@@ -13,9 +12,9 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::judge::{Flow, Protocol, Source};
-use crate::policy::PolicyKey;
 use crate::read::read;
 use crate::testing::attached;
+use selvedge_model::policy::PolicyKey;
 
 const ID: TableId = TableId::literal(Family::Inet, "selvedge");
 
@@ -31,7 +30,7 @@ fn packet(flow: &Flow) -> Packet {
 /// Two pods of x on the first node, one of them isolated, and one of y on the second.
 fn small(policies: &[(&str, Value)]) -> Cluster {
     let mut listing = selvedge_model::Listing::default();
-    [Kind::Node, Kind::Pod].into_iter().for_each(|kind| listing.complete(kind));
+    selvedge_model::Listing::KINDS.into_iter().for_each(|kind| listing.complete(kind));
     for (key, node, address) in [
         ("x/web", "node-1", ["10.244.1.2", "fd00:244:1::2"]),
         ("x/db", "node-1", ["10.244.1.3", "fd00:244:1::3"]),
@@ -57,8 +56,9 @@ fn small(policies: &[(&str, Value)]) -> Cluster {
         let (namespace, name) = key.split_once('/').unwrap();
         read(PolicyKey { namespace: namespace.to_owned(), name: name.to_owned() }, spec).unwrap()
     };
-    let namespaces = ["x", "y"].map(|name| (name.to_owned(), Labels::default()));
-    Cluster::new(&listing.finish().unwrap(), namespaces, policies.iter().map(policy))
+    ["x", "y"].into_iter().for_each(|name| listing.namespace(name, Labels::default()));
+    policies.iter().map(policy).for_each(|policy| listing.policy(policy));
+    Cluster::new(&listing.finish().unwrap())
 }
 
 fn node_1() -> NodeName {

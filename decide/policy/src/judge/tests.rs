@@ -8,7 +8,6 @@ mod reasons;
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 
-use selvedge_model::cluster::Kind;
 use selvedge_model::{ContainerPort, Labels, Listing, Node, PodKey};
 use serde_json::{Value, json};
 
@@ -85,7 +84,7 @@ fn world(policies: impl IntoIterator<Item = (&'static str, Value)>) -> World {
 impl World {
     fn cluster(&self) -> Cluster {
         let mut listing = Listing::default();
-        [Kind::Node, Kind::Pod].into_iter().for_each(|kind| listing.complete(kind));
+        Listing::KINDS.into_iter().for_each(|kind| listing.complete(kind));
         for (name, addresses) in &self.nodes {
             listing.node(Node {
                 name: name.parse().unwrap(),
@@ -94,7 +93,9 @@ impl World {
             });
         }
         self.pods.iter().for_each(|pod| listing.pod(pod.clone()));
-        Cluster::new(&listing.finish().unwrap(), self.namespaces.clone(), self.policies.clone())
+        self.namespaces.iter().for_each(|(name, labels)| listing.namespace(name, labels.clone()));
+        self.policies.iter().for_each(|policy| listing.policy(policy.clone()));
+        Cluster::new(&listing.finish().unwrap())
     }
 
     /// The pod `NAMESPACE/NAME`, to be changed.

@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use selvedge_model::{Pod, Transport};
 
 use crate::cluster::Cluster;
-use crate::policy::{Direction, Namespaces, Peer, Peers, PodPeer, Policy, Port, Ports, Rule, Which};
-use crate::selector::{Requirement, Selector};
+use selvedge_model::policy::{Direction, Namespaces, Peer, Peers, PodPeer, Policy, Port, Ports, Rule, Which};
+use selvedge_model::selector::{Requirement, Selector};
 
 /// All that [`fields`] looks for.
 pub const FIELDS: [&str; 44] = [
@@ -164,7 +164,7 @@ impl Found {
     fn selector(&mut self, selector: &Selector) {
         for requirement in selector.requirements() {
             let field = match requirement {
-                Requirement::In(_, values) if values.len() == 1 => "In, one value",
+                Requirement::In(_, values) if values.iter().len() == 1 => "In, one value",
                 Requirement::In(..) => "In, several values",
                 Requirement::NotIn(..) => "NotIn",
                 Requirement::Exists(_) => "Exists",

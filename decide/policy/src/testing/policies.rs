@@ -10,11 +10,11 @@ use selvedge_model::Transport;
 
 use super::NAMESPACES;
 use crate::cluster::NAMESPACE_NAME;
-use crate::policy::{
+use selvedge_model::policy::{
     IpBlock, Namespaces, Peer, Peers, PodPeer, Policy, PolicyKey, Port, PortName, PortRange, Ports, Rule,
     Which,
 };
-use crate::selector::{Requirement, Selector, Values};
+use selvedge_model::selector::{Requirement, Selector, Values};
 
 /// Networks of pods, nodes and the outside, wide and narrow.
 const NETWORKS: [&str; 12] = [

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::num::NonZeroU16;
 
+use crate::port::Transport;
 use ipnet::IpNet;
-use selvedge_model::Transport;
 
 use crate::selector::Selector;
 

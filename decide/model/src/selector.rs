@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use selvedge_model::Labels;
+use crate::labels::Labels;
 
 /// What labels must be like; all requirements have to hold. Without any it selects everything.
 ///
@@ -108,14 +108,13 @@ impl fmt::Display for Requirement {
 }
 
 impl Values {
-    #[cfg(any(test, feature = "testing"))]
-    pub(crate) fn len(&self) -> usize {
-        self.0.len()
+    /// The values, in order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.0.iter().map(String::as_str)
     }
 
     fn listed(&self) -> String {
-        let values: Vec<&str> = self.0.iter().map(String::as_str).collect();
-        values.join(",")
+        self.iter().collect::<Vec<_>>().join(",")
     }
 }
 
