@@ -86,6 +86,11 @@ impl Compiler {
                 let port = if *version == IpVersion::V4 { 1 } else { 4 };
                 self.code.push(Expression::Dnat { family, address: 0, port });
             }
+            Statement::Update { key, set, timeout } => {
+                self.load_key(key);
+                let timeout = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+                self.code.push(Expression::Update { slot: 0, set: set.clone(), timeout });
+            }
             Statement::MarkOr(bits) => {
                 self.load(Source::Meta(meta::MARK));
                 let (mask, xor) = ((!bits).to_ne_bytes().to_vec(), bits.to_ne_bytes().to_vec());
@@ -173,6 +178,11 @@ impl Compiler {
             Test::Ip6(End::Source, net) => self.prefix(Field::Ip6Saddr, negated, (*net).into()),
             Test::Ip6(End::Destination, net) => self.prefix(Field::Ip6Daddr, negated, (*net).into()),
             Test::ArpSenderIp(net) => self.prefix(Field::ArpSaddrIp, negated, (*net).into()),
+            Test::TcpFlags { mask, value } => {
+                self.load(tcp_flags());
+                self.code.push(Expression::Bitwise { from: 0, to: 0, mask: vec![mask.0], xor: vec![0] });
+                self.compare(negated, vec![value.0]);
+            }
             Test::CtState(states) => {
                 self.load(Source::Ct(ct::STATE));
                 self.any_bit(negated, states.0);
@@ -254,7 +264,8 @@ fn plain(test: &Test) -> (Source, Vec<u8>) {
         Test::Ip(..) | Test::Ip6(..) | Test::ArpSenderIp(_) => {
             unreachable!("prefixes are compiled by themselves")
         }
-        Test::CtState(_) | Test::CtStatusDnat | Test::InSet(..) | Test::SourceUnroutable => {
+        Test::CtState(_) | Test::CtStatusDnat | Test::InSet(..) => unreachable!("compiled by themselves"),
+        Test::SourceUnroutable | Test::TcpFlags { .. } => {
             unreachable!("compiled by themselves")
         }
     }
@@ -262,6 +273,11 @@ fn plain(test: &Test) -> (Source, Vec<u8>) {
 
 pub(crate) fn icmp_type() -> Source {
     Source::Payload(Payload { base: Base::Transport, offset: 0, length: 1 })
+}
+
+/// The byte of a TCP header that its flags are in.
+pub(crate) fn tcp_flags() -> Source {
+    Source::Payload(Payload { base: Base::Transport, offset: 13, length: 1 })
 }
 
 fn pattern_bytes(pattern: &IfPattern) -> Vec<u8> {

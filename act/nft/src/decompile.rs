@@ -1,16 +1,19 @@
 //! What the kernel runs back into rules. What [`compile`](crate::compile) made comes back as it was, and what nft or
 //! iptables made of the same words too; anything else becomes [`Statement::Unknown`].
 
+use std::time::Duration;
+
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use selvedge_ruleset::field::Needs;
 use selvedge_ruleset::matching::{CtStates, End, IfPattern, IfPrefix, Test};
 use selvedge_ruleset::{
-    EtherType, Family, Field, Icmp6Type, IcmpType, IpVersion, L4Proto, Match, Rule, SetName, Statement, Value,
+    EtherType, Family, Field, Icmp6Type, IcmpType, IpVersion, L4Proto, Match, Rule, SetName, Statement,
+    TcpFlags, Value,
 };
 
 use crate::compile::{
     ADDRESS_TYPES, NFPROTO, PACKET_TYPES, RANDOM_FULLY, STATUS_DNAT, icmp_type, known_from, meaning,
-    transport,
+    tcp_flags, transport,
 };
 use crate::expression::{Expression, Lookup, Payload, Slot, Source, To, ct, fib, meta};
 use crate::place::{IFNAME_BYTES, field, length, source, value};
@@ -84,6 +87,11 @@ impl Reader {
                 self.push(test);
             }
             Expression::Lookup(lookup) => self.lookup(lookup)?,
+            Expression::Update { slot, set, timeout } => {
+                let key = self.key(*slot)?;
+                let timeout = Duration::from_millis(*timeout);
+                self.push(Statement::Update { key, set: set.clone(), timeout });
+            }
             Expression::Verdict(verdict) => self.push(verdict.clone()),
             Expression::Counter => self.push(Statement::Counter),
             Expression::Masquerade { flags: 0 } => self.push(Statement::Masquerade { fully_random: false }),
@@ -108,9 +116,9 @@ impl Reader {
         }
     }
 
-    fn lookup(&mut self, lookup: &Lookup) -> Option<()> {
-        let Lookup { slot, set, negated, to } = lookup;
-        let mut next = *slot;
+    /// The fields that are loaded one after the other from that slot on.
+    fn key(&mut self, slot: Slot) -> Option<Vec<Field>> {
+        let mut next = slot;
         let mut key = Vec::new();
         for loaded in std::mem::take(&mut self.loaded) {
             let field =
@@ -118,8 +126,13 @@ impl Reader {
             next += length(field.key_type()).div_ceil(4);
             key.push(field);
         }
+        (!key.is_empty()).then_some(key)
+    }
+
+    fn lookup(&mut self, lookup: &Lookup) -> Option<()> {
+        let Lookup { slot, set, negated, to } = lookup;
+        let key = self.key(*slot)?;
         match (to, negated) {
-            _ if key.is_empty() => return None,
             (None, &negated) => self.push(Match { negated, test: Test::InSet(key, set.clone()) }),
             (Some(To::Verdict), false) => self.push(Statement::VerdictMap(key, set.clone())),
             (Some(To::Slot(0)), false) => self.pending = Some((key, set.clone())),
@@ -230,6 +243,9 @@ impl Reader {
                 (ct::STATUS, STATUS_DNAT) => Some(Test::CtStatusDnat),
                 _ => None,
             },
+            Source::Payload(_) if source == tcp_flags() && self.known.transport == Some(L4Proto::TCP) => {
+                Some(Test::TcpFlags { mask: TcpFlags(one(mask)?), value: TcpFlags(one(data)?) })
+            }
             Source::Payload(payload) => {
                 let ones = mask.iter().map(|byte| byte.count_ones()).sum::<u32>();
                 let leading = mask.iter().map(|byte| byte.leading_ones()).scan(true, |whole, ones| {

@@ -4,6 +4,7 @@
 //! marked, where it has ended. One with several parts has one, with both keys.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use selvedge_ruleset::set::Key;
@@ -23,6 +24,7 @@ const FLAG_CONSTANT: u32 = 2;
 const FLAG_INTERVAL: u32 = 4;
 const FLAG_MAP: u32 = 8;
 const FLAG_TIMEOUT: u32 = 16;
+const FLAG_EVAL: u32 = 32;
 const FLAG_CONCAT: u32 = 128;
 
 const SET_FLAGS: u16 = 3;
@@ -35,6 +37,7 @@ const SET_ID: u16 = 10;
 const SET_TIMEOUT: u16 = 11;
 const SET_USERDATA: u16 = 13;
 const SET_EXPRESSION: [u16; 2] = [17, 18];
+const DESCRIPTION_SIZE: u16 = 1;
 const DESCRIPTION_CONCAT: u16 = 2;
 const FIELD_LENGTH: u16 = 1;
 const LIST_ELEM: u16 = 1;
@@ -105,6 +108,7 @@ pub(crate) fn write_type(set_type: &SetType, w: &mut Writer) {
         (set_type.interval && concat, FLAG_CONCAT),
         (set_type.is_map(), FLAG_MAP),
         (set_type.timeout, FLAG_TIMEOUT),
+        (set_type.dynamic.is_some(), FLAG_EVAL),
     ];
     w.u32_be(SET_FLAGS, flags.into_iter().filter(|(set, _)| *set).map(|(_, flag)| flag).sum());
     w.u32_be(SET_KEY_TYPE, type_number(&set_type.key));
@@ -123,21 +127,28 @@ pub(crate) fn write_type(set_type: &SetType, w: &mut Writer) {
         w.bytes(SET_USERDATA, &[&[USERDATA_KEY_ORDER, 4][..], &ORDER_HOST.to_ne_bytes()].concat());
     }
     // The kernel wants to know the parts only where it must compare each by itself.
-    if set_type.interval && concat {
-        w.nest(SET_DESCRIPTION, |description| {
+    let parts = set_type.interval && concat;
+    if !parts && set_type.dynamic.is_none() {
+        return;
+    }
+    w.nest(SET_DESCRIPTION, |description| {
+        if let Some(size) = set_type.dynamic {
+            description.u32_be(DESCRIPTION_SIZE, size.get());
+        }
+        if parts {
             description.nest(DESCRIPTION_CONCAT, |fields| {
                 for key_type in &set_type.key {
                     fields.nest(LIST_ELEM, |field| field.u32_be(FIELD_LENGTH, length(*key_type)));
                 }
             });
-        });
-    }
+        }
+    });
 }
 
 /// Reads what a listed set is; `None` if it is beyond our types.
 pub(crate) fn read_type(set: Reader<'_>) -> Option<SetType> {
     let flags = set.u32_be(SET_FLAGS).unwrap_or(0);
-    let understood = FLAG_CONSTANT | FLAG_INTERVAL | FLAG_MAP | FLAG_TIMEOUT | FLAG_CONCAT;
+    let understood = FLAG_CONSTANT | FLAG_INTERVAL | FLAG_MAP | FLAG_TIMEOUT | FLAG_EVAL | FLAG_CONCAT;
     let own_timeout = set.u64_be(SET_TIMEOUT).unwrap_or(0) != 0;
     if flags & !understood != 0 || own_timeout || SET_EXPRESSION.iter().any(|kind| set.get(*kind).is_some()) {
         return None;
@@ -150,7 +161,11 @@ pub(crate) fn read_type(set: Reader<'_>) -> Option<SetType> {
     let key = numbered_types(set.u32_be(SET_KEY_TYPE)?)?;
     let fits = set.u32_be(SET_KEY_LENGTH)? == type_length(&key);
     let (interval, timeout) = (flags & FLAG_INTERVAL != 0, flags & FLAG_TIMEOUT != 0);
-    fits.then_some(SetType { key, interval, timeout, data })
+    let dynamic = match flags & FLAG_EVAL {
+        0 => None,
+        _ => Some(NonZeroU32::new(set.nest(SET_DESCRIPTION)?.u32_be(DESCRIPTION_SIZE)?)?),
+    };
+    fits.then_some(SetType { key, interval, timeout, dynamic, data })
 }
 
 /// The messages that add or delete elements.

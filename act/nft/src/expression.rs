@@ -80,6 +80,12 @@ pub(crate) enum Expression {
         data: Vec<u8>,
     },
     Lookup(Lookup),
+    /// Lets the element of a dynamic set last so many milliseconds from now on.
+    Update {
+        slot: Slot,
+        set: SetName,
+        timeout: u64,
+    },
     Verdict(Verdict),
     Counter,
     Masquerade {
@@ -122,6 +128,7 @@ const LOOKUP_INVERTED: u32 = 1;
 const COMPARE_EQUAL: u32 = 0;
 const COMPARE_UNEQUAL: u32 = 1;
 const NAT_DNAT: u32 = 1;
+const DYNSET_UPDATE: u32 = 1;
 
 /// The kernel's number for a slot: those at multiples of 16 bytes have a number of the older kind, and are listed by
 /// that.
@@ -155,6 +162,7 @@ impl Expression {
             Self::Bitwise { .. } => "bitwise",
             Self::Compare { .. } => "cmp",
             Self::Lookup(_) => "lookup",
+            Self::Update { .. } => "dynset",
             Self::Verdict(_) => "immediate",
             Self::Counter => "counter",
             Self::Masquerade { .. } => "masq",
@@ -194,6 +202,12 @@ impl Expression {
                 if *negated {
                     data.u32_be(5, LOOKUP_INVERTED);
                 }
+            }
+            Self::Update { slot, set, timeout } => {
+                data.text(1, set.as_str());
+                data.u32_be(3, DYNSET_UPDATE);
+                data.u32_be(4, register(*slot));
+                data.u64_be(6, *timeout);
             }
             Self::Verdict(verdict) => {
                 data.u32_be(1, VERDICT_REGISTER);
@@ -250,6 +264,7 @@ impl Expression {
                 Self::Compare { slot: slot_in(1)?, negated, data: value_in(3)? }
             }
             "lookup" => Self::Lookup(read_lookup(data)?),
+            "dynset" => read_update(data)?,
             "immediate" if data.u32_be(1)? == VERDICT_REGISTER => Self::Verdict(read_verdict(data.nest(2)?)?),
             "counter" => Self::Counter,
             "masq" if data.get(2).is_none() => Self::Masquerade { flags: data.u32_be(1).unwrap_or(0) },
@@ -298,6 +313,15 @@ fn read_lookup(data: Reader<'_>) -> Option<Lookup> {
         _ => return None,
     };
     Some(Lookup { slot: slot(data.u32_be(2)?)?, set: SetName::listed(data.text(1)?), negated, to })
+}
+
+/// Only an update of a plain set's element, without anything that would be done to each packet.
+fn read_update(data: Reader<'_>) -> Option<Expression> {
+    let plain = data.u32_be(3)? == DYNSET_UPDATE
+        && data.u32_be(9).unwrap_or(0) == 0
+        && [5, 7, 10].into_iter().all(|kind| data.get(kind).is_none());
+    let set = SetName::listed(data.text(1)?);
+    plain.then_some(Expression::Update { slot: slot(data.u32_be(4)?)?, set, timeout: data.u64_be(6)? })
 }
 
 /// Only a rewrite of address and port, each by one register, as written here.

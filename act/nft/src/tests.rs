@@ -11,6 +11,7 @@ use selvedge_ruleset::{Listed, Scope, Table, TableId, Transaction, diff};
 
 use crate::NftSocket;
 
+mod dynamic;
 mod firewall;
 mod forward;
 mod ownership;

@@ -169,9 +169,10 @@ impl ListedTable {
         };
         let mut elements = set.elements().clone();
         for (key, element) in &added.elements {
-            match elements.insert(key.clone(), element.clone()) {
-                Some(old) if old != *element => return Err(Reason::Exists),
-                _ => {}
+            // One that is there stays as it is.
+            let there = elements.entry(key.clone()).or_insert_with(|| element.clone());
+            if there.data != element.data {
+                return Err(Reason::Exists);
             }
         }
         *set = Set::listed(added.set_type.clone(), elements).ok_or(Reason::Exists)?;

@@ -40,7 +40,7 @@ impl Scope<'_> {
 
 /// What must be done to `observed` so that it is `desired`, as far as the scope reaches; empty if nothing.
 ///
-/// Elements and rules change one by one. A set or a chain is made anew only if its type or its hook changed, a table
+/// Elements and rules change one by one; elements of dynamic sets don't, whatever they are. A set or a chain is made anew only if its type or its hook changed, a table
 /// only if it must come to be owned.
 pub fn diff(desired: &BTreeMap<TableId, Table>, observed: &Listed, scope: Scope<'_>) -> Transaction {
     let ids: BTreeSet<&TableId> = desired.keys().chain(observed.keys()).gather();
@@ -228,6 +228,9 @@ fn element_changes(
     observed: Option<&Set>,
     stale: &Stale<'_>,
 ) -> (Option<Change>, Option<Change>) {
+    if desired.set_type().dynamic.is_some() {
+        return (None, None);
+    }
     let none = BTreeMap::new();
     let observed = observed.map_or(&none, Set::elements);
     let stays = |key: &Key, element: &Element| {

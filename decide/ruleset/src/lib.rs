@@ -35,7 +35,7 @@ pub mod value;
 pub use diff::{Object, Scope, diff};
 pub use field::Field;
 pub use listed::{Handle, Listed, ListedChain, ListedRule, ListedTable, Ownership, Seen};
-pub use matching::{Match, Test};
+pub use matching::{Match, TcpFlags, Test};
 pub use name::{ChainName, Family, ObjectNameError, SetName, TableId, TableName};
 pub use rule::{Comment, Rule, Statement, Verdict};
 pub use set::{Data, DataType, Element, Set, SetType};

@@ -52,6 +52,13 @@ pub enum Test {
     Icmp(IcmpType),
     /// The ICMPv6 type.
     Icmp6(Icmp6Type),
+    /// Of these flags of TCP exactly those are set.
+    TcpFlags {
+        /// The flags that are looked at.
+        mask: TcpFlags,
+        /// Those of them that must be set.
+        value: TcpFlags,
+    },
     /// Connection tracking has it in one of these states.
     CtState(CtStates),
     /// It belongs to a connection whose destination was rewritten.
@@ -162,6 +169,26 @@ impl CtStates {
     }
 }
 
+/// The flags of a TCP segment: one bit each, as they stand in its header (RFC 9293).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TcpFlags(pub u8);
+
+impl TcpFlags {
+    /// The sender is done.
+    pub const FIN: Self = Self(1);
+    /// It opens a connection.
+    pub const SYN: Self = Self(2);
+    /// It ends one at once.
+    pub const RST: Self = Self(4);
+    /// It acknowledges.
+    pub const ACK: Self = Self(16);
+
+    /// Flags of either.
+    pub const fn or(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
 impl Not for Match {
     type Output = Self;
 
@@ -182,7 +209,7 @@ impl Match {
         match &self.test {
             Test::Ip(..) => Needs::ip(IpVersion::V4),
             Test::Ip6(..) => Needs::ip(IpVersion::V6),
-            Test::Port(Transport::Tcp, ..) => Needs::transport(L4Proto::TCP),
+            Test::Port(Transport::Tcp, ..) | Test::TcpFlags { .. } => Needs::transport(L4Proto::TCP),
             Test::Port(Transport::Udp, ..) => Needs::transport(L4Proto::UDP),
             Test::Icmp(_) => Needs::ICMP,
             Test::Icmp6(_) | Test::NdTarget(_) => Needs::ICMP6,
@@ -296,6 +323,12 @@ pub fn tcp_dport(port: u16) -> Match {
 /// `udp dport PORT`
 pub fn udp_dport(port: u16) -> Match {
     Test::Port(Transport::Udp, End::Destination, port).into()
+}
+
+/// `tcp flags VALUE / MASK`: of the flags of the mask exactly those of the value are set, one at least; others of the
+/// value are ignored.
+pub fn tcp_flags(value: TcpFlags, mask: TcpFlags) -> Match {
+    Test::TcpFlags { mask, value: TcpFlags(value.0 & mask.0) }.into()
 }
 
 /// `icmp type TYPE`

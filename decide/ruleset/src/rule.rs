@@ -1,6 +1,7 @@
 //! Rules: what is looked for, and what is done.
 
 use std::fmt;
+use std::time::Duration;
 
 use crate::field::{Field, Needs};
 use crate::matching::{Match, Test, named};
@@ -55,6 +56,15 @@ pub enum Statement {
     DnatMap(IpVersion, Vec<Field>, SetName),
     /// Sets bits of the packet mark: `meta mark set meta mark | BITS`.
     MarkOr(u32),
+    /// Has the element of that key in a set last so long from now on: `update @SET { FIELD . FIELD timeout TIME }`.
+    Update {
+        /// The element's key.
+        key: Vec<Field>,
+        /// The set, a dynamic one.
+        set: SetName,
+        /// How long it lasts.
+        timeout: Duration,
+    },
     /// Something in the kernel that this program has no type for, in words. Never equal to anything desired.
     Unknown(String),
 }
@@ -193,7 +203,9 @@ impl Rule {
     pub fn sets(&self) -> impl Iterator<Item = &SetName> {
         self.statements.iter().filter_map(|statement| match statement {
             Statement::Match(Match { test: Test::InSet(_, set), .. }) => Some(set),
-            Statement::VerdictMap(_, set) | Statement::DnatMap(_, _, set) => Some(set),
+            Statement::VerdictMap(_, set) | Statement::DnatMap(_, _, set) | Statement::Update { set, .. } => {
+                Some(set)
+            }
             _ => None,
         })
     }
@@ -213,7 +225,7 @@ impl Statement {
         let of_key = |key: &[Field]| key.iter().fold(Needs::NOTHING, |needs, field| needs.and(field.needs()));
         match self {
             Self::Match(test) => test.needs(),
-            Self::VerdictMap(key, _) => of_key(key),
+            Self::VerdictMap(key, _) | Self::Update { key, .. } => of_key(key),
             Self::DnatMap(version, key, _) => Needs::ip(*version).and(of_key(key)),
             _ => Needs::NOTHING,
         }
@@ -242,6 +254,7 @@ impl Statement {
             Self::Match(test) => Self::Match(test.named(known)),
             Self::VerdictMap(key, map) => Self::VerdictMap(named(key, known), map),
             Self::DnatMap(version, key, map) => Self::DnatMap(version, named(key, known), map),
+            Self::Update { key, set, timeout } => Self::Update { key: named(key, known), set, timeout },
             other => other,
         }
     }
@@ -290,6 +303,11 @@ pub fn vmap(key: impl Into<Vec<Field>>, map: &SetName) -> Statement {
 /// `dnat ip|ip6 to FIELD . FIELD map @MAP`; the map's data are an address and a port.
 pub fn dnat_map(version: IpVersion, key: impl Into<Vec<Field>>, map: &SetName) -> Statement {
     Statement::DnatMap(version, key.into(), map.clone())
+}
+
+/// `update @SET { FIELD . FIELD timeout TIME }`: the element lasts so long from now on; meant for one that is there.
+pub fn update(key: impl Into<Vec<Field>>, set: &SetName, timeout: Duration) -> Statement {
+    Statement::Update { key: key.into(), set: set.clone(), timeout }
 }
 
 /// `meta mark set meta mark | BITS`

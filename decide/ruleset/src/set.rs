@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -20,6 +21,9 @@ pub struct SetType {
     pub interval: bool,
     /// True if elements may have a timeout.
     pub timeout: bool,
+    /// Where packets put elements in and refresh them: how many it has room for. Its elements are then the kernel's own
+    /// affair: no part of what is desired, added and deleted only by commands of their own.
+    pub dynamic: Option<NonZeroU32>,
     /// What the key leads to.
     pub data: DataType,
 }
@@ -107,9 +111,18 @@ impl Set {
     }
 
     fn build<K: SetKey>(data: DataType, elements: impl Iterator<Item = (Key, Data)>) -> Self {
-        let set_type = SetType { key: K::types(), interval: K::INTERVAL, timeout: false, data };
+        let set_type =
+            SetType { key: K::types(), interval: K::INTERVAL, timeout: false, dynamic: None, data };
         let elements = elements.map(|(key, data)| (key, Element::from(data))).gather();
         Self::merged(set_type, elements)
+    }
+
+    /// A set of so many elements at most, which come and go with packets: it holds none that could be desired.
+    pub fn dynamic<K: SetKey>(size: NonZeroU32) -> Self {
+        let key = K::types();
+        let data = DataType::Nothing;
+        let set_type = SetType { key, interval: K::INTERVAL, timeout: true, dynamic: Some(size), data };
+        Self { set_type, elements: BTreeMap::new() }
     }
 
     /// The set with elements as the kernel lists them; `None` if one is not of the set's type.
@@ -264,3 +277,4 @@ macro_rules! concatenation {
 concatenation!(A B);
 concatenation!(A B C);
 concatenation!(A B C D);
+concatenation!(A B C D E);

@@ -84,7 +84,9 @@ fn check_rule(family: Family, table: &Table, chain: &Chain, rule: &Rule) -> Resu
         let Some(found) = table.sets.get(set) else {
             return Err(Misshapen::NoSet { rule: rule.clone() });
         };
-        let key_fits = key.iter().map(|field| field.key_type()).eq(found.set_type().key.iter().copied());
+        let updates = matches!(statement, Statement::Update { .. });
+        let key_fits = (!updates || found.set_type().dynamic.is_some())
+            && key.iter().map(|field| field.key_type()).eq(found.set_type().key.iter().copied());
         if !key_fits || data.is_some_and(|data| data != found.set_type().data) {
             return Err(Misshapen::OtherType { rule: rule.clone(), set: set.clone() });
         }
@@ -100,6 +102,7 @@ fn lookup(statement: &Statement) -> Option<(&[Field], &SetName, Option<DataType>
     };
     match statement {
         Statement::Match(Match { test: Test::InSet(key, set), .. }) => Some((key, set, None)),
+        Statement::Update { key, set, .. } => Some((key, set, Some(DataType::Nothing))),
         Statement::VerdictMap(key, map) => Some((key, map, Some(DataType::Verdict))),
         Statement::DnatMap(version, key, map) => {
             Some((key, map, Some(DataType::Values(vec![address(version), KeyType::InetService]))))
@@ -143,7 +146,7 @@ mod tests {
 
     use super::*;
     use crate::matching::{ether_type, fib_saddr_missing, in_set, saddr};
-    use crate::rule::{accept, goto, masquerade, vmap};
+    use crate::rule::{accept, goto, masquerade, update, vmap};
     use crate::set::Set;
     use crate::table::{Base, Hook};
     use crate::{Policy, rule};
@@ -170,6 +173,9 @@ mod tests {
         assert!(matches!(found(rule![vmap([Field::IpSaddr], &S)]), Misshapen::OtherType { .. }));
         let gone = SetName::literal("gone");
         assert!(matches!(found(rule![in_set([Field::IpSaddr], &gone)]), Misshapen::NoSet { .. }));
+        // Only a dynamic set has room for what packets bring.
+        let refresh = rule![update([Field::IpSaddr], &S, std::time::Duration::from_secs(1))];
+        assert!(matches!(found(refresh), Misshapen::OtherType { .. }));
         assert!(matches!(found(rule![goto(&C)]), Misshapen::NoChain { .. }));
         assert!(matches!(found(rule![masquerade()]), Misshapen::NoNat { .. }));
         assert!(matches!(found(rule![ether_type(EtherType::ARP), accept()]), Misshapen::OtherFamily { .. }));

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use selvedge_model::IfName;
 
 use crate::field::Field;
-use crate::matching::{CtStates, End, IfPattern, Match, Test, Transport};
+use crate::matching::{CtStates, End, IfPattern, Match, TcpFlags, Test, Transport};
 use crate::name::{ChainName, SetName};
 use crate::rule::{Rule, Statement, Verdict};
 use crate::set::{Data, Element, Set};
@@ -30,6 +30,8 @@ pub struct Packet {
     pub ports: Option<(u16, u16)>,
     /// Its type, if it is ICMP or ICMPv6.
     pub icmp: Option<u8>,
+    /// Its flags, if it is TCP.
+    pub tcp: Option<TcpFlags>,
     /// What connection tracking says of it: one state.
     pub state: CtStates,
 }
@@ -152,7 +154,7 @@ impl Tracer<'_> {
                     Some(Element { data: Data::Verdict(verdict), .. }) => return Ok(verdict.clone()),
                     _ => return Err(Stop::NoMatch),
                 },
-                Statement::Counter => {}
+                Statement::Counter | Statement::Update { .. } => {}
                 _ => return Err(Untraceable::Unknown(rule.clone()).into()),
             }
         }
@@ -181,6 +183,10 @@ impl Tracer<'_> {
                     return Err(Stop::NoMatch);
                 }
                 *port == if *end == End::Source { source } else { destination }
+            }
+            Test::TcpFlags { mask, value } => {
+                let tcp = packet.tcp.filter(|_| packet.proto == L4Proto::TCP).ok_or(Stop::NoMatch)?;
+                tcp.0 & mask.0 == value.0
             }
             Test::Icmp(kind) => self.icmp(L4Proto::ICMP)? == kind.0,
             Test::Icmp6(kind) => self.icmp(L4Proto::ICMPV6)? == kind.0,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -11,7 +12,7 @@ use selvedge_ruleset::rule::*;
 use selvedge_ruleset::value::AddressType;
 use selvedge_ruleset::{
     Base, Chain, ChainName, Comment, EtherType, Family, Field, Hook, Icmp6Type, IcmpType, IpVersion, L4Proto,
-    Match, PacketType, Policy, Rule, Set, SetName, Table, TableId, Test, priority, rule,
+    Match, PacketType, Policy, Rule, Set, SetName, Table, TableId, TcpFlags, Test, priority, rule,
 };
 
 pub(crate) const INET: TableId = TableId::literal(Family::Inet, "sample");
@@ -84,6 +85,9 @@ fn inet_rules() -> Vec<Rule> {
         rule![saddr(net("224.0.0.0/4")), daddr(net("10.0.0.0/8")), accept()],
         rule![ct_established(), accept()],
         rule![ct_state(CtStates::INVALID), drop()],
+        rule![ct_state(CtStates::NEW), !tcp_flags(TcpFlags::SYN, opening()), drop()],
+        rule![tcp_flags(TcpFlags::SYN, opening()), tcp_dport(80), accept()],
+        rule![tcp_flags(TcpFlags::SYN.or(TcpFlags::ACK), TcpFlags::SYN.or(TcpFlags::ACK)), accept()],
         rule![!ct_state(CtStates::NEW), ct_status_dnat(), !ct_status_dnat(), drop()],
         rule![fib_saddr_missing(), drop()],
         rule![!fib_saddr_missing(), accept()],
@@ -108,6 +112,10 @@ fn inet_rules() -> Vec<Rule> {
     rules
 }
 
+fn opening() -> TcpFlags {
+    TcpFlags::FIN.or(TcpFlags::SYN).or(TcpFlags::RST).or(TcpFlags::ACK)
+}
+
 fn lookups() -> Vec<Rule> {
     let pairs = [Field::IifName, Field::IpSaddr];
     vec![
@@ -119,8 +127,17 @@ fn lookups() -> Vec<Rule> {
         rule![in_set([Field::TcpDport], &set("ports")), accept()],
         rule![vmap(pairs, &set("verdicts"))],
         rule![vmap([Field::IpDaddr], &set("by_net"))],
+        rule![in_set(FLOW4, &set("recent")), update(FLOW4, &set("recent"), MINUTE), counter(), drop()],
+        rule![in_set(FLOW6, &set("recent6")), update(FLOW6, &set("recent6"), MINUTE), drop()]
+            .comment("recent"),
+        rule![!l4proto(L4Proto::TCP), update([Field::IpDaddr], &set("seen"), Duration::from_millis(1500))],
+        rule![tcp_dport(80), update([Field::IpSaddr, Field::TcpSport], &set("ports4"), MINUTE), accept()],
     ]
 }
+
+const MINUTE: Duration = Duration::from_secs(60);
+const FLOW4: [Field; 5] = [Field::IpSaddr, Field::IpDaddr, Field::L4Proto, Field::ThSport, Field::ThDport];
+const FLOW6: [Field; 5] = [Field::Ip6Saddr, Field::Ip6Daddr, Field::L4Proto, Field::ThSport, Field::ThDport];
 
 fn dnat() -> Vec<Rule> {
     vec![
@@ -128,6 +145,10 @@ fn dnat() -> Vec<Rule> {
         rule![dnat_map(IpVersion::V6, [Field::Ip6Daddr, Field::L4Proto, Field::ThDport], &set("published6"))],
         rule![dnat_map(IpVersion::V4, [Field::L4Proto, Field::ThDport], &set("everywhere"))],
     ]
+}
+
+fn size(elements: u32) -> NonZeroU32 {
+    NonZeroU32::new(elements).unwrap()
 }
 
 fn sets() -> Table {
@@ -160,6 +181,10 @@ fn sets() -> Table {
         .set(set("published"), Set::map([((v4(1), L4Proto::TCP, 80u16), (v4(2), 8080u16))]))
         .set(set("published6"), Set::map([((v6(1), L4Proto::TCP, 80u16), (v6(2), 8080u16))]))
         .set(set("everywhere"), everywhere())
+        .set(set("recent"), Set::dynamic::<(Ipv4Addr, Ipv4Addr, L4Proto, u16, u16)>(size(131_072)))
+        .set(set("recent6"), Set::dynamic::<(Ipv6Addr, Ipv6Addr, L4Proto, u16, u16)>(size(65_535)))
+        .set(set("seen"), Set::dynamic::<Ipv4Addr>(size(16)))
+        .set(set("ports4"), Set::dynamic::<(Ipv4Addr, u16)>(size(1)))
 }
 
 /// One of the elements says whose it is.

@@ -7,7 +7,7 @@ use selvedge_model::{ContainerPort, Labels, NodeName, Transport};
 use selvedge_ruleset::after::after;
 use selvedge_ruleset::matching::CtStates;
 use selvedge_ruleset::show::Listing;
-use selvedge_ruleset::{Family, L4Proto, Listed, Packet, Scope, TableId, diff, shape, trace};
+use selvedge_ruleset::{Family, L4Proto, Listed, Packet, Scope, TableId, TcpFlags, diff, shape, trace};
 use serde_json::{Value, json};
 
 use super::*;
@@ -24,7 +24,8 @@ fn packet(flow: &Flow) -> Packet {
         Protocol::Other(number) => (L4Proto(number), None),
     };
     let (source, destination) = (flow.source.address(), flow.destination);
-    Packet { iif: None, oif: None, source, destination, proto, ports, icmp: None, state: CtStates::NEW }
+    let tcp = (proto == L4Proto::TCP).then_some(TcpFlags::SYN);
+    Packet { iif: None, oif: None, source, destination, proto, ports, icmp: None, tcp, state: CtStates::NEW }
 }
 
 /// Two pods of x on the first node, one of them isolated, and one of y on the second.

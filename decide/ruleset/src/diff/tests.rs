@@ -1,4 +1,6 @@
 use std::net::Ipv4Addr;
+use std::num::NonZeroU32;
+use std::time::Duration;
 
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
@@ -8,6 +10,7 @@ use crate::after::after;
 use crate::matching::{in_set, mark};
 use crate::name::Family;
 use crate::rule::{accept, counter, drop, goto};
+use crate::set::SetKey;
 use crate::table::{Hook, priority};
 use crate::{Field, Policy, Verdict, rule};
 
@@ -215,4 +218,27 @@ proptest! {
         keys.reverse();
         prop_assert_eq!(forwards, text(&keys));
     }
+}
+
+/// How long they last is flow state, and whether they are there too.
+#[test]
+fn elements_of_a_dynamic_set_are_no_difference() {
+    let size = NonZeroU32::new(16).unwrap();
+    let desired = Table::new().set(S, Set::dynamic::<Ipv4Addr>(size));
+    let mut listed = made(&desired);
+    let element = Element { timeout: Some(Duration::from_secs(60)), ..Data::Nothing.into() };
+    let elements = BTreeMap::from([(address(1).parts(), element)]);
+    let set_type = desired.sets[&S].set_type().clone();
+    let added = Change::AddElements(Elements { set: S, set_type, elements });
+    let transaction = Transaction::from_iter([Command { table: T, change: added }]);
+    assert_eq!(transaction.to_string(), "add element inet t s { 10.0.0.1 timeout 1m }\n");
+    listed = after(&listed, &transaction).unwrap();
+    assert_eq!(listed[&T].sets[&S].known().unwrap().elements().len(), 1);
+    assert_eq!(script(&desired, &listed), [""; 0]);
+    // Room for more is another set.
+    let larger = Table::new().set(S, Set::dynamic::<Ipv4Addr>(size.saturating_add(1)));
+    assert_eq!(
+        script(&larger, &listed),
+        ["delete set inet t s", "add set inet t s { type ipv4_addr; size 17; flags dynamic,timeout; }"]
+    );
 }

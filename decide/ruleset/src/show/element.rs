@@ -43,7 +43,7 @@ impl SetType {
         if self.is_map() { "map" } else { "set" }
     }
 
-    /// The lines `type …` and, where there are any, `flags …`.
+    /// The lines `type …` and, where there are any, `size …` and `flags …`.
     pub(crate) fn lines(&self) -> Vec<String> {
         let joined = |types: &[KeyType]| types.iter().map(KeyType::to_string).collect::<Vec<_>>().join(" . ");
         let mut first = format!("type {}", joined(&self.key));
@@ -52,9 +52,12 @@ impl SetType {
             DataType::Verdict => first += " : verdict",
             DataType::Values(types) => first += &format!(" : {}", joined(types)),
         }
-        let flags = [(self.interval, "interval"), (self.timeout, "timeout")];
+        let size = self.dynamic.map(|size| format!("size {size}"));
+        let flags =
+            [(self.interval, "interval"), (self.dynamic.is_some(), "dynamic"), (self.timeout, "timeout")];
         let flags: Vec<&str> = flags.into_iter().filter_map(|(set, name)| set.then_some(name)).collect();
-        if flags.is_empty() { vec![first] } else { vec![first, format!("flags {}", flags.join(","))] }
+        let flags = (!flags.is_empty()).then(|| format!("flags {}", flags.join(",")));
+        [Some(first), size, flags].into_iter().flatten().collect()
     }
 
     fn elements_per_line(&self) -> usize {
@@ -100,7 +103,7 @@ fn joined(items: &[impl Display], f: &mut Formatter<'_>) -> fmt::Result {
 }
 
 /// `1d2h3m4s5ms`, parts that are zero left out.
-fn show_time(time: Duration, f: &mut Formatter<'_>) -> fmt::Result {
+pub(super) fn show_time(time: Duration, f: &mut Formatter<'_>) -> fmt::Result {
     let seconds = time.as_secs();
     let parts =
         [(seconds / 86400, "d"), (seconds / 3600 % 24, "h"), (seconds / 60 % 60, "m"), (seconds % 60, "s")];

@@ -2,8 +2,9 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use super::element::show_time;
 use crate::field::Field;
-use crate::matching::{CtStates, End, IfPattern, Match, Test, Transport};
+use crate::matching::{CtStates, End, IfPattern, Match, TcpFlags, Test, Transport};
 use crate::rule::{Rule, Statement, Verdict};
 use crate::value::{AddressType, Icmp6Type, IcmpType, IpVersion, PacketType};
 
@@ -28,6 +29,11 @@ impl Display for Statement {
             Self::Masquerade { fully_random: true } => f.write_str("masquerade fully-random"),
             Self::DnatMap(IpVersion::V4, key, map) => write!(f, "dnat ip to {} map @{map}", KeyOf(key)),
             Self::DnatMap(IpVersion::V6, key, map) => write!(f, "dnat ip6 to {} map @{map}", KeyOf(key)),
+            Self::Update { key, set, timeout } => {
+                write!(f, "update @{set} {{ {} timeout ", KeyOf(key))?;
+                show_time(*timeout, f)?;
+                f.write_str(" }")
+            }
             Self::MarkOr(bits) => write!(f, "meta mark set meta mark | {bits:#010x}"),
             Self::Unknown(words) => write!(f, "<{words}>"),
         }
@@ -78,6 +84,7 @@ impl Display for Match {
             Test::Port(transport, end, port) => write!(f, "{transport} {end}port {not}{port}"),
             Test::Icmp(kind) => write!(f, "icmp type {not}{kind}"),
             Test::Icmp6(kind) => write!(f, "icmpv6 type {not}{kind}"),
+            Test::TcpFlags { mask, value } => write!(f, "tcp flags {not}{value} / {mask}"),
             Test::CtState(states) => write!(f, "ct state {}{states}", if self.negated { "! " } else { "" }),
             Test::CtStatusDnat => write!(f, "ct status {}dnat", if self.negated { "! " } else { "" }),
             Test::SourceUnroutable => {
@@ -177,6 +184,15 @@ impl Display for CtStates {
             (Self::UNTRACKED, "untracked"),
         ];
         let named = names.into_iter().filter(|(state, _)| self.0 & state.0 != 0);
+        f.write_str(&named.map(|(_, name)| name).collect::<Vec<_>>().join(","))
+    }
+}
+
+impl Display for TcpFlags {
+    /// In the order in which nft lists them: by their bits.
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let names = ["fin", "syn", "rst", "psh", "ack", "urg", "ecn", "cwr"];
+        let named = names.into_iter().enumerate().filter(|(bit, _)| self.0 & (1 << bit) != 0);
         f.write_str(&named.map(|(_, name)| name).collect::<Vec<_>>().join(","))
     }
 }

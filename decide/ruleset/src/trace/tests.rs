@@ -22,6 +22,7 @@ fn packet(source: &str, destination: &str, port: u16) -> Packet {
         proto: L4Proto::TCP,
         ports: Some((40_000, port)),
         icmp: None,
+        tcp: Some(TcpFlags::SYN),
         state: CtStates::NEW,
     }
 }
@@ -123,4 +124,19 @@ fn what_cannot_be_followed_is_said() {
     let looping = looping.chain(PODS, Chain::regular([rule![jump(&PODS)]]));
     let why = trace(&looping, Hook::Forward, &packet("10.0.0.1", "10.0.0.9", 80));
     assert_eq!(why, Err(Untraceable::TooDeep(PODS)));
+}
+
+#[test]
+fn a_segments_flags_are_looked_at_where_there_are_any() {
+    let opening = TcpFlags::SYN.or(TcpFlags::ACK);
+    let base = Base::filter(Hook::Forward, priority::FILTER);
+    let strays = rule![!crate::matching::tcp_flags(TcpFlags::SYN, opening), drop()];
+    assert_eq!(strays.to_string(), "tcp flags != syn / syn,ack drop");
+    let table = Table::new().chain(FORWARD, Chain::base(base, [strays]));
+    let verdict = |packet: &Packet| trace(&table, Hook::Forward, packet).unwrap().verdict;
+    let first = packet("10.0.0.1", "10.0.0.9", 80);
+    assert_eq!(verdict(&first), Policy::Accept);
+    assert_eq!(verdict(&Packet { tcp: Some(opening), ..first.clone() }), Policy::Drop);
+    assert_eq!(verdict(&Packet { tcp: Some(TcpFlags::ACK), ..first.clone() }), Policy::Drop);
+    assert_eq!(verdict(&Packet { proto: L4Proto::UDP, tcp: None, ..first }), Policy::Accept);
 }
