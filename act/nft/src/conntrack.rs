@@ -10,6 +10,8 @@ use selvedge_wire::{Reader, Request, Socket, Writer};
 use crate::error::NftError;
 use crate::socket::{self, Received, ask, header, request};
 
+mod flows;
+
 const SUBSYSTEM: u16 = 1 << 8;
 /// An entry, as it is listed.
 pub(crate) const NEW: u16 = SUBSYSTEM;
@@ -42,7 +44,7 @@ struct End {
     v6: u16,
 }
 
-/// Deletes tracked connections of the network namespace in which it was opened.
+/// Lists and deletes tracked connections of the network namespace in which it was opened.
 #[derive(Debug)]
 pub struct Conntrack {
     socket: Socket,

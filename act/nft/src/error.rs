@@ -87,6 +87,20 @@ pub enum NftError {
         #[source]
         source: io::Error,
     },
+    /// What is tracked could not be listed.
+    #[error("cannot list the tracked connections")]
+    Flows {
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// Tracked connections could not be deleted.
+    #[error("cannot delete the tracked connections that are no longer allowed")]
+    Forget {
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
     /// Tracked connections to a published port could not be deleted.
     #[error("cannot remove the tracked connections to UDP port {port}")]
     ConntrackPort {

@@ -2,7 +2,7 @@
 //!
 //! - [`NftSocket`]: lists tables as values of `selvedge-ruleset`, and applies its transactions
 //! - [`Monitor`]: who changed which table
-//! - [`Conntrack`]: deletes tracked connections
+//! - [`Conntrack`]: lists and deletes tracked connections
 //! - [`recorded`]: what was received once, read again
 //!
 //! What should be there is left to the callers; no `nft` binary is needed. Invariants: a listing is of one moment; a

@@ -5,7 +5,7 @@ use rustix::net::netlink::NETFILTER;
 use selvedge_wire::{Message, Reader, Request, Socket, Writer};
 
 /// Length of `struct nfgenmsg`.
-const HEADER: usize = 4;
+pub(crate) const HEADER: usize = 4;
 
 /// A request of a kind, subsystem included, about objects of a family.
 pub(crate) fn request(kind: u16, flags: u16, family: u8, write: impl FnOnce(&mut Writer)) -> Request {

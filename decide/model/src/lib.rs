@@ -9,6 +9,7 @@
 //! - [`port`]: ports of a node that lead to a pod
 //! - [`Gather`]: filling ordered collections
 //! - [`policy`], [`selector`]: NetworkPolicies, and which labels they mean
+//! - [`tracked`]: conversations as the kernel tracks them
 //! - [`cluster`]: the complete snapshot of a cluster, and the only way to get one
 //!
 //! No item here reads a file, a clock or the environment.
@@ -24,6 +25,7 @@ pub mod names;
 pub mod policy;
 pub mod port;
 pub mod selector;
+pub mod tracked;
 
 pub use bandwidth::{Bandwidth, RateLimit};
 pub use chain::chain;
@@ -37,3 +39,4 @@ pub use names::{
     reaped_name, shaper_name,
 };
 pub use port::{ContainerPort, HostIp, PortMapping, Transport};
+pub use tracked::Tracked;

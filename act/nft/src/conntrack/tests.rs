@@ -1,5 +1,7 @@
 //! Against the real kernel, with connections over the loopback device.
 
+mod flows;
+
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
