@@ -6,9 +6,10 @@
 //! |---|---|---|
 //! | `gate-prerouting` | raw prerouting | what a pod sends goes on only from an address that is known to be its own |
 //! | `gate-output` | output | the node sends to a pod only at such an address |
-//! | `policy-forward` | forward | out of a pod by its egress chain, then into a pod by its ingress chain |
+//! | `policy-forward` | forward | revoked flows are cut, answers pass; the others leave a pod by its egress chain and enter one by its ingress chain |
 //! | `from-pods`, `to-pods` | | one lookup of the pod's address in a verdict map, and a drop behind it |
 //! | `egress-HASH`, `ingress-HASH` | | the rules of all policies that isolate a pod, and a drop behind them |
+//! | `half-isolated` | | for pods that are isolated the other way alone: no connection is taken up in the middle |
 //!
 //! The gates and the maps are closed by construction: their values are `return` and `goto`, and whatever isn't in them
 //! is dropped. So a pod exchanges nothing with anybody until its addresses are there, and they get there in the
@@ -25,17 +26,22 @@
 //! | `named4-HASH`, `named6-HASH` | the same with the port that each of them calls by a name |
 //! | `block-HASH` | the ranges of a block that its exceptions leave |
 //! | `ports-HASH` | protocols and ports |
+//! | `revoked4`, `revoked6` | both directions of flows that were allowed once and are no longer, by addresses, protocol and ports |
+//! | `revoked-portless4`, `revoked-portless6` | the same of protocols without ports |
 //!
 //! Sets of addresses are hash sets; ranges are in small sets that never change. A set is called by what it stands for,
 //! so equal selectors share one and a pod that comes or goes is one element in each that it belongs to. A chain is
 //! called by the policies it is made of, so pods of the same policies share one. A packet passes the rules of the
 //! policies that select its ends, and no others.
 //!
-//! Left for later: the lookup of revoked flows before what is established, the log and the counters that are read.
+//! What is in the sets of revoked flows is the kernel's own affair and [`Revoker`](crate::Revoker)'s, no part of the table.
+//!
+//! Left for later: the log and the counters that are read.
 
 mod blocks;
 mod peers;
 mod pod;
+pub(crate) mod revoked;
 
 use std::net::IpAddr;
 
@@ -96,7 +102,7 @@ const EGRESS: Pair = Pair(SetName::literal("egress4"), SetName::literal("egress6
 const INGRESS: Pair = Pair(SetName::literal("ingress4"), SetName::literal("ingress6"));
 
 /// Two sets that hold the same, one for IPv4 and one for IPv6.
-struct Pair(SetName, SetName);
+pub(crate) struct Pair(pub(crate) SetName, pub(crate) SetName);
 
 /// The chains and sets of policy for the agent's table.
 ///
@@ -126,7 +132,7 @@ pub fn compile(cluster: &Cluster, node: &LocalNode) -> Table {
     let known4 = node.addresses().filter_map(|(pod, a)| Some((pod.interface.clone(), blocks::v4(a)?)));
     let known6 = node.addresses().filter_map(|(pod, a)| Some((pod.interface.clone(), blocks::v6(a)?)));
     table = table.set(PODS.0, Set::of(known4)).set(PODS.1, Set::of(known6));
-    table = itself(cluster, node, table);
+    table = revoked::put(itself(cluster, node, table));
     let mut compiler = peers::Compiler::new(cluster, table);
     for (direction, pair) in [(Direction::Egress, EGRESS), (Direction::Ingress, INGRESS)] {
         let verdicts = node.addresses().map(|(pod, a)| (a, compiler.verdict(pod, a, direction)));
@@ -182,7 +188,7 @@ fn policy_forward(node: &LocalNode) -> Chain {
     let own =
         [([Field::IpSaddr, Field::IpDaddr], &ITSELF.0), ([Field::Ip6Saddr, Field::Ip6Daddr], &ITSELF.1)];
     let own = own.map(|(key, set)| rule![in_set(key, set), accept()].comment("a pod always reaches itself"));
-    let rules = [rule![ct_established(), accept()]].into_iter().chain(own);
+    let rules = revoked::rules().chain([rule![ct_established(), accept()]]).chain(own);
     let rules = rules.chain(ways(node, Way::In, &FROM_PODS)).chain(ways(node, Way::Out, &TO_PODS));
     Chain::base(Base::filter(Hook::Forward, priority::FILTER), rules)
 }
@@ -211,4 +217,4 @@ fn itself(cluster: &Cluster, node: &LocalNode, table: Table) -> Table {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

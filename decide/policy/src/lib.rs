@@ -4,6 +4,7 @@
 //! - [`cluster`]: what policy knows of a cluster
 //! - [`mod@judge`], [`reason`]: whether a flow passes, and why: the definition
 //! - [`mod@compile`]: what the kernel of one node gets, chain by chain
+//! - [`revoke`]: which flows that are tracked already are no longer allowed, and what cuts them
 //! - `testing`, with the feature of that name: random clusters, for the tests of other crates
 //!
 //! Kernel objects are left to `selvedge-ruleset` and those who load it. Invariants: a policy that can't be read is
@@ -16,6 +17,7 @@ mod field;
 pub mod judge;
 pub mod read;
 pub mod reason;
+pub mod revoke;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
 
@@ -24,6 +26,7 @@ pub use compile::{LocalNode, LocalPod, compile};
 pub use judge::{Flow, Protocol, Source, Verdict, judge};
 pub use read::{Refused, read};
 pub use reason::{Party, Pass, Reason, Who};
+pub use revoke::{Cut, Revoker};
 pub use selvedge_model::policy::{
     BlockError, Direction, IpBlock, Namespaces, Peer, Peers, PodPeer, Policy, PolicyKey, Port, PortName,
     PortRange, Ports, Rule, Which,

@@ -10,6 +10,7 @@ use selvedge_ruleset::rule::{counter, drop, jump, return_};
 use selvedge_ruleset::{Chain, ChainName, Field, L4Proto, Rule as NftRule, Set, Verdict, rule};
 
 use super::peers::{Admitted, Compiler, chain_name, proto_of, set_name};
+use super::revoked::{HALF_ISOLATED, refuses_strays};
 use super::{LocalPod, UNSEEN};
 use selvedge_model::policy::{Direction, Policy, Port, PortName, Ports, Rule, Which};
 
@@ -19,7 +20,7 @@ impl<'a> Compiler<'a> {
         let mut pods: Vec<&'a Pod> = self.cluster.with_address(address).collect();
         let known = self.cluster.pods().get(&pod.key);
         pods.extend(known.map(Arc::as_ref).filter(|known| pods.iter().all(|other| other.key != known.key)));
-        if known.is_none() && self.has_policies(&pod.key.namespace) {
+        if self.cluster.is_unseen(&pod.key) {
             return Verdict::Goto(UNSEEN);
         }
         let mut chains = Vec::new();
@@ -27,6 +28,8 @@ impl<'a> Compiler<'a> {
             let isolating: Vec<(&Policy, &[Rule])> = self.cluster.isolating(pod, direction).collect();
             if !isolating.is_empty() {
                 chains.push(self.chain(pod, direction, &isolating));
+            } else if Direction::ALL.iter().any(|way| self.cluster.isolating(pod, *way).next().is_some()) {
+                chains.push(HALF_ISOLATED);
             }
         }
         match &chains[..] {
@@ -34,12 +37,6 @@ impl<'a> Compiler<'a> {
             [one] => Verdict::Goto(one.clone()),
             several => Verdict::Goto(self.all_of(direction, several)),
         }
-    }
-
-    /// True unless the namespace is known to have none.
-    fn has_policies(&self, namespace: &str) -> bool {
-        let mut here = self.cluster.policies_of(namespace);
-        here.next().is_some() || !self.cluster.namespaces().contains_key(namespace)
     }
 
     /// A chain that passes what several chains pass, one by one: an address is said to be several pods'.
@@ -64,7 +61,7 @@ impl<'a> Compiler<'a> {
         if self.table.chains.contains_key(&name) {
             return name;
         }
-        let mut rules = Vec::new();
+        let mut rules = vec![refuses_strays()];
         for (policy, own) in isolating {
             for (index, rule) in own.iter().enumerate() {
                 let comment = format!("{} {direction}[{index}]", policy.key);

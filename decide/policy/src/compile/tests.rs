@@ -1,4 +1,5 @@
 mod differential;
+mod revoked;
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
@@ -16,7 +17,7 @@ use crate::read::read;
 use crate::testing::attached;
 use selvedge_model::policy::PolicyKey;
 
-const ID: TableId = TableId::literal(Family::Inet, "selvedge");
+pub(crate) const ID: TableId = TableId::literal(Family::Inet, "selvedge");
 
 fn packet(flow: &Flow) -> Packet {
     let (proto, ports) = match flow.protocol {
@@ -29,7 +30,7 @@ fn packet(flow: &Flow) -> Packet {
 }
 
 /// Two pods of x on the first node, one of them isolated, and one of y on the second.
-fn small(policies: &[(&str, Value)]) -> Cluster {
+pub(crate) fn small(policies: &[(&str, Value)]) -> Cluster {
     let mut listing = selvedge_model::Listing::default();
     selvedge_model::Listing::KINDS.into_iter().for_each(|kind| listing.complete(kind));
     for (key, node, address) in [
@@ -62,7 +63,7 @@ fn small(policies: &[(&str, Value)]) -> Cluster {
     Cluster::new(&listing.finish().unwrap())
 }
 
-fn node_1() -> NodeName {
+pub(crate) fn node_1() -> NodeName {
     "node-1".parse().unwrap()
 }
 
@@ -117,7 +118,7 @@ fn a_pod_that_comes_changes_the_elements_that_it_is_in_and_nothing_else() {
 }
 
 /// A table as a kernel would list it.
-fn listed(table: &Table) -> Listed {
+pub(crate) fn listed(table: &Table) -> Listed {
     let transaction = diff(&BTreeMap::from([(ID, table.clone())]), &Listed::new(), Scope::Whole);
     after(&Listed::new(), &transaction).unwrap()
 }
