@@ -88,10 +88,12 @@ bench: build oracles reference
 scale: build
 	SCALE_PAGE="$(CURDIR)/docs/scale.md" cargo test --locked --package selvedge-tests --test scale -- --nocapture
 
-## soak: a storm of calls and kills on the plugin for ten minutes (FOR=600 seconds)
+## soak: a storm of calls and kills on the plugin for ten minutes (FOR=600 seconds), then 6,000 random clusters' packets
 .PHONY: soak
 soak: build oracles
 	SELVEDGE_STORM_SECONDS=$(or $(FOR),600) cargo test --locked --package selvedge-tests --test crash -- storm --test-threads 1
+	SELVEDGE_POLICY_SEED=$$(date +%s) SELVEDGE_POLICY_CLUSTERS=$$((10 * $(or $(FOR),600))) \
+		cargo test --locked --package selvedge-tests --test policy -- random --nocapture
 
 ## fuzz: searches for bytes that a reader can't take, a minute for each reader (FOR=10 seconds)
 .PHONY: fuzz
