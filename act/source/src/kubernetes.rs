@@ -3,13 +3,18 @@
 //! What was complete once stays in force whatever becomes of the API: a listing takes its place only as a whole. Errors
 //! are retried for ever, after 1 to 30 seconds.
 
+mod access;
 mod connection;
 mod credentials;
 mod following;
 mod heard;
 mod known;
+mod kubeconfig;
+mod login;
 mod object;
+mod provider;
 mod standing;
+mod tls;
 
 use std::io;
 use std::ops::ControlFlow;
@@ -21,7 +26,11 @@ use selvedge_model::{Cluster, NodeName};
 use tokio::runtime;
 use tokio::sync::{oneshot, watch};
 
+pub use login::LoginError;
 pub use standing::{Duties, TAINT};
+pub use tls::TlsError;
+
+use crate::yaml::Located;
 
 /// How the API is reached. Files of credentials that change are read again for the next request.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,7 +54,7 @@ pub enum ReachError {
         file: PathBuf,
         /// Why.
         #[source]
-        source: kube::config::KubeconfigError,
+        source: Box<Located>,
     },
     /// A file that was named can't be read.
     #[error("the {what} {} can't be read", file.display())]
@@ -58,9 +67,12 @@ pub enum ReachError {
         #[source]
         source: io::Error,
     },
-    /// The client can't be made: a certificate or a key is no good.
+    /// A certificate or a key is no good.
     #[error("no connection to the Kubernetes API can be prepared")]
-    Client(#[source] kube::Error),
+    Tls(#[source] TlsError),
+    /// The user's credentials can't be had.
+    #[error("nobody can be logged in at the Kubernetes API")]
+    Login(#[source] LoginError),
     /// The system gives no more threads or descriptors.
     #[error("the Kubernetes API can't be followed")]
     Thread(#[source] io::Error),
@@ -119,7 +131,7 @@ pub fn follow_on_duty(
     deliver: impl FnMut(Update) -> ControlFlow<()> + Send + 'static,
 ) -> Result<Follower, ReachError> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(ReachError::Thread)?;
-    let (client, heard) = runtime.block_on(connection::client(reach))?;
+    let (client, heard) = runtime.block_on(async { connection::client(reach) })?;
     let (stop, stopped) = oneshot::channel();
     let node = node.clone();
     let (standing, known) = watch::channel(None);

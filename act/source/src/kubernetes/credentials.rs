@@ -5,9 +5,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use http::HeaderMap;
 use kube::Config;
-use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError, LoadDataError};
+use rustls::pki_types::CertificateDer;
 
+use crate::kubernetes::access::{Access, Trust};
+use crate::kubernetes::kubeconfig::{self, with_token_of};
+use crate::kubernetes::login::User;
 use crate::kubernetes::{Reach, ReachError};
 
 /// What a kubelet gives every pod.
@@ -16,7 +20,7 @@ const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// What the files say, and which these are: also of what can't be used.
 #[derive(Debug)]
 pub(super) struct Credentials {
-    pub(super) config: Result<Config, ReachError>,
+    pub(super) access: Result<Access, ReachError>,
     pub(super) files: Files,
 }
 
@@ -45,69 +49,33 @@ fn stamp(path: &Path) -> Option<Stamp> {
 }
 
 /// Reads everything.
-pub(super) async fn read(reach: &Reach) -> Credentials {
-    let (files, config) = match reach {
+pub(super) fn read(reach: &Reach) -> Credentials {
+    match reach {
         Reach::InCluster => {
-            let files = ["token", "ca.crt"].map(|name| Path::new(SERVICE_ACCOUNT).join(name));
-            (Files::of(files), in_cluster())
+            let files = Files::of(["token", "ca.crt"].map(|name| Path::new(SERVICE_ACCOUNT).join(name)));
+            Credentials { access: in_cluster(), files }
         }
         Reach::Kubeconfig(file) => {
             let mut files = Files::of([file.clone()]);
-            let config = kubeconfig(file, &mut files).await;
-            (files, config)
-        }
-    };
-    let config = config.and_then(with_token);
-    Credentials { config, files }
-}
-
-fn with_token(mut config: Config) -> Result<Config, ReachError> {
-    let user = &mut config.auth_info;
-    // The client would read it again each minute, and take the end of its line for a part of it.
-    if let Some(file) = user.token_file.take() {
-        match fs::read_to_string(&file) {
-            // As for kubectl, a token beside it stands in for a file that says nothing.
-            Ok(token) if user.token.is_none() || !token.trim().is_empty() => {
-                user.token = Some(token.trim().to_owned().into());
-            }
-            Err(source) if user.token.is_none() => {
-                return Err(ReachError::File { what: "token", file: file.into(), source });
-            }
-            Ok(_) | Err(_) => {}
+            let access = kubeconfig::read(file, |named| files.0.extend(Files::of(named).0));
+            Credentials { access, files }
         }
     }
-    Ok(config)
 }
 
-fn in_cluster() -> Result<Config, ReachError> {
-    let mut config = Config::incluster().map_err(ReachError::InCluster)?;
-    config.root_cert_file = None;
-    Ok(config)
-}
-
-/// A proxy must be named by the kubeconfig: what the environment says is meant for the way to the world.
-async fn kubeconfig(file: &Path, files: &mut Files) -> Result<Config, ReachError> {
-    let unusable = |source| match source {
-        KubeconfigError::ReadConfig(source, file) => ReachError::File { what: "kubeconfig", file, source },
-        KubeconfigError::LoadCertificateAuthority(LoadDataError::ReadFile(source, file)) => {
-            ReachError::File { what: "certificate authority", file, source }
-        }
-        source => ReachError::Kubeconfig { file: file.to_owned(), source },
-    };
-    let text = Kubeconfig::read_from(file).map_err(unusable)?;
-    let clusters: Vec<_> = text.clusters.iter().filter_map(|named| named.cluster.as_ref()).collect();
-    let users = text.auth_infos.iter().filter_map(|named| named.auth_info.as_ref());
-    let named = users.flat_map(|user| [&user.token_file, &user.client_certificate, &user.client_key]);
-    let named = named.chain(clusters.iter().map(|cluster| &cluster.certificate_authority));
-    files.0.extend(Files::of(named.flatten().map(PathBuf::from)).0);
-    let proxied =
-        clusters.iter().any(|cluster| cluster.proxy_url.as_ref().is_some_and(|url| !url.is_empty()));
-    let config = Config::from_custom_kubeconfig(text, &KubeConfigOptions::default()).await;
-    let mut config = config.map_err(unusable)?;
-    if !proxied {
-        config.proxy_url = None;
-    }
-    Ok(config)
+fn in_cluster() -> Result<Access, ReachError> {
+    let config = Config::incluster().map_err(ReachError::InCluster)?;
+    let authorities = config.root_cert.unwrap_or_default().into_iter().map(CertificateDer::from).collect();
+    let token = config.auth_info.token_file.map(PathBuf::from);
+    Ok(Access {
+        server: config.cluster_url,
+        namespace: config.default_namespace,
+        trust: Trust::Authorities(authorities),
+        server_name: None,
+        identity: None,
+        user: with_token_of(token.as_deref(), User::Anonymous)?,
+        headers: HeaderMap::new(),
+    })
 }
 
 #[cfg(test)]

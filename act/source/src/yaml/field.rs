@@ -62,6 +62,21 @@ impl<'a> Field<'a> {
         Ok(text)
     }
 
+    /// The value as text, quoted or not.
+    pub fn scalar(&self) -> Result<&'a str, Located> {
+        match &self.node.value {
+            Value::Text(text) | Value::Number(text) => Ok(text),
+            Value::Bool(true) => Ok("true"),
+            Value::Bool(false) => Ok("false"),
+            Value::Null | Value::List(_) | Value::Map(_) => Err(self.must_be("text")),
+        }
+    }
+
+    /// The value as JSON has it.
+    pub fn json(&self) -> serde_json::Value {
+        json(self.node)
+    }
+
     /// The value as `true` or `false`.
     pub fn boolean(&self) -> Result<bool, Located> {
         let Value::Bool(value) = self.node.value else { return Err(self.must_be("true or false")) };
@@ -129,5 +144,17 @@ impl<'a> Field<'a> {
             (true, false) => format!("{}.{key}", self.path),
             (false, _) => format!("{}[{key:?}]", self.path),
         }
+    }
+}
+
+fn json(node: &Node) -> serde_json::Value {
+    match &node.value {
+        Value::Null => serde_json::Value::Null,
+        Value::Bool(value) => (*value).into(),
+        // JSON has no hexadecimal numbers and no infinity.
+        Value::Number(text) => serde_json::from_str(text).unwrap_or_else(|_| text.clone().into()),
+        Value::Text(text) => text.clone().into(),
+        Value::List(list) => list.iter().map(|node| json(node)).collect(),
+        Value::Map(map) => map.iter().map(|(key, entry)| (key.clone(), json(&entry.node))).collect(),
     }
 }

@@ -24,7 +24,7 @@ fn changed_credentials_that_cannot_be_used_are_told_once_until_they_change_again
             Err::<Answered, _>(BoxError::from("nowhere"))
         }));
         let reach = Reach::Kubeconfig(file.clone());
-        let files = credentials::read(&reach).await.files;
+        let files = credentials::read(&reach).files;
         let now = Arc::new(Mutex::new(Now { files, connection: nowhere, again: None }));
         let renewed = Renewed { reach, now, told };
         let mut next = async || {
