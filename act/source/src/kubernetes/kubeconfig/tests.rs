@@ -113,10 +113,10 @@ fn what_is_wrong_is_told_with_its_place() {
     let why = of("https://two.example/k8s/clusters/c-1", "'https://'");
     assert!(why.starts_with("19:13: clusters[1].cluster.server: "), "{why}");
     let why = fault(&of_user("{client-certificate-data: '%'}"));
-    assert!(why.starts_with("4:50: users[0].user.client-certificate-data: no base64"), "{why}");
+    assert!(why.starts_with("4:52: users[0].user.client-certificate-data: no base64"), "{why}");
     for (one, other) in [("client-certificate", "client-key"), ("client-key", "client-certificate")] {
         let why = fault(&of_user(&format!("{{{one}-data: eA==}}")));
-        assert_eq!(why, format!("4:25: users[0].user.{other}: is missing"));
+        assert_eq!(why, format!("4:26: users[0].user.{other}: is missing"));
     }
 }
 
