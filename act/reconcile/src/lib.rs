@@ -7,6 +7,7 @@
 //!
 //! [`Kernel`] is all that the loop needs of the world; `host` is the real one.
 
+mod admission;
 mod host;
 mod install;
 mod look;
@@ -15,6 +16,7 @@ mod probe;
 mod removal;
 pub mod status;
 
+pub use admission::{Admission, Admissions, Patience, Standing};
 pub use host::{Host, HostError, Paths};
 pub use look::{Sight, configurations, look};
 pub use looping::{Decision, Kernel, Reconciler, Trigger};

@@ -1,15 +1,17 @@
 //! The loop itself.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use selvedge_datapath::Prune;
-use selvedge_datapath::converge::{self, Desired, Observed, Step};
-use selvedge_model::{Cluster, chain};
+use selvedge_datapath::converge::{self, Desired, Observed, Step, TABLE};
+use selvedge_model::{Cluster, IfName, chain};
 use tracing::{error, info, warn};
 
+use crate::admission::{Admission, Admissions};
 use crate::status::{Pass, State, Status, StepOutcome, StepResult, There, Wanted, now_ms};
 
 /// How long triggers are gathered before a pass: long enough for one `ip` command's worth of notifications.
@@ -35,7 +37,7 @@ pub enum Trigger {
     /// The agent has just started.
     Start,
     /// The cluster changed. Nothing is pruned on account of a listing that may lack something.
-    Cluster(Box<Cluster>, Prune),
+    Cluster(Arc<Cluster>, Prune),
     /// The kernel announced a change; by whom and of what, as far as it says.
     Kernel(String),
     /// A glance found something that the kernel doesn't announce.
@@ -46,6 +48,8 @@ pub enum Trigger {
     Retry,
     /// Somebody asked.
     Asked,
+    /// The ADD of an attachment waits for it to be in force; the host end.
+    Admit(IfName),
     /// The agent is to end: the pass at hand was the last. The kernel keeps what it has.
     End,
 }
@@ -60,6 +64,7 @@ impl fmt::Display for Trigger {
             Self::Resync => f.write_str("resync"),
             Self::Retry => f.write_str("retry"),
             Self::Asked => f.write_str("asked"),
+            Self::Admit(host) => write!(f, "ADD of {host}"),
             Self::End => f.write_str("end"),
         }
     }
@@ -100,6 +105,8 @@ pub struct Decision {
     pub notes: Vec<String>,
     /// Attachments of which the cluster knows no Pod.
     pub without_pod: Vec<String>,
+    /// The attachments that are in force once the tables are as desired.
+    pub admitted: BTreeMap<IfName, Admission>,
     /// What keeps the node from serving pods at all.
     pub blocked: Option<String>,
 }
@@ -112,7 +119,8 @@ pub struct Reconciler<K, D> {
     decide: D,
     resync: Duration,
     status: Arc<Mutex<Status>>,
-    cluster: Option<(Cluster, Prune)>,
+    admissions: Admissions,
+    cluster: Option<(Arc<Cluster>, Prune)>,
     /// What was wanted when a pass last succeeded in full: a difference from then on is drift.
     settled: Option<Desired>,
     retry: Option<Duration>,
@@ -121,11 +129,18 @@ pub struct Reconciler<K, D> {
 impl<K, D> Reconciler<K, D>
 where
     K: Kernel,
-    D: FnMut(Option<(&Cluster, Prune)>, &Observed) -> Result<Decision, String>,
+    D: FnMut(Option<(&Arc<Cluster>, Prune)>, &Observed) -> Result<Decision, String>,
 {
     /// A loop that has seen nothing yet. It looks at everything each `resync` even if nothing is announced.
     pub fn new(kernel: K, decide: D, resync: Duration, status: Arc<Mutex<Status>>) -> Self {
-        Self { kernel, decide, resync, status, cluster: None, settled: None, retry: None }
+        let admissions = Admissions::default();
+        Self { kernel, decide, resync, status, admissions, cluster: None, settled: None, retry: None }
+    }
+
+    /// The same loop, which tells there of the attachments in force.
+    #[must_use]
+    pub fn admitting(self, admissions: Admissions) -> Self {
+        Self { admissions, ..self }
     }
 
     /// Makes passes until it is told to end, or nobody can send a trigger any more.
@@ -158,17 +173,22 @@ where
     }
 
     /// Takes the triggers that come within a moment of the first, and changed clusters until the loop is rested. Of a
-    /// flood of notifications, such as a routing daemon makes, a few stand for all; of clusters the last.
+    /// flood of notifications, such as a routing daemon makes, a few stand for all; of clusters the last. An ADD that
+    /// waits is kept waiting by none of them.
     fn gather(first: Trigger, triggers: &Receiver<Trigger>, rested: Instant) -> Vec<Trigger> {
         let is_cluster = |trigger: &Trigger| matches!(trigger, Trigger::Cluster(..));
         let moment = Instant::now() + GATHER;
-        let mut until = if is_cluster(&first) { moment.max(rested) } else { moment };
+        let mut until = match &first {
+            Trigger::Cluster(..) => moment.max(rested),
+            Trigger::Admit(_) => Instant::now(),
+            _ => moment,
+        };
         let mut because = vec![first];
         while let Ok(next) = triggers.recv_timeout(until.saturating_duration_since(Instant::now())) {
-            if is_cluster(&next) {
-                because.retain(|earlier| !is_cluster(earlier));
-            } else {
-                until = until.min(Instant::now() + GATHER);
+            match &next {
+                Trigger::Cluster(..) => because.retain(|earlier| !is_cluster(earlier)),
+                Trigger::Admit(_) => until = Instant::now(),
+                _ => until = until.min(Instant::now() + GATHER),
             }
             let superfluous = matches!(next, Trigger::Kernel(_)) && because.len() >= REASONS;
             if !superfluous && !because.contains(&next) {
@@ -188,10 +208,10 @@ where
     }
 
     /// One pass: observe, decide, plan, apply, report.
-    pub fn pass(&mut self, mut because: Vec<Trigger>) {
-        for trigger in &mut because {
+    pub fn pass(&mut self, because: Vec<Trigger>) {
+        for trigger in &because {
             if let Trigger::Cluster(cluster, prune) = trigger {
-                self.cluster = Some((std::mem::take(cluster), *prune));
+                self.cluster = Some((Arc::clone(cluster), *prune));
             }
         }
         let started = Instant::now();
@@ -220,6 +240,9 @@ where
         let as_settled = self.settled.as_ref() == Some(&decision.desired);
         let drift = as_settled && !steps.iter().all(Step::tidies_up);
         let outcomes = self.apply(&steps, drift);
+        if outcomes.iter().all(|outcome| outcome.object != TABLE || outcome.result == StepResult::Done) {
+            self.admissions.publish(decision.admitted);
+        }
         let failed: Vec<String> = outcomes.iter().filter_map(failure).chain(decision.blocked).collect();
         let state = match (failed.is_empty(), decision.problems.is_empty()) {
             (false, _) => State::Failed { reasons: failed },

@@ -6,6 +6,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use selvedge_datapath::node::Attach;
 use selvedge_model::{IfName, Mtu, NetworkName};
+use selvedge_policy::Unknown;
 use selvedge_source::yaml::{self, Fault, Field, Located};
 
 /// How the agent runs its node. The default is an empty file's.
@@ -34,6 +35,8 @@ pub(crate) struct Config {
     /// `removeTaint`: whether the Node's taint `selvedge.dev/agent-not-ready` is taken away once pods are served; `false`
     /// by default.
     pub(crate) remove_taint: bool,
+    /// `policy`: how NetworkPolicies are enforced.
+    pub(crate) policy: Policy,
     /// `resyncSeconds`: how often everything is compared although nothing was heard, 1 to 3600, 30 by default.
     pub(crate) resync: Duration,
 }
@@ -52,6 +55,14 @@ pub(crate) struct Masquerade {
     pub(crate) enabled: bool,
     /// `exclude`: destinations outside the pod network that see the pods' own addresses; none by default.
     pub(crate) exclude: Vec<IpNet>,
+}
+
+/// `policy`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Policy {
+    /// `whenAgentDown`: whether a pod that comes while no agent runs waits for one, `closed` (the default), or is wired
+    /// and `open` to everybody until there is one.
+    pub(crate) when_agent_down: Unknown,
 }
 
 /// A file name that container runtimes read as a list of plugins: it ends in `.conflist` and is not hidden.
@@ -89,6 +100,7 @@ impl Default for Config {
             masquerade: Masquerade { enabled: true, exclude: Vec::new() },
             forward_accept: true,
             remove_taint: false,
+            policy: Policy { when_agent_down: Unknown::Closed },
             resync: Duration::from_secs(30),
         }
     }
@@ -101,7 +113,7 @@ impl Config {
     }
 }
 
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "attach",
     "bridge",
     "transport",
@@ -112,6 +124,7 @@ const KEYS: [&str; 11] = [
     "masquerade",
     "forwardAccept",
     "removeTaint",
+    "policy",
     "resyncSeconds",
 ];
 
@@ -138,6 +151,7 @@ fn read(text: &str) -> Result<Config, Located> {
     set(&mut config.masquerade, &root, "masquerade", masquerade)?;
     set(&mut config.forward_accept, &root, "forwardAccept", |field| field.boolean())?;
     set(&mut config.remove_taint, &root, "removeTaint", |field| field.boolean())?;
+    set(&mut config.policy, &root, "policy", policy)?;
     set(&mut config.resync, &root, "resyncSeconds", resync)?;
     Ok(config)
 }
@@ -206,6 +220,17 @@ fn masquerade(field: &Field<'_>) -> Result<Masquerade, Located> {
     set(&mut masquerade.enabled, field, "enabled", |enabled| enabled.boolean())?;
     set(&mut masquerade.exclude, field, "exclude", |list| list.items()?.map(|cidr| cidr.cidr()).collect())?;
     Ok(masquerade)
+}
+
+fn policy(field: &Field<'_>) -> Result<Policy, Located> {
+    field.only(&["whenAgentDown"])?;
+    let mut policy = Config::default().policy;
+    set(&mut policy.when_agent_down, field, "whenAgentDown", |when| match when.text()? {
+        "closed" => Ok(Unknown::Closed),
+        "open" => Ok(Unknown::Open),
+        other => Err(when.refuse(other, "is neither closed nor open")),
+    })?;
+    Ok(policy)
 }
 
 fn resync(field: &Field<'_>) -> Result<Duration, Located> {

@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use selvedge_model::chain;
-use selvedge_reconcile::{Host, Paths, Reconciler, Status, Trigger};
+use selvedge_reconcile::{Admissions, Host, Paths, Patience, Reconciler, Status, Trigger};
 use tracing::{error, info};
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
@@ -25,7 +25,14 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::Config;
 use crate::flags::{Flags, Places, Task};
-use crate::wiring::Setup;
+use crate::wiring::{Policies, Setup};
+
+/// How long an ADD is kept waiting for its Pod to be shown, within the 25 seconds that it has.
+const PATIENCE: Patience = Patience {
+    free: Duration::from_secs(1),
+    isolated: Duration::from_secs(20),
+    at_all: Duration::from_secs(24),
+};
 
 /// The plugin's file name, by which the conflist calls it.
 const PLUGIN: &str = "selvedge";
@@ -59,7 +66,7 @@ fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
     let config = configuration(&flags.at)?;
     let plugin = flags.at.cni_bin_dir.join(PLUGIN);
     let mut host = Host::open(paths(flags, &config, &plugin))?;
-    let setup = Setup {
+    let mut setup = Setup {
         started: Instant::now(),
         node: flags.node.clone(),
         run_dir: flags.at.run_dir.clone(),
@@ -69,10 +76,12 @@ fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
         sysctls: flags.at.sysctl_dir.clone(),
         owns_tables: host.owns_tables()?,
         config,
+        policies: Policies::default(),
     };
     let status = Arc::new(Mutex::new(Status::starting(flags.node.as_str(), env!("CARGO_PKG_VERSION"))));
     let (triggers, received) = mpsc::channel();
     watch::signals(triggers.clone())?;
+    let admissions = Admissions::default();
     let caretaker = leases::start(&setup, Arc::clone(&status))?;
     let _serving = serve::start(serve::Options {
         run_dir: flags.at.run_dir.clone(),
@@ -82,6 +91,13 @@ fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
         on_reap: Box::new({
             let caretaker = caretaker.clone();
             move || caretaker.reap()
+        }),
+        on_admit: Box::new({
+            let (triggers, admissions) = (triggers.clone(), admissions.clone());
+            move |host, owner| {
+                send(&triggers, Trigger::Admit(host.clone()));
+                admissions.wait(host, owner, PATIENCE)
+            }
         }),
         on_reconcile: Box::new({
             let triggers = triggers.clone();
@@ -98,7 +114,7 @@ fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
     info!(node = %setup.node, version = env!("CARGO_PKG_VERSION"), "selvedge-agent started");
     let resync = setup.config.resync;
     let decide = move |known: Option<(&_, _)>, observed: &_| setup.decide(known, observed);
-    Reconciler::new(host, decide, resync, status).run(&received);
+    Reconciler::new(host, decide, resync, status).admitting(admissions).run(&received);
     info!("selvedge-agent ends; what it made stays");
     Ok(())
 }

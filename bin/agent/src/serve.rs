@@ -10,6 +10,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use selvedge_model::IfName;
+use selvedge_reconcile::Standing;
 use selvedge_reconcile::status::{State, Status};
 
 mod answer;
@@ -26,6 +28,10 @@ use socket::Socket;
 /// Something that a client asks for. It is called on a thread of the connection's own and should only leave word.
 pub(crate) type Callback = Box<dyn Fn() + Send + Sync>;
 
+/// Waits until the attachment at a host end, by its owner record, is in force. How its Pod stands then; `None` if it has
+/// not come into force.
+pub(crate) type Admit = Box<dyn Fn(&IfName, &str) -> Option<Standing> + Send + Sync>;
+
 /// What is served and where.
 pub(crate) struct Options {
     /// The directory for `agent.sock`. It is made, for root alone, where it isn't there.
@@ -38,6 +44,8 @@ pub(crate) struct Options {
     pub(crate) patience: Duration,
     /// Veths wait in the reap group.
     pub(crate) on_reap: Callback,
+    /// An ADD waits for its attachment to be in force.
+    pub(crate) on_admit: Admit,
     /// Somebody wants a pass now.
     pub(crate) on_reconcile: Callback,
 }
@@ -96,8 +104,12 @@ pub(crate) enum ServeError {
 /// Starts to serve. Everything is bound when it returns.
 pub(crate) fn start(options: Options) -> Result<Serving, ServeError> {
     let status = Shared(options.status);
-    let answers =
-        Answers { status: status.clone(), on_reap: options.on_reap, on_reconcile: options.on_reconcile };
+    let answers = Answers {
+        status: status.clone(),
+        on_reap: options.on_reap,
+        on_admit: options.on_admit,
+        on_reconcile: options.on_reconcile,
+    };
     let socket = Socket::start(&options.run_dir, answers)?;
     let http = match options.listen {
         Some(address) => Some(Http::start(address, status, Health::starting(options.patience))?),

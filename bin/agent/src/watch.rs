@@ -94,7 +94,7 @@ impl Told {
         let Some((cluster, whole)) = cluster else { return ControlFlow::Continue(()) };
         // What has never been readable may be a node: nothing is pruned on account of its absence.
         let prune = if whole { Prune::Marked } else { Prune::Nothing };
-        match self.triggers.send(Trigger::Cluster(Box::new(cluster), prune)) {
+        match self.triggers.send(Trigger::Cluster(Arc::new(cluster), prune)) {
             Ok(()) => ControlFlow::Continue(()),
             Err(_) => ControlFlow::Break(()),
         }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
@@ -15,11 +16,16 @@ use selvedge_datapath::foreign;
 use selvedge_datapath::node::{self, Attach, DesiredNode, Facts, LocalNode};
 use selvedge_datapath::state::{ObservedLink, Sysctl};
 use selvedge_model::{Cluster, IfName, Node, NodeName, mark};
+use selvedge_policy::Unknown;
 use selvedge_reconcile::Decision;
 use selvedge_reconcile::status::Wanted;
 use selvedge_ruleset::{Table, TableId};
 
 use crate::config::Config;
+use policies::Policed;
+pub(crate) use policies::Policies;
+
+mod policies;
 
 /// How long a first listing of the cluster may take before the node goes by what it was served by.
 pub(crate) const GRACE: Duration = Duration::from_secs(3);
@@ -45,6 +51,8 @@ pub(crate) struct Setup {
     pub(crate) knows_pods: bool,
     /// Whether tables can be owned by us and outlive us.
     pub(crate) owns_tables: bool,
+    /// What policy wants, as it was last decided.
+    pub(crate) policies: Policies,
 }
 
 impl Setup {
@@ -56,12 +64,12 @@ impl Setup {
     /// Everything that is wanted; the error says what is missing yet. Where no listing of the cluster was complete in
     /// time, a node that has served pods goes on as it did.
     pub(crate) fn decide(
-        &self,
-        known: Option<(&Cluster, Prune)>,
+        &mut self,
+        known: Option<(&Arc<Cluster>, Prune)>,
         observed: &Observed,
     ) -> Result<Decision, String> {
         if let Some((cluster, prune)) = known {
-            return self.decide_by(cluster, prune, observed);
+            return self.decide_by(Known { cluster, prune, policies: Some(cluster) }, observed);
         }
         let unknown = "no complete listing of the cluster yet";
         if self.started.elapsed() < GRACE {
@@ -69,7 +77,8 @@ impl Setup {
         }
         let conflist = observed.conflist.as_deref();
         let served = conflist.and_then(|text| conflist::served(text, &self.config.network)).ok_or(unknown)?;
-        let mut decision = self.decide_by(&self.adopted(served), Prune::Nothing, observed)?;
+        let known = Known { cluster: &self.adopted(served), prune: Prune::Nothing, policies: None };
+        let mut decision = self.decide_by(known, observed)?;
         decision.problems.push(format!("{unknown}: the node serves its pods as it did before"));
         // What it says of the node's addresses may not be there yet after a boot.
         decision.desired.conflist = None;
@@ -82,7 +91,8 @@ impl Setup {
         Cluster::of(Node { name: self.node.clone(), pod_cidrs, addresses })
     }
 
-    fn decide_by(&self, cluster: &Cluster, prune: Prune, observed: &Observed) -> Result<Decision, String> {
+    fn decide_by(&mut self, known: Known<'_>, observed: &Observed) -> Result<Decision, String> {
+        let Known { cluster, prune, policies } = known;
         let local = LocalNode {
             name: self.node.clone(),
             network: self.config.network.clone(),
@@ -102,8 +112,9 @@ impl Setup {
             (Prune::Nothing, Some(table)) => firewall::direct(table),
             _ => Vec::new(),
         };
+        let policed = self.policed(policies, &node, observed);
         let desired = Desired {
-            tables: self.tables(&node, &kept),
+            tables: self.tables(&node, &kept, &policed),
             accept: if self.config.forward_accept { foreign::accepting(&sources(&node)) } else { Vec::new() },
             plugin: self.installs,
             conflist: blocked.is_none().then(|| self.conflist(&node)),
@@ -118,9 +129,26 @@ impl Setup {
             problems: problems.chain(taken).collect(),
             notes: passed_over,
             without_pod: self.without_pod(cluster, prune, &node),
+            admitted: policed.admitted.clone(),
             desired,
             blocked,
         })
+    }
+
+    /// What policy wants, and the attachments that are in force with it.
+    fn policed(
+        &mut self,
+        known: Option<&Arc<Cluster>>,
+        node: &DesiredNode,
+        observed: &Observed,
+    ) -> Arc<Policed> {
+        let of = policies::Node {
+            name: &self.node,
+            network: &self.config.network,
+            bridge: node.bridged.then_some(&self.config.bridge),
+            unknown: self.config.policy.when_agent_down,
+        };
+        self.policies.decide(known, of, observed)
     }
 
     /// The files that the conflist was before it got its name.
@@ -169,7 +197,7 @@ impl Setup {
     }
 
     /// The tables; to what is in `kept`, pods of nodes that may be there yet, nothing is masqueraded either.
-    fn tables(&self, node: &DesiredNode, kept: &[IpNet]) -> BTreeMap<TableId, Table> {
+    fn tables(&self, node: &DesiredNode, kept: &[IpNet], policed: &Policed) -> BTreeMap<TableId, Table> {
         let subnets = sources(node);
         let nodes = node.nodes.iter().copied().map(IpNet::from);
         let exclude = self.config.masquerade.exclude.iter().copied();
@@ -181,7 +209,8 @@ impl Setup {
             masquerade: self.config.masquerade.enabled,
             bridge: node.bridged.then_some(&self.config.bridge),
         };
-        let mut tables = BTreeMap::from([(firewall::AGENT, firewall::agent(network, self.owns_tables))]);
+        let agent = firewall::agent(network, self.owns_tables).with(&policed.table);
+        let mut tables = BTreeMap::from([(firewall::AGENT, agent)]);
         if node.bridged || !node.ports.is_empty() {
             let ports = node.ports.iter().map(|(name, nets)| (name, nets.as_slice()));
             tables.insert(firewall::GUARD, firewall::guard(ports));
@@ -203,6 +232,7 @@ impl Setup {
             agent: self.socket().display().to_string(),
             node_addresses: node.addresses.clone(),
             log_file: self.config.log_file.as_ref().map(|path| path.display().to_string()),
+            without_agent: self.config.policy.when_agent_down == Unknown::Open,
         })
     }
 
@@ -226,6 +256,15 @@ impl Setup {
             tables: desired.tables.keys().map(ToString::to_string).collect(),
         }
     }
+}
+
+/// What a decision is made by.
+#[derive(Clone, Copy)]
+struct Known<'a> {
+    cluster: &'a Cluster,
+    prune: Prune,
+    /// The same if its policies are known too.
+    policies: Option<&'a Arc<Cluster>>,
 }
 
 /// Where pods of this node send from: its pod CIDRs, and the addresses of pods that were attached under other ones.

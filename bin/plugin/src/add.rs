@@ -23,7 +23,7 @@ use crate::log::{Entry, Nets};
 use crate::node::{self, Standalone};
 use crate::removal::{Network, Removal};
 use crate::termination::Termination;
-use crate::{failure, guard, hostend, journal, ports, stdout};
+use crate::{agent, failure, guard, hostend, journal, ports, stdout};
 
 /// How long a pod's end may take to hear; later it does so without us.
 const HEARING: Duration = Duration::from_secs(1);
@@ -119,6 +119,8 @@ fn attachment(request: &Add, host: IfName, given: &Given) -> Attachment {
     Attachment {
         network: conf.name.clone(),
         key: request.attachment.clone(),
+        // Nobody but an agent asks.
+        pod: conf.agent.as_ref().and_then(|_| request.args.pod_tag()),
         host,
         mode: mode(conf),
         addresses: given.addresses.clone(),
@@ -239,7 +241,7 @@ impl Work<'_> {
             .as_ref()
             .map_or(Ok(()), |published| ports::publish(&conf.run_dir, published, &termination.wait()))?;
         self.hear()?;
-        termination.check()
+        agent::admit(conf, self.attachment, termination)
     }
 
     /// Makes the pair; a bridge's port is guarded before it is up.

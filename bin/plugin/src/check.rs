@@ -10,7 +10,7 @@ use selvedge_datapath::state::ObservedNetwork;
 use selvedge_datapath::{DesiredNetwork, Mode, PodAddress, PodRoute, Prune, Seen, plan};
 use selvedge_ipam::Lease;
 use selvedge_model::link::VethEnd;
-use selvedge_model::{Bandwidth, MacAddr, Mtu};
+use selvedge_model::{Bandwidth, MacAddr, Mtu, Owner, PodTag};
 use selvedge_netlink::{NetlinkError, RouteSocket};
 use selvedge_netns::Namespace;
 use selvedge_nft::NftSocket;
@@ -29,6 +29,7 @@ pub(crate) fn check(request: &Check) -> Result<(), CniError> {
     refuse_another_answer(request, &attachment)?;
     attachment.bridge_netfilter = node::bridge_netfilter(conf)?;
     let mut route = RouteSocket::open().map_err(|e| failure::of_netlink(&e))?;
+    attachment.pod = tag(&mut route, &attachment)?;
     let wanted = attachment.host();
     let host = look(&mut route, &attachment, &wanted).map_err(|e| failure::of_netlink(&e))?;
     compare("host", &wanted, &host)?;
@@ -49,6 +50,12 @@ pub(crate) fn check(request: &Check) -> Result<(), CniError> {
         Ipam::BuiltIn(_) => Ok(()),
         Ipam::Delegated(delegate) => ipam::tell(delegate, "CHECK"),
     }
+}
+
+/// Which Pod it is by the record that ADD made: not every runtime says so to CHECK.
+fn tag(route: &mut RouteSocket, attachment: &Attachment) -> Result<Option<PodTag>, CniError> {
+    let link = route.observe_link(&attachment.host).map_err(|e| failure::of_netlink(&e))?;
+    Ok(link.and_then(|link| link.alias.parse::<Owner>().ok()?.pod))
 }
 
 /// What is on the host of one attachment.
@@ -105,6 +112,7 @@ fn attachment(request: &Check, lease: &Lease) -> Attachment {
     Attachment {
         network: conf.name.clone(),
         key: request.attachment.clone(),
+        pod: None,
         host: lease.veth.clone(),
         mode: mode(conf),
         addresses,

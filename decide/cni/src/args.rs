@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use ipnet::IpNet;
-use selvedge_model::{MacAddr, PodKey};
+use selvedge_model::{MacAddr, PodKey, PodTag};
 
 use crate::error::{CniError, code};
 
@@ -89,6 +89,11 @@ impl CniArgs {
     pub fn pod(&self) -> Option<PodKey> {
         let (namespace, name) = self.pod_namespace.clone().zip(self.pod_name.clone())?;
         Some(PodKey { namespace, name })
+    }
+
+    /// The tag of that pod.
+    pub fn pod_tag(&self) -> Option<PodTag> {
+        self.pod().map(|key| PodTag::new(&key, self.pod_uid.as_deref()))
     }
 
     /// Puts a value in its place; false if the key is unknown.

@@ -54,6 +54,9 @@ pub struct NetConf {
     pub run_dir: PathBuf,
     /// `agent`: its socket; none means that the plugin works alone.
     pub agent: Option<PathBuf>,
+    /// `whenAgentDown`: true for `open`, where a pod doesn't wait until the agent has its policy in force; `closed` unless
+    /// stated.
+    pub without_agent: bool,
     /// `nodeAddresses`: the node's own addresses, the source towards the pods.
     pub node_addresses: Vec<IpAddr>,
     /// `logFile`
@@ -138,6 +141,7 @@ impl NetConf {
             ip_masq: conf.flag("ipMasq")?.unwrap_or_else(|| agent.is_none()),
             run_dir: run_dir(conf)?,
             agent,
+            without_agent: without_agent(conf)?,
             node_addresses: conf
                 .one_or_more("nodeAddresses")?
                 .iter()
@@ -238,6 +242,14 @@ fn mtu(conf: &Object<'_>) -> Result<Option<Mtu>, CniError> {
 
 fn run_dir(conf: &Object<'_>) -> Result<PathBuf, CniError> {
     Ok(conf.path("runDir")?.unwrap_or_else(|| Path::new(RUN_DIR).to_owned()))
+}
+
+fn without_agent(conf: &Object<'_>) -> Result<bool, CniError> {
+    match conf.text("whenAgentDown")? {
+        None | Some("closed") => Ok(false),
+        Some("open") => Ok(true),
+        Some(_) => Err(conf.need("whenAgentDown")?.unsupported("is neither \"closed\" nor \"open\"")),
+    }
 }
 
 fn requested_by_args(conf: &Object<'_>) -> Result<Requested, CniError> {

@@ -30,6 +30,8 @@ pub struct AgentConflist {
     pub node_addresses: Vec<IpAddr>,
     /// Where the plugin's log lines go beside stderr, absolute.
     pub log_file: Option<String>,
+    /// Whether pods are wired while no agent runs; they would wait for it otherwise.
+    pub without_agent: bool,
 }
 
 /// What a runtime may ask of us; it tells a plugin only what its configuration lists.
@@ -64,6 +66,9 @@ fn plugin(conflist: &AgentConflist) -> Value {
     set("agent", conflist.agent.as_str().into());
     if let Some(log_file) = &conflist.log_file {
         set("logFile", log_file.as_str().into());
+    }
+    if conflist.without_agent {
+        set("whenAgentDown", "open".into());
     }
     set("capabilities", CAPABILITIES.map(|capability| (capability.to_owned(), true)).into_iter().collect());
     plugin.into()
@@ -164,6 +169,7 @@ fn written(text: &str) -> Option<AgentConflist> {
         agent: word("agent")?,
         node_addresses: parsed(plugin.get("nodeAddresses")?)?,
         log_file: word("logFile"),
+        without_agent: word("whenAgentDown").is_some_and(|when| when == "open"),
     })
 }
 

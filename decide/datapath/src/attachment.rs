@@ -7,7 +7,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use selvedge_model::link::VethEnd;
 use selvedge_model::mark::{self, ROUTE_PROTOCOL};
 use selvedge_model::{
-    AttachmentKey, Bandwidth, Gather, IfName, MacAddr, Mtu, NetworkName, Owner, RateLimit, shaper_name,
+    AttachmentKey, Bandwidth, Gather, IfName, MacAddr, Mtu, NetworkName, Owner, PodTag, RateLimit,
+    shaper_name,
 };
 
 use crate::plan::{DesiredLink, DesiredNetwork, DeviceKind, NewDevice};
@@ -57,6 +58,8 @@ pub struct Attachment {
     pub network: NetworkName,
     /// The container and the interface in it.
     pub key: AttachmentKey,
+    /// Which Pod it is, where an agent has to know.
+    pub pod: Option<PodTag>,
     /// The host end's name.
     pub host: IfName,
     /// How it is attached.
@@ -91,7 +94,7 @@ impl Attachment {
 
     /// The owner record for the host end's ifalias.
     pub fn owner(&self) -> Owner {
-        Owner::new(self.network.clone(), &self.key, self.pod_nets())
+        Owner::new(self.network.clone(), &self.key, self.pod_nets()).of_pod(self.pod.clone())
     }
 
     /// The next hop for one of the pod's addresses.

@@ -63,6 +63,9 @@ pub enum Plugin {
     Same,
 }
 
+/// The kind of object that a table is.
+pub const TABLE: &str = "table";
+
 /// One step of any kind. `Display` is what an operator would type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
@@ -109,7 +112,7 @@ impl Step {
             ) => "route",
             Self::Net(NetStep::AddRule { .. } | NetStep::DeleteRule { .. }) => "rule",
             Self::Net(NetStep::SetSysctl { .. }) => "sysctl",
-            Self::Rules(..) => "table",
+            Self::Rules(..) => TABLE,
             Self::Accept(..) => "forward-chain",
             Self::Plugin => "plugin",
             Self::Conflist(_) | Self::Superseded(_) => "conflist",

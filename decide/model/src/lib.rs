@@ -4,6 +4,7 @@
 //! - [`bandwidth`]: the limits of what a pod receives and sends
 //! - [`link`]: MAC addresses and MTUs, and how they are derived
 //! - [`Labels`]: what selectors select by
+//! - [`PodTag`]: which Pod an attachment is, in few characters
 //! - [`mark`]: what we write on kernel objects so that they can be told from everybody else's
 //! - [`chain`]: an error with its causes
 //! - [`port`]: ports of a node that lead to a pod
@@ -25,6 +26,7 @@ pub mod names;
 pub mod policy;
 pub mod port;
 pub mod selector;
+mod tag;
 pub mod tracked;
 
 pub use bandwidth::{Bandwidth, RateLimit};
@@ -39,4 +41,5 @@ pub use names::{
     reaped_name, shaper_name,
 };
 pub use port::{ContainerPort, HostIp, PortMapping, Transport};
+pub use tag::{NoTag, PodTag};
 pub use tracked::Tracked;

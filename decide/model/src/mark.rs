@@ -6,6 +6,7 @@ use std::str::FromStr;
 use ipnet::IpNet;
 
 use crate::names::{AttachmentKey, ContainerId, IfName, NetworkName};
+use crate::tag::PodTag;
 
 /// The protocol number of every route of ours (`proto 83`).
 pub const ROUTE_PROTOCOL: u8 = 83;
@@ -29,8 +30,8 @@ pub const PLUGIN_TABLE: &str = "selvedge-cni";
 pub const FOREIGN_COMMENT: &str = "selvedge";
 
 /// The owner record that every host veth carries in its ifalias:
-/// `selvedge <network> <container>/<ifname> <address>[,<address>…]`, addresses with the prefix length that the pod
-/// has them with (`/32` and `/128` where it is routed, the subnet's where it is bridged).
+/// `selvedge <network> <container>/<ifname> <address>[,<address>…] [pod=…]`, addresses with the prefix length that the
+/// pod has them with (`/32` and `/128` where it is routed, the subnet's where it is bridged).
 ///
 /// It is the oracle from which a lost lease journal is rebuilt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -41,6 +42,8 @@ pub struct Owner {
     pub key: AttachmentKey,
     /// The pod's addresses, in the order of the result.
     pub addresses: Vec<IpNet>,
+    /// Which Pod of the cluster it is, where the runtime said so.
+    pub pod: Option<PodTag>,
 }
 
 /// The ifalias is none of ours, or not a whole record.
@@ -54,7 +57,13 @@ pub struct NoOwner {
 impl Owner {
     /// The record of an attachment; the container id is hashed where it is longer than records carry.
     pub fn new(network: NetworkName, key: &AttachmentKey, addresses: Vec<IpNet>) -> Self {
-        Self { network, key: key.recorded(), addresses }
+        Self { network, key: key.recorded(), addresses, pod: None }
+    }
+
+    /// The record of that Pod's attachment.
+    #[must_use]
+    pub fn of_pod(self, pod: Option<PodTag>) -> Self {
+        Self { pod, ..self }
     }
 
     /// True if the pod hangs on a bridge: its addresses have their subnet's prefix length, not the whole one.
@@ -65,17 +74,19 @@ impl Owner {
 
 impl fmt::Display for Owner {
     /// The ifalias. A record that would be longer than [`MAX_ALIAS`] loses addresses from its end, never a part of
-    /// one (with the longest names there is room for at least three IPv6 addresses).
+    /// one (with the longest names of a container there is room for an IPv4 and an IPv6 address).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = format!("{ALIAS_WORD} {} {} ", self.network, self.key);
+        let pod = self.pod.as_ref().map_or_else(String::new, |pod| format!(" {pod}"));
         for (i, address) in self.addresses.iter().enumerate() {
             let part = if i == 0 { address.to_string() } else { format!(",{address}") };
-            if text.len() + part.len() > MAX_ALIAS {
+            if text.len() + part.len() + pod.len() > MAX_ALIAS {
                 break;
             }
             text.push_str(&part);
         }
-        f.write_str(&text)
+        f.write_str(&text)?;
+        f.write_str(&pod)
     }
 }
 
@@ -98,10 +109,11 @@ fn parse(alias: &str) -> Option<Owner> {
     let ifname: IfName = ifname.parse().ok()?;
     let addresses = words.next()?.split(',').filter(|a| !a.is_empty());
     let addresses = addresses.map(|a| a.parse().ok()).collect::<Option<Vec<IpNet>>>()?;
+    let pod = words.next().map(str::parse).transpose().ok()?;
     if words.next().is_some() {
         return None;
     }
-    Some(Owner { network, key: AttachmentKey { container, ifname }, addresses })
+    Some(Owner { network, key: AttachmentKey { container, ifname }, addresses, pod })
 }
 
 /// The ifalias of a device of ours that belongs to a network rather than to a pod (`cni0`): `selvedge <network>`.
@@ -124,6 +136,8 @@ mod tests {
         let owner: Owner = text.parse().unwrap();
         assert_eq!(owner.addresses.len(), 2);
         assert_eq!(owner.to_string(), text);
+        let tagged = owner.of_pod(Some(PodTag::new(&"shop/web-0".parse().unwrap(), Some("u-1"))));
+        assert_eq!(tagged.to_string().parse::<Owner>(), Ok(tagged));
     }
 
     #[test]
@@ -143,6 +157,7 @@ mod tests {
 
     #[test]
     fn the_longest_record_fits_the_kernels_limit_and_keeps_whole_addresses() {
+        let tag = PodTag::new(&"shop/web-0".parse().unwrap(), Some("u-1"));
         let key =
             AttachmentKey { container: "c".repeat(300).parse().unwrap(), ifname: "eth0".parse().unwrap() };
         let address = |i: u16| format!("fd00:1111:2222:3333:4444:5555:6666:{i:x}/128").parse().unwrap();
@@ -150,5 +165,8 @@ mod tests {
         let text = owner.to_string();
         assert!(text.len() <= MAX_ALIAS);
         assert!(text.parse::<Owner>().unwrap().addresses.len() >= 2);
+        let text = owner.of_pod(Some(tag.clone())).to_string();
+        let read: Owner = text.parse().unwrap();
+        assert!(text.len() <= MAX_ALIAS && !read.addresses.is_empty() && read.pod == Some(tag));
     }
 }

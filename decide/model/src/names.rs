@@ -295,7 +295,7 @@ pub fn reaped_name(name: &IfName, index: u32) -> IfName {
     IfName(format!("{REAPED_PREFIX}{text}"))
 }
 
-fn base32(bytes: &[u8]) -> String {
+pub(crate) fn base32(bytes: &[u8]) -> String {
     data_encoding::BASE32_NOPAD.encode(bytes).to_ascii_lowercase()
 }
 

@@ -122,14 +122,6 @@ impl Cluster {
         here.take_while(move |policy| policy.key.namespace == namespace)
     }
 
-    /// True if the pod isn't known, but may be selected by a policy: its namespace has some, or isn't known either.
-    pub fn is_unseen(&self, pod: &PodKey) -> bool {
-        let may_have_policies = || {
-            self.policies_of(&pod.namespace).next().is_some() || !self.namespaces.contains_key(&pod.namespace)
-        };
-        !self.pods.contains_key(pod) && may_have_policies()
-    }
-
     /// True if a peer of a policy of the namespace `own` means a pod.
     pub fn is_meant(&self, pod: &Pod, own: &str, peer: &PodPeer) -> bool {
         self.is_namespace_meant(&pod.key.namespace, own, &peer.namespaces) && peer.pods.selects(&pod.labels)

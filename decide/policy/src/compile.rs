@@ -39,13 +39,15 @@
 //! Left for later: the log and the counters that are read.
 
 mod blocks;
+mod carry;
 mod peers;
 mod pod;
 pub(crate) mod revoked;
 
 use std::net::IpAddr;
 
-use selvedge_model::{IfName, Pod, PodKey};
+pub use carry::carry;
+use selvedge_model::Pod;
 use selvedge_ruleset::matching::{
     IfPrefix, ct_established, icmpv6_type, iifname, iifname_prefix, in_set, oifname, oifname_prefix,
 };
@@ -55,34 +57,8 @@ use selvedge_ruleset::{
 };
 
 use crate::cluster::Cluster;
+use crate::local::{LocalNode, LocalPod, Unknown, Whose};
 use selvedge_model::policy::Direction;
-
-/// A node, as far as policy needs it.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct LocalNode {
-    /// Its pods.
-    pub pods: Vec<LocalPod>,
-    /// The bridge that pods are at, where there is one.
-    pub bridge: Option<IfName>,
-}
-
-/// A pod of a node, by its attachment: there before any API tells of its addresses.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LocalPod {
-    /// Which pod it is.
-    pub key: PodKey,
-    /// The interface at which the node's hooks see it: its own host end, or the bridge.
-    pub interface: IfName,
-    /// Its addresses.
-    pub addresses: Vec<IpAddr>,
-}
-
-impl LocalNode {
-    /// The pods' addresses, each with its pod.
-    fn addresses(&self) -> impl Iterator<Item = (&LocalPod, IpAddr)> {
-        self.pods.iter().flat_map(|pod| pod.addresses.iter().map(move |address| (pod, *address)))
-    }
-}
 
 const HOST_ENDS: IfPrefix = IfPrefix::literal(selvedge_model::names::HOST_VETH_PREFIX);
 
@@ -118,11 +94,11 @@ pub fn compile(cluster: &Cluster, node: &LocalNode) -> Table {
             GATE_OUTPUT,
             Chain::base(Base::filter(Hook::Output, priority::FILTER), ways(node, Way::Out, &SENT_TO_PODS)),
         )
-        .chain(SENT_BY_PODS, sent_by_pods())
-        .chain(SENT_TO_PODS, sent_to_pods())
+        .chain(SENT_BY_PODS, sent_by_pods(node.unknown))
+        .chain(SENT_TO_PODS, sent_to_pods(node.unknown))
         .chain(POLICY_FORWARD, policy_forward(node))
-        .chain(FROM_PODS, by_address(&EGRESS, [Field::IpSaddr, Field::Ip6Saddr]))
-        .chain(TO_PODS, by_address(&INGRESS, [Field::IpDaddr, Field::Ip6Daddr]))
+        .chain(FROM_PODS, by_address(node.unknown, &EGRESS, [Field::IpSaddr, Field::Ip6Saddr]))
+        .chain(TO_PODS, by_address(node.unknown, &INGRESS, [Field::IpDaddr, Field::Ip6Daddr]))
         .chain(
             UNSEEN,
             Chain::regular(
@@ -170,18 +146,18 @@ fn discovery() -> [Rule; 2] {
         .map(|kind| rule![icmpv6_type(kind), return_()])
 }
 
-fn sent_by_pods() -> Chain {
+fn sent_by_pods(unknown: Unknown) -> Chain {
     let own = [(Field::IpSaddr, &PODS.0), (Field::Ip6Saddr, &PODS.1)];
     let own = own.map(|(field, set)| rule![in_set([Field::IifName, field], set), return_()]);
-    let closed = rule![counter(), drop()].comment("no pod here is known to have this source");
-    Chain::regular(own.into_iter().chain(discovery()).chain([closed]))
+    let closed = closed(unknown, "no pod here is known to have this source");
+    Chain::regular(own.into_iter().chain(discovery()).chain(closed))
 }
 
-fn sent_to_pods() -> Chain {
+fn sent_to_pods(unknown: Unknown) -> Chain {
     let own = [(Field::IpDaddr, &PODS.0), (Field::Ip6Daddr, &PODS.1)];
     let own = own.map(|(field, set)| rule![in_set([Field::OifName, field], set), return_()]);
-    let closed = rule![counter(), drop()].comment("no pod here is known to have this destination");
-    Chain::regular(own.into_iter().chain(discovery()).chain([closed]))
+    let closed = closed(unknown, "no pod here is known to have this destination");
+    Chain::regular(own.into_iter().chain(discovery()).chain(closed))
 }
 
 fn policy_forward(node: &LocalNode) -> Chain {
@@ -193,9 +169,14 @@ fn policy_forward(node: &LocalNode) -> Chain {
     Chain::base(Base::filter(Hook::Forward, priority::FILTER), rules)
 }
 
-fn by_address(maps: &Pair, [v4, v6]: [Field; 2]) -> Chain {
-    let closed = rule![counter(), drop()].comment("no pod here is known to have this address");
-    Chain::regular([rule![vmap([v4], &maps.0)], rule![vmap([v6], &maps.1)], closed])
+fn by_address(unknown: Unknown, maps: &Pair, [v4, v6]: [Field; 2]) -> Chain {
+    let maps = [rule![vmap([v4], &maps.0)], rule![vmap([v6], &maps.1)]];
+    Chain::regular(maps.into_iter().chain(closed(unknown, "no pod here is known to have this address")))
+}
+
+/// What drops the rest.
+fn closed(unknown: Unknown, why: &str) -> Option<Rule> {
+    (unknown == Unknown::Closed).then(|| rule![counter(), drop()].comment(why))
 }
 
 /// A pod's addresses paired with each other. One that several pods have is no sign of a pod's speaking to itself.
@@ -203,7 +184,8 @@ fn itself(cluster: &Cluster, node: &LocalNode, table: Table) -> Table {
     let is_its_alone = |pod: &LocalPod, address: IpAddr| {
         let mut holders = cluster.with_address(address);
         let first = holders.next();
-        holders.next().is_none() && first.is_none_or(|holder: &Pod| holder.key == pod.key)
+        holders.next().is_none()
+            && first.is_none_or(|holder: &Pod| pod.whose == Whose::Pod(holder.key.clone()))
     };
     let pairs = node.pods.iter().flat_map(|pod| {
         let own: Vec<IpAddr> = pod.addresses.iter().copied().filter(|a| is_its_alone(pod, *a)).collect();

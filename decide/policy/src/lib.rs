@@ -3,6 +3,7 @@
 //! - [`mod@read`]: from the objects as Kubernetes has them, and the closed form of one that is no good
 //! - [`cluster`]: what policy knows of a cluster
 //! - [`mod@judge`], [`reason`]: whether a flow passes, and why: the definition
+//! - [`local`]: which attachment of a node is which Pod
 //! - [`mod@compile`]: what the kernel of one node gets, chain by chain
 //! - [`revoke`]: which flows that are tracked already are no longer allowed, and what cuts them
 //! - `testing`, with the feature of that name: random clusters, for the tests of other crates
@@ -15,6 +16,7 @@ pub mod cluster;
 pub mod compile;
 mod field;
 pub mod judge;
+pub mod local;
 pub mod read;
 pub mod reason;
 pub mod revoke;
@@ -22,8 +24,9 @@ pub mod revoke;
 pub mod testing;
 
 pub use cluster::Cluster;
-pub use compile::{LocalNode, LocalPod, compile};
+pub use compile::{carry, compile};
 pub use judge::{Flow, Protocol, Source, Verdict, judge};
+pub use local::{LocalNode, LocalPod, Unknown, Whose};
 pub use read::{Refused, read};
 pub use reason::{Party, Pass, Reason, Who};
 pub use revoke::{Cut, Revoker};

@@ -11,13 +11,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use selvedge_model::{PodKey, Tracked, Transport};
+use selvedge_model::{Tracked, Transport};
 use selvedge_ruleset::{Change, Element, Elements, L4Proto, Listed, Seen, Set, TableId, set};
 
 use crate::cluster::Cluster;
-use crate::compile::LocalNode;
 use crate::compile::revoked::Revoked;
 use crate::judge::{Flow, Protocol, Source, judge};
+use crate::local::{LocalNode, Whose};
 
 mod element;
 
@@ -28,7 +28,7 @@ use element::{Key, Way};
 pub struct Revoker {
     cluster: Arc<Cluster>,
     /// The addresses of the node's pods.
-    pods: BTreeMap<IpAddr, PodKey>,
+    pods: BTreeMap<IpAddr, Whose>,
     /// The node's own addresses: what has one at an end doesn't pass the forward hook.
     own: BTreeSet<IpAddr>,
 }
@@ -60,7 +60,7 @@ impl Revoker {
         node: &LocalNode,
         own: impl IntoIterator<Item = IpAddr>,
     ) -> Self {
-        let pods = node.pods.iter().flat_map(|pod| pod.addresses.iter().map(|a| (*a, pod.key.clone())));
+        let pods = node.pods.iter().flat_map(|pod| pod.addresses.iter().map(|a| (*a, pod.whose.clone())));
         Self { cluster: cluster.into(), pods: pods.collect(), own: own.into_iter().collect() }
     }
 
@@ -121,7 +121,9 @@ impl Revoker {
     }
 
     fn allows(&self, ends: &Ends) -> bool {
-        let is_closed = |end: &IpAddr| self.pods.get(end).is_some_and(|pod| self.cluster.is_unseen(pod));
+        let is_unseen =
+            |whose: &Whose| matches!(whose, Whose::Unseen(_)) && whose.may_be_isolated(&self.cluster);
+        let is_closed = |end: &IpAddr| self.pods.get(end).is_some_and(is_unseen);
         if ends.source == ends.destination {
             return true;
         }

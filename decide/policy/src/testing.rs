@@ -17,7 +17,7 @@ use proptest::sample::select;
 use selvedge_model::{ContainerPort, IfName, Labels, Listing, Node, NodeName, Pod, PodKey, Transport};
 
 use crate::cluster::Cluster;
-use crate::compile::{LocalNode, LocalPod};
+use crate::local::{LocalNode, LocalPod, Whose};
 use selvedge_model::policy::{Policy, PolicyKey};
 
 pub use fields::{FIELDS, fields};
@@ -71,11 +71,11 @@ pub fn attached(cluster: &Cluster, node: &NodeName) -> LocalNode {
     let here =
         cluster.pods().values().filter(|pod| Cluster::is_judged(pod) && pod.node.as_ref() == Some(node));
     let pods = here.map(|pod| LocalPod {
-        key: pod.key.clone(),
+        whose: Whose::Pod(pod.key.clone()),
         interface: interface(pod),
         addresses: pod.addresses.clone(),
     });
-    LocalNode { pods: pods.collect(), bridge: None }
+    LocalNode { pods: pods.collect(), ..LocalNode::default() }
 }
 
 /// The host end of a pod's.

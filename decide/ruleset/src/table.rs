@@ -29,6 +29,14 @@ impl Table {
         Self { owned: true, ..Self::default() }
     }
 
+    /// The table with another's sets and chains; where both have one of a name, with the other's.
+    #[must_use]
+    pub fn with(mut self, other: &Self) -> Self {
+        self.sets.extend(other.sets.iter().map(|(name, set)| (name.clone(), set.clone())));
+        self.chains.extend(other.chains.iter().map(|(name, chain)| (name.clone(), chain.clone())));
+        self
+    }
+
     /// True if a rule looks into that set.
     pub fn uses(&self, set: &SetName) -> bool {
         let mut rules = self.chains.values().flat_map(|chain| &chain.rules);

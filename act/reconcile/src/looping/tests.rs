@@ -16,7 +16,7 @@ mod fake;
 use fake::Fake;
 
 /// Wants a route to every node's pods, forwarding, a table, rules in a foreign chain and a conflist.
-fn decide(known: Option<(&Cluster, Prune)>, _: &Observed) -> Result<Decision, String> {
+fn decide(known: Option<(&Arc<Cluster>, Prune)>, _: &Observed) -> Result<Decision, String> {
     let (cluster, prune) = known.ok_or("nothing is known yet")?;
     let nodes: Vec<&NodeObject> = cluster.nodes().values().collect();
     let Some(first) = nodes.first() else { return Err("there is no Node yet".to_owned()) };
@@ -42,11 +42,12 @@ fn decide(known: Option<(&Cluster, Prune)>, _: &Observed) -> Result<Decision, St
         problems: Vec::new(),
         notes: Vec::new(),
         without_pod: Vec::new(),
+        admitted: BTreeMap::new(),
         blocked: None,
     })
 }
 
-type Decide = fn(Option<(&Cluster, Prune)>, &Observed) -> Result<Decision, String>;
+type Decide = fn(Option<(&Arc<Cluster>, Prune)>, &Observed) -> Result<Decision, String>;
 
 fn reconciler(kernel: Fake) -> Reconciler<Fake, Decide> {
     deciding(kernel, decide)
@@ -71,7 +72,7 @@ fn cluster(numbers: &[u8], prune: Prune) -> Trigger {
     let mut listing = Listing::default();
     numbers.iter().for_each(|number| listing.node(node(*number)));
     Listing::KINDS.into_iter().for_each(|kind| listing.complete(kind));
-    Trigger::Cluster(Box::new(listing.finish().unwrap()), prune)
+    Trigger::Cluster(Arc::new(listing.finish().unwrap()), prune)
 }
 
 fn node(number: u8) -> NodeObject {

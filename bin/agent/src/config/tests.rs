@@ -55,6 +55,7 @@ mtu: 1400
 masquerade: {enabled: false, exclude: [192.168.0.0/16, 'fd00::/8']}
 forwardAccept: false
 removeTaint: true
+policy: {whenAgentDown: open}
 resyncSeconds: 5
 ";
     let config = parse(text).unwrap();
@@ -70,6 +71,7 @@ resyncSeconds: 5
         masquerade: Masquerade { enabled: false, exclude },
         forward_accept: false,
         remove_taint: true,
+        policy: Policy { when_agent_down: Unknown::Open },
         resync: Duration::from_secs(5),
     };
     assert_eq!(config, expected);

@@ -1,28 +1,38 @@
 //! The requests that the socket takes, and their answers: one JSON document each.
 
+use selvedge_reconcile::Standing;
 use selvedge_reconcile::status::State;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Callback, Shared, reason};
+use super::{Admit, Callback, Shared, reason};
 
 /// What is understood, for clients that asked for something else.
-const UNDERSTOOD: &str =
-    r#"{"get":"status"}, {"get":"ready"}, {"do":"reap"} and {"do":"reconcile"} are understood"#;
+const UNDERSTOOD: &str = r#"{"get":"status"}, {"get":"ready"}, {"do":"reap"}, {"do":"reconcile"} and {"admit":{"host":…,"owner":…}} are understood"#;
 
 /// All that it takes to answer.
 pub(super) struct Answers {
     pub(super) status: Shared,
     pub(super) on_reap: Callback,
+    pub(super) on_admit: Admit,
     pub(super) on_reconcile: Callback,
 }
 
 /// A request.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 enum Request {
     Get(Document),
     Do(Deed),
+    Admit(Attachment),
+}
+
+/// The attachment that an ADD has made.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Attachment {
+    host: String,
+    owner: String,
 }
 
 /// What can be read.
@@ -63,8 +73,26 @@ impl Answers {
                 }
                 json!({ "ok": true }).to_string()
             }
+            Ok(Request::Admit(attachment)) => self.admit(&attachment),
             Err(error) => refused(&error),
         }
+    }
+
+    fn admit(&self, attachment: &Attachment) -> String {
+        let host = match attachment.host.parse() {
+            Ok(host) => host,
+            Err(why) => return refused(&format_args!("admit.host: {why}")),
+        };
+        let Some(standing) = (self.on_admit)(&host, &attachment.owner) else {
+            let state = self.status.read(|status| reason(&status.state));
+            let why = state.unwrap_or_else(|| format!("no {host} with this owner record is in force"));
+            return json!({ "error": why }).to_string();
+        };
+        if standing == Standing::Isolated {
+            let (host, owner) = (host.as_str(), &attachment.owner);
+            tracing::warn!(host, owner, "a pod that no source has shown is let in isolated");
+        }
+        json!({ "ok": true }).to_string()
     }
 }
 
@@ -101,7 +129,8 @@ mod tests {
         };
         let status = Status { state, ..Status::starting("node-a", "1.2.3") };
         let status = Shared(Arc::new(Mutex::new(status)));
-        let answers = Answers { status, on_reap: counting(0), on_reconcile: counting(1) };
+        let on_admit: Admit = Box::new(|host, _| (host.as_str() == "slv1").then_some(Standing::Known));
+        let answers = Answers { status, on_reap: counting(0), on_admit, on_reconcile: counting(1) };
         (answers, called)
     }
 
@@ -137,6 +166,16 @@ mod tests {
         assert_eq!(count(), [1, 0]);
         assert_eq!(answer(&answers, r#"{"do":"reconcile"}"#), json!({ "ok": true }));
         assert_eq!(count(), [1, 1]);
+    }
+
+    #[test]
+    fn an_attachment_is_let_in_once_it_is_in_force() {
+        let (answers, _) = answers(State::Waiting { reason: "no Node".to_owned() });
+        let admit =
+            |host: &str| answer(&answers, &json!({"admit": {"host": host, "owner": "o"}}).to_string());
+        assert_eq!(admit("slv1"), json!({ "ok": true }));
+        assert_eq!(admit("slv2"), json!({ "error": "no Node" }));
+        assert!(admit("a/b")["error"].as_str().unwrap().starts_with("admit.host: "));
     }
 
     #[test]

@@ -14,6 +14,7 @@ fn started(before: Duration) -> Setup {
         sysctls: PathBuf::from("/proc/sys"),
         knows_pods: true,
         owns_tables: true,
+        policies: Policies::default(),
     }
 }
 
@@ -28,6 +29,7 @@ fn served() -> Observed {
         agent: "/run/selvedge/agent.sock".to_owned(),
         node_addresses: vec!["172.30.0.3".parse().unwrap()],
         log_file: None,
+        without_agent: false,
     });
     Observed { conflist: Some(conflist), ..Observed::default() }
 }
@@ -36,7 +38,7 @@ fn served() -> Observed {
 fn a_first_listing_has_its_time_before_the_node_goes_by_what_it_was_served_by() {
     let unknown = "no complete listing of the cluster yet";
     // However slow this test is run, that agent has just been started.
-    let early = Setup { started: Instant::now() + GRACE, ..started(Duration::ZERO) };
+    let mut early = Setup { started: Instant::now() + GRACE, ..started(Duration::ZERO) };
     assert_eq!(early.decide(None, &served()).unwrap_err(), unknown);
     let decision = started(GRACE).decide(None, &served()).unwrap();
     assert_eq!(decision.wanted.pod_cidrs, ["10.244.3.0/24"]);

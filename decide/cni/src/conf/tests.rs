@@ -242,7 +242,7 @@ fn the_runtimes_dns_comes_before_the_configurations_and_that_before_ipams() {
 fn elaborate() -> Value {
     json!({
         "cniVersion": "1.1.0", "name": "n", "type": "selvedge", "attach": "bridge", "bridge": "br7",
-        "network": "10.0.0.0/8", "mtu": 1400, "ipMasq": false, "runDir": "/r", "agent": "/a", "logFile": "/l",
+        "network": "10.0.0.0/8", "mtu": 1400, "ipMasq": false, "runDir": "/r", "agent": "/a", "logFile": "/l", "whenAgentDown": "open",
         "nodeAddresses": ["192.0.2.1"], "dns": { "nameservers": ["a"], "domain": "d", "search": ["s"], "options": ["o"] },
         "ipam": {
             "type": "selvedge", "routes": [{ "dst": "0.0.0.0/0", "gw": "10.1.0.1" }],

@@ -15,6 +15,7 @@ fn conflist() -> AgentConflist {
         agent: "/run/selvedge/agent.sock".into(),
         node_addresses: vec!["172.30.0.11".parse().unwrap(), "fd00:30::11".parse().unwrap()],
         log_file: None,
+        without_agent: false,
     }
 }
 

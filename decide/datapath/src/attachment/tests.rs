@@ -4,6 +4,7 @@ use crate::plan::{Prune, Seen, plan};
 fn attachment(mode: Mode) -> Attachment {
     Attachment {
         network: "mynet".parse().unwrap(),
+        pod: None,
         key: AttachmentKey { container: "c1".parse().unwrap(), ifname: "eth0".parse().unwrap() },
         host: "slvabc".parse().unwrap(),
         mode,

@@ -9,19 +9,23 @@ use selvedge_ruleset::matching::{End, Match, in_set};
 use selvedge_ruleset::rule::{counter, drop, jump, return_};
 use selvedge_ruleset::{Chain, ChainName, Field, L4Proto, Rule as NftRule, Set, Verdict, rule};
 
+use super::UNSEEN;
 use super::peers::{Admitted, Compiler, chain_name, proto_of, set_name};
 use super::revoked::{HALF_ISOLATED, refuses_strays};
-use super::{LocalPod, UNSEEN};
+use crate::local::{LocalPod, Whose};
 use selvedge_model::policy::{Direction, Policy, Port, PortName, Ports, Rule, Which};
 
 impl<'a> Compiler<'a> {
     /// Where the map leads what leaves an address of a pod's, or arrives there.
     pub(super) fn verdict(&mut self, pod: &LocalPod, address: IpAddr, direction: Direction) -> Verdict {
         let mut pods: Vec<&'a Pod> = self.cluster.with_address(address).collect();
-        let known = self.cluster.pods().get(&pod.key);
-        pods.extend(known.map(Arc::as_ref).filter(|known| pods.iter().all(|other| other.key != known.key)));
-        if self.cluster.is_unseen(&pod.key) {
-            return Verdict::Goto(UNSEEN);
+        match &pod.whose {
+            Whose::Pod(key) => {
+                let known = self.cluster.pods().get(key).map(Arc::as_ref);
+                pods.extend(known.filter(|known| pods.iter().all(|other| other.key != known.key)));
+            }
+            Whose::Unseen(_) if pod.whose.may_be_isolated(self.cluster) => return Verdict::Goto(UNSEEN),
+            Whose::Unseen(_) | Whose::Nobody => {}
         }
         let mut chains = Vec::new();
         for pod in pods {

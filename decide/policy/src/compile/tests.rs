@@ -4,7 +4,7 @@ mod revoked;
 use std::collections::BTreeMap;
 use std::num::NonZeroU16;
 
-use selvedge_model::{ContainerPort, Labels, NodeName, Transport};
+use selvedge_model::{ContainerPort, IfName, Labels, NodeName, PodKey, Transport};
 use selvedge_ruleset::after::after;
 use selvedge_ruleset::matching::CtStates;
 use selvedge_ruleset::show::Listing;
@@ -63,6 +63,10 @@ pub(crate) fn small(policies: &[(&str, Value)]) -> Cluster {
     Cluster::new(&listing.finish().unwrap())
 }
 
+fn is(pod: &LocalPod, key: &str) -> bool {
+    pod.whose == Whose::Pod(key.parse().unwrap())
+}
+
 pub(crate) fn node_1() -> NodeName {
     "node-1".parse().unwrap()
 }
@@ -99,7 +103,7 @@ fn a_pod_that_comes_changes_the_elements_that_it_is_in_and_nothing_else() {
     let node = attached(&before, &node_1());
     let listed = listed(&compile(&before, &node));
     let mut fewer = node.clone();
-    fewer.pods.retain(|pod| pod.key.to_string() != "x/web");
+    fewer.pods.retain(|pod| !is(pod, "x/web"));
     let changed = |cluster: &Cluster, node: &LocalNode| {
         let desired = BTreeMap::from([(ID, compile(cluster, node))]);
         let transaction = diff(&desired, &listed, Scope::Whole);
@@ -162,7 +166,7 @@ fn a_pod_is_closed_until_its_addresses_are_known_to_its_own_node_too() {
     assert_eq!(open(&table, address), [true; 4]);
     // Another pod's address is none of its own: only forwarding, where the pod behind it counts, doesn't tell.
     assert_eq!(open(&table, other), [false, true, true, false]);
-    node.pods.retain(|pod| pod.key.name != "web");
+    node.pods.retain(|pod| !is(pod, "x/web"));
     assert_eq!(open(&compile(&cluster, &node), address), [false; 4]);
     node.bridge = Some("cni0".parse().unwrap());
     let bridged = compile(&cluster, &node);
@@ -191,12 +195,14 @@ fn a_pod_that_no_source_has_shown_is_isolated_where_its_namespace_has_policies_o
     let cluster = small(&policies());
     for (key, expected) in [("x/new", false), ("y/new", true), ("z/new", false)] {
         let address = "10.244.1.9";
+        let namespace = key.split('/').next().unwrap();
+        let namespace = cluster.namespaces().contains_key(namespace).then(|| namespace.to_owned());
         let pod = LocalPod {
-            key: key.parse().unwrap(),
+            whose: Whose::Unseen(namespace),
             interface: "slv-new".parse().unwrap(),
             addresses: vec![address.parse().unwrap()],
         };
-        let table = compile(&cluster, &LocalNode { pods: vec![pod], bridge: None });
+        let table = compile(&cluster, &LocalNode { pods: vec![pod], ..LocalNode::default() });
         let at = Some("slv-new");
         assert_eq!(
             passes(&table, Hook::Forward, (at, Some("eth0")), (address, "192.0.2.9")),

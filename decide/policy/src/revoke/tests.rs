@@ -5,8 +5,9 @@ use selvedge_ruleset::{Command, Hook, Packet, Policy, Table, Transaction, trace}
 use serde_json::{Value, json};
 
 use super::*;
+use crate::compile::compile;
 use crate::compile::tests::{ID, listed, node_1, small};
-use crate::compile::{LocalPod, compile};
+use crate::local::{LocalPod, Whose};
 use crate::testing::attached;
 
 const WEB: &str = "10.244.1.2";
@@ -166,7 +167,7 @@ fn what_is_none_of_the_nodes_any_more_is_released() {
     let cut = changed(&listed, &revoker.cut([flow(TCP, (CLIENT, 1), (DB, 81))], &listed, &ID).changes);
     let cluster = small(&only_web());
     let mut pods = attached(&cluster, &node_1());
-    pods.pods.retain(|pod| pod.key.name != "db");
+    pods.pods.retain(|pod| pod.whose != Whose::Pod("x/db".parse().unwrap()));
     let without = Revoker::new(cluster, &pods, []);
     assert_eq!(elements(&changed(&cut, &without.released(&cut, &ID))), [""; 0]);
 }
@@ -189,10 +190,10 @@ fn an_element_that_does_not_say_its_way_stays_until_both_are_allowed() {
 fn a_pod_that_is_closed_because_it_is_not_known_keeps_no_flow() {
     let cluster = small(&only_web());
     let mut pods = attached(&cluster, &node_1());
-    for (key, address) in [("x/new", "10.244.1.8"), ("y/new", "10.244.1.9")] {
+    for (namespace, address) in [("x", "10.244.1.8"), ("y", "10.244.1.9")] {
         let addresses = vec![address.parse().unwrap()];
         let interface = "slv-new".parse().unwrap();
-        pods.pods.push(LocalPod { key: key.parse().unwrap(), interface, addresses });
+        pods.pods.push(LocalPod { whose: Whose::Unseen(Some(namespace.to_owned())), interface, addresses });
     }
     let revoker = Revoker::new(cluster, &pods, []);
     let (closed, open) =

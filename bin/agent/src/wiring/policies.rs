@@ -1,0 +1,101 @@
+//! What policy wants of the node's tables, and which attachments are in force then.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use selvedge_datapath::converge::Observed;
+use selvedge_datapath::firewall;
+use selvedge_model::mark::REAP_GROUP;
+use selvedge_model::{Cluster, IfName, NetworkName, NodeName, Owner};
+use selvedge_policy::{LocalNode, Unknown, Whose, carry, compile};
+use selvedge_reconcile::{Admission, Standing};
+use selvedge_ruleset::Table;
+
+/// Whose policies they are.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Node<'a> {
+    /// The Node.
+    pub(super) name: &'a NodeName,
+    /// The network of the pods that policies can be about.
+    pub(super) network: &'a NetworkName,
+    /// The bridge, where there is one.
+    pub(super) bridge: Option<&'a IfName>,
+    /// What becomes of attachments that aren't in force yet.
+    pub(super) unknown: Unknown,
+}
+
+/// The chains and sets of policy, and the attachments that are in force with them.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Policed {
+    pub(super) table: Table,
+    pub(super) admitted: BTreeMap<IfName, Admission>,
+}
+
+/// The last decision, for as long as nothing that it came from has changed.
+#[derive(Debug, Default)]
+pub(crate) struct Policies {
+    last: Option<(Arc<Cluster>, Attached, Arc<Policed>)>,
+}
+
+/// The attachments of a node, of whatever network of ours.
+type Attached = (BTreeMap<IfName, Owner>, Option<IfName>);
+
+impl Policies {
+    /// What a node with these attachments wants on account of a cluster; where nothing is known of it, the kernel's
+    /// verdicts stay.
+    pub(super) fn decide(
+        &mut self,
+        known: Option<&Arc<Cluster>>,
+        node: Node<'_>,
+        observed: &Observed,
+    ) -> Arc<Policed> {
+        let attached = (attached(observed), node.bridge.cloned());
+        let Some(cluster) = known else {
+            return Arc::new(unheard(node, &attached, observed));
+        };
+        if let Some((before, same, policed)) = &self.last
+            && Arc::ptr_eq(before, cluster)
+            && *same == attached
+        {
+            return Arc::clone(policed);
+        }
+        let policed =
+            Arc::new(policed(selvedge_policy::Cluster::new(cluster), node, &attached, |cluster, local| {
+                compile(cluster, local)
+            }));
+        self.last = Some((Arc::clone(cluster), attached, Arc::clone(&policed)));
+        policed
+    }
+}
+
+/// What stays while nothing is known of the cluster.
+fn unheard(node: Node<'_>, attached: &Attached, observed: &Observed) -> Policed {
+    let kernel = observed.tables.get(&firewall::AGENT).map(|table| table.known());
+    policed(selvedge_policy::Cluster::default(), node, attached, |cluster, local| {
+        kernel.and_then(|kernel| carry(&kernel, local)).unwrap_or_else(|| compile(cluster, local))
+    })
+}
+
+fn policed(
+    mut cluster: selvedge_policy::Cluster,
+    node: Node<'_>,
+    (attached, _): &Attached,
+    table: impl FnOnce(&selvedge_policy::Cluster, &LocalNode) -> Table,
+) -> Policed {
+    let mut local = LocalNode::of(&mut cluster, (node.name, node.network), attached, node.bridge);
+    local.unknown = node.unknown;
+    let standing = |whose: &Whose| match whose {
+        Whose::Pod(_) | Whose::Nobody => Standing::Known,
+        Whose::Unseen(_) if whose.may_be_isolated(&cluster) => Standing::Isolated,
+        Whose::Unseen(_) => Standing::Free,
+    };
+    let admitted = attached.iter().zip(&local.pods).map(|((host, owner), pod)| {
+        (host.clone(), Admission { owner: owner.to_string(), standing: standing(&pod.whose) })
+    });
+    Policed { admitted: admitted.collect(), table: table(&cluster, &local) }
+}
+
+fn attached(observed: &Observed) -> BTreeMap<IfName, Owner> {
+    let links = observed.network.links.iter().filter(|(_, link)| link.group != REAP_GROUP);
+    links.filter_map(|(name, link)| Some((name.clone(), link.alias.parse::<Owner>().ok()?))).collect()
+}

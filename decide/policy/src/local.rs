@@ -1,0 +1,136 @@
+//! The pods of one node, as policy needs them: which attachment is which Pod of the cluster.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use selvedge_model::{Gather, IfName, NetworkName, NodeName, Owner, Pod, PodKey, PodTag};
+
+use crate::cluster::Cluster;
+
+/// A node, as far as policy needs it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct LocalNode {
+    /// Its pods.
+    pub pods: Vec<LocalPod>,
+    /// The bridge that pods are at, where there is one.
+    pub bridge: Option<IfName>,
+    /// What becomes of those that aren't among the pods yet.
+    pub unknown: Unknown,
+}
+
+/// What becomes of an address of a pod's interface that isn't known yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unknown {
+    /// Nothing passes.
+    #[default]
+    Closed,
+    /// Everything passes, as if there were no policy.
+    Open,
+}
+
+/// A pod of a node, by its attachment: there before any API tells of its addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocalPod {
+    /// Which pod it is.
+    pub whose: Whose,
+    /// The interface at which the node's hooks see it: its own host end, or the bridge.
+    pub interface: IfName,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+}
+
+/// Which Pod of the cluster an attachment is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whose {
+    /// That one.
+    Pod(PodKey),
+    /// One that no source has shown yet, in that namespace, if there is one with that name.
+    Unseen(Option<String>),
+    /// None, as far as the runtime said: no policy can be about it.
+    Nobody,
+}
+
+impl LocalNode {
+    /// The pods' addresses, each with its pod.
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = (&LocalPod, IpAddr)> {
+        self.pods.iter().flat_map(|pod| pod.addresses.iter().map(move |address| (pod, *address)))
+    }
+
+    /// The pods that these attachments are, by the host ends' names; those of other networks than ours are nobody's.
+    /// The cluster is told of their addresses.
+    pub fn of<'a>(
+        cluster: &mut Cluster,
+        (node, network): (&NodeName, &NetworkName),
+        attachments: impl IntoIterator<Item = (&'a IfName, &'a Owner)>,
+        bridge: Option<&IfName>,
+    ) -> Self {
+        let index = Index::of(cluster, node);
+        let at = |host: &IfName, owner: &Owner| bridge.filter(|_| owner.is_bridged()).unwrap_or(host).clone();
+        let pod = |(host, owner): (&'a IfName, &'a Owner)| LocalPod {
+            whose: if owner.network == *network { index.whose(owner) } else { Whose::Nobody },
+            interface: at(host, owner),
+            addresses: owner.addresses.iter().map(IpNet::addr).collect(),
+        };
+        let pods: Vec<LocalPod> = attachments.into_iter().map(pod).collect();
+        let mut attached: BTreeMap<&PodKey, Vec<IpAddr>> = BTreeMap::new();
+        for pod in &pods {
+            if let Whose::Pod(key) = &pod.whose {
+                attached.entry(key).or_default().extend(&pod.addresses);
+            }
+        }
+        attached.into_iter().for_each(|(key, addresses)| cluster.attach(key, &addresses));
+        Self { pods, bridge: bridge.cloned(), unknown: Unknown::default() }
+    }
+}
+
+impl Whose {
+    /// True unless it is known that no policy can be about it.
+    pub fn may_be_isolated(&self, cluster: &Cluster) -> bool {
+        match self {
+            Self::Pod(_) | Self::Unseen(None) => true,
+            Self::Unseen(Some(namespace)) => cluster.policies_of(namespace).next().is_some(),
+            Self::Nobody => false,
+        }
+    }
+}
+
+/// The Pods of a node, by what attachments tell of theirs.
+struct Index {
+    by_name: BTreeMap<String, (PodKey, Vec<String>)>,
+    by_address: BTreeMap<IpAddr, PodKey>,
+    namespaces: Vec<String>,
+}
+
+impl Index {
+    fn of(cluster: &Cluster, node: &NodeName) -> Self {
+        let here = || cluster.pods().values().filter(|pod| pod.node.as_ref().is_none_or(|on| on == node));
+        let by_name = |pod: &Pod| {
+            let tag = PodTag::new(&pod.key, None);
+            (tag.name().to_owned(), (pod.key.clone(), pod.uid.iter().cloned().collect()))
+        };
+        let judged = here().filter(|pod| Cluster::is_judged(pod));
+        let addresses =
+            judged.flat_map(|pod| pod.addresses.iter().map(|address| (*address, pod.key.clone())));
+        Self {
+            by_name: here().map(|pod| by_name(pod)).gather(),
+            by_address: addresses.gather(),
+            namespaces: cluster.namespaces().keys().cloned().collect(),
+        }
+    }
+
+    fn whose(&self, owner: &Owner) -> Whose {
+        let Some(tag) = &owner.pod else {
+            // A record from before there were tags.
+            let mut pods = owner.addresses.iter().filter_map(|net| self.by_address.get(&net.addr()));
+            return pods.next().map_or(Whose::Nobody, |key| Whose::Pod(key.clone()));
+        };
+        match self.by_name.get(tag.name()) {
+            Some((key, uids)) if tag.is_of(uids.iter().map(String::as_str)) => Whose::Pod(key.clone()),
+            _ => Whose::Unseen(self.namespaces.iter().find(|namespace| tag.is_in(namespace)).cloned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
