@@ -285,6 +285,7 @@ fn config(mode: Mode, run_dir: &Path) -> Value {
     if mode == Mode::AgentAway {
         config["attach"] = json!("routed");
         config["agent"] = json!(run_dir.join("agent.sock"));
+        config["whenAgentDown"] = json!("open");
         config["nodeAddresses"] = json!(["192.0.2.1", "2001:db8::1"]);
     }
     config

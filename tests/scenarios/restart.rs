@@ -8,7 +8,7 @@ use selvedge_lab::shape::Attach;
 use selvedge_leases::Store;
 use selvedge_model::mark::ROUTE_PROTOCOL;
 use selvedge_netlink::RouteSocket;
-use selvedge_tests::{Cluster, Echo, Knocking, Node, Stream, knock, within};
+use selvedge_tests::{Call, Cluster, Echo, Knocking, Node, Stream, knock, within};
 use serde_json::json;
 
 use crate::site::{Site, alone, name, wait_until_known};
@@ -86,10 +86,34 @@ fn told_to_end_the_agent_takes_its_socket_along_and_leaves_the_rest_as_it_is() {
 }
 
 #[test]
+fn an_add_waits_for_an_agent_that_starts_meanwhile_and_not_for_ever() {
+    let _alone = alone();
+    let Some(cluster) = Cluster::build(1, Attach::Routed) else { return };
+    let node = &cluster.nodes[0];
+    node.ready_agent().kill();
+    let pod = cluster.pod();
+    let add = || Call::new("ADD", node.plugin_config()).of("web", &pod);
+    let before = node.picture();
+    let (code, message) = {
+        let answer = add().run(&node.namespace);
+        let (code, message) = answer.refusal();
+        (code, message.to_owned())
+    };
+    assert_eq!(code, 11, "{message}");
+    assert!(message.contains("agent.sock has not let the pod in"), "{message}");
+    assert_eq!(before.changes_to(&node.picture()), "");
+    let waiting = add().start(&node.namespace);
+    let agent = node.ready_agent();
+    waiting.answer().result();
+    agent.wait_until_ready();
+}
+
+#[test]
 fn a_pod_attached_while_no_agent_ran_is_adopted_by_the_next() {
     let _alone = alone();
     let Some(cluster) = Cluster::build(1, Attach::Routed) else { return };
     let node = &cluster.nodes[0];
+    fs::write(node.folder().join("agent.yaml"), "attach: routed\npolicy: {whenAgentDown: open}\n").unwrap();
     node.ready_agent().kill();
     let pod = cluster.attach(node, "web");
     let _echo = Echo::serve(pod.pod.namespace());

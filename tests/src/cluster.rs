@@ -96,6 +96,11 @@ impl Cluster {
         fs::remove_file(&path).unwrap_or_else(|error| panic!("remove {path:?}: {error}"));
     }
 
+    /// Makes a pod that is attached to nothing yet.
+    pub fn pod(&self) -> Pod {
+        self.stage.pod()
+    }
+
     /// Makes a pod and attaches it to a node as its agent has it.
     ///
     /// # Panics
@@ -109,7 +114,7 @@ impl Cluster {
     /// # Panics
     /// If the plugin fails.
     pub fn attach_with(&self, node: &Node, container: &str, runtime: &Value) -> Attached {
-        let pod = self.stage.pod();
+        let pod = self.pod();
         let mut config = node.plugin_config();
         config["runtimeConfig"] = runtime.clone();
         let answer = Call::new("ADD", config).of(container, &pod).run(&node.namespace);

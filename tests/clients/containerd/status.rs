@@ -154,11 +154,11 @@ fn a_node_is_not_ready_until_its_agent_was_and_stays_ready_without_it() {
 
         let (network, _) = cri.network();
         assert!(network.good, "{network:?}");
+        let running = agent(&daemon);
+        until_ready(&daemon, &cri);
         let id = cri.run(Config::of("web-0")).unwrap();
         assert_eq!(cri.addresses(&id), ["10.244.1.2"]);
         cri.end_all(&[id]);
-        let running = agent(&daemon);
-        until_ready(&daemon, &cri);
         daemon.nothing_is_left();
         kill(&daemon, running);
     }
