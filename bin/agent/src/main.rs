@@ -92,13 +92,7 @@ fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
             let caretaker = caretaker.clone();
             move || caretaker.reap()
         }),
-        on_admit: Box::new({
-            let (triggers, admissions) = (triggers.clone(), admissions.clone());
-            move |host, owner| {
-                send(&triggers, Trigger::Admit(host.clone()));
-                admissions.wait(host, owner, PATIENCE)
-            }
-        }),
+        on_admit: admit(triggers.clone(), admissions.clone()),
         on_reconcile: Box::new({
             let triggers = triggers.clone();
             move || {
@@ -117,6 +111,14 @@ fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
     Reconciler::new(host, decide, resync, status).admitting(admissions).run(&received);
     info!("selvedge-agent ends; what it made stays");
     Ok(())
+}
+
+/// Has the loop look at a host end at once, and waits until it is in force.
+fn admit(triggers: Sender<Trigger>, admissions: Admissions) -> serve::Admit {
+    Box::new(move |host, owner| {
+        send(&triggers, Trigger::Admit(host.clone()));
+        admissions.wait(host, owner, PATIENCE)
+    })
 }
 
 /// What of the node is this agent's.
