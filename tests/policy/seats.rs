@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use selvedge_datapath::step::NetStep;
 use selvedge_model::{NodeName, PodKey};
 use selvedge_policy::testing::NODES;
-use selvedge_policy::{Cluster, LocalNode, LocalPod};
+use selvedge_policy::{Cluster, LocalNode, LocalPod, Whose};
 
 use crate::ground::{Ground, Place, SEATS, route};
 
@@ -71,9 +71,9 @@ impl Seats {
             let (on, seat) = *self.pods.get(&pod.key)?;
             let interface = ground.nodes[node].seats[seat].host_end.clone();
             let addresses = pod.addresses.clone();
-            (on == node).then(|| LocalPod { key: pod.key.clone(), interface, addresses })
+            (on == node).then(|| LocalPod { whose: Whose::Pod(pod.key.clone()), interface, addresses })
         });
-        LocalNode { pods: pods.collect(), bridge: None }
+        LocalNode { pods: pods.collect(), ..LocalNode::default() }
     }
 }
 

@@ -152,7 +152,8 @@ fn chk_6_the_death_of_the_agent_takes_no_connectivity_and_no_check(on: &Subject)
         let node = (on.pod(), on.pod());
         // The node is prepared as an agent would have done it before its death.
         on.add(&alone, "before", &on.pod())?;
-        let config = on.config_with(json!({"attach": attach, "name": attach, "agent": socket, "whenAgentDown": "open"}));
+        let config = on
+            .config_with(json!({"attach": attach, "name": attach, "agent": socket, "whenAgentDown": "open"}));
         let first = on.add(&config, "web-0", &node.0)?;
         let second = on.add(&config, "web-1", &node.1)?;
         let _echo = Echo::serve(node.1.namespace());
