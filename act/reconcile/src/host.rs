@@ -10,9 +10,9 @@ use selvedge_datapath::foreign::{ForwardChain, Place};
 use selvedge_datapath::state::Sysctl;
 use selvedge_datapath::step::NetStep;
 use selvedge_datapath::{attachment, firewall};
-use selvedge_model::{IfName, NetworkName};
+use selvedge_model::{IfName, NetworkName, Tracked};
 use selvedge_netlink::{NetlinkError, RouteSocket, Sysctls};
-use selvedge_nft::{NftError, NftSocket};
+use selvedge_nft::{Conntrack, NftError, NftSocket};
 use selvedge_xtables::XtablesError;
 use tracing::warn;
 
@@ -44,7 +44,7 @@ pub enum HostError {
     /// Links, addresses, routes, sysctls.
     #[error(transparent)]
     Netlink(#[from] NetlinkError),
-    /// nftables.
+    /// nftables and connection tracking.
     #[error(transparent)]
     Nft(#[from] NftError),
     /// The legacy tables.
@@ -86,6 +86,7 @@ pub enum HostError {
 pub struct Host {
     route: RouteSocket,
     nft: NftSocket,
+    conntrack: Conntrack,
     sysctls: Sysctls,
     paths: Paths,
     plugin: Option<PluginFile>,
@@ -117,6 +118,7 @@ impl Host {
         Ok(Self {
             route: RouteSocket::open()?.with_sysctls(Sysctls::at(paths.sysctls.clone())),
             nft: NftSocket::open()?,
+            conntrack: Conntrack::open()?,
             sysctls: Sysctls::at(paths.sysctls.clone()),
             plugin: paths.plugin.clone().map(|(from, to)| PluginFile::new(from, to)),
             paths,
@@ -274,6 +276,14 @@ impl Kernel for Host {
         let ready = &self.paths.ready;
         let lost = self.served && !ready.exists() && ready.parent().is_some_and(Path::is_dir);
         lost.then(|| format!("{} is gone", ready.display()))
+    }
+
+    fn flows(&mut self, keep: &dyn Fn(&Tracked) -> bool) -> Result<Vec<Tracked>, HostError> {
+        Ok(self.conntrack.flows(keep)?)
+    }
+
+    fn forget(&mut self, flows: &[Tracked]) -> Result<(), HostError> {
+        Ok(self.conntrack.forget(flows)?)
     }
 
     fn serves(&mut self) {

@@ -8,11 +8,15 @@ use std::time::{Duration, Instant};
 
 use selvedge_datapath::Prune;
 use selvedge_datapath::converge::{self, Desired, Observed, Step, TABLE};
-use selvedge_model::{Cluster, IfName, chain};
+use selvedge_model::{Cluster, IfName, Tracked, chain};
+use selvedge_policy::Revoker;
 use tracing::{error, info, warn};
 
+use self::revoking::Revoking;
 use crate::admission::{Admission, Admissions};
 use crate::status::{Pass, State, Status, StepOutcome, StepResult, There, Wanted, now_ms};
+
+mod revoking;
 
 /// How long triggers are gathered before a pass: long enough for one `ip` command's worth of notifications.
 const GATHER: Duration = Duration::from_millis(10);
@@ -88,15 +92,30 @@ pub trait Kernel {
     /// due because the last pass changed it.
     fn glance(&mut self) -> Option<String>;
 
+    /// The tracked flows of which that is true. None where connections aren't tracked.
+    ///
+    /// # Errors
+    /// What could not be listed; it is tried again with the next pass.
+    fn flows(&mut self, keep: &dyn Fn(&Tracked) -> bool) -> Result<Vec<Tracked>, Self::Error>;
+
+    /// Has the kernel forget flows, as far as it still tracks them.
+    ///
+    /// # Errors
+    /// What it refused; it is tried again with the next pass.
+    fn forget(&mut self, flows: &[Tracked]) -> Result<(), Self::Error>;
+
     /// Leaves word, for as long as the machine runs, that pods have been served.
     fn serves(&mut self);
 }
 
 /// What is wanted, with what is to be said about it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Decision {
     /// What is wanted.
     pub desired: Desired,
+    /// Who judges the flows that are tracked already, of the same policies as the table that is wanted: where it
+    /// changes, those that are denied now are cut in the same transaction. None where there is no policy.
+    pub revoker: Option<Revoker>,
     /// The same in numbers and names.
     pub wanted: Wanted,
     /// What keeps part of it from working.
@@ -124,6 +143,7 @@ pub struct Reconciler<K, D> {
     /// What was wanted when a pass last succeeded in full: a difference from then on is drift.
     settled: Option<Desired>,
     retry: Option<Duration>,
+    revoking: Revoking,
 }
 
 impl<K, D> Reconciler<K, D>
@@ -133,8 +153,18 @@ where
 {
     /// A loop that has seen nothing yet. It looks at everything each `resync` even if nothing is announced.
     pub fn new(kernel: K, decide: D, resync: Duration, status: Arc<Mutex<Status>>) -> Self {
-        let admissions = Admissions::default();
-        Self { kernel, decide, resync, status, admissions, cluster: None, settled: None, retry: None }
+        let (admissions, revoking) = (Admissions::default(), Revoking::default());
+        Self {
+            kernel,
+            decide,
+            resync,
+            status,
+            admissions,
+            cluster: None,
+            settled: None,
+            retry: None,
+            revoking,
+        }
     }
 
     /// The same loop, which tells there of the attachments in force.
@@ -239,7 +269,7 @@ where
         let steps = converge::plan(&decision.desired, &observed);
         let as_settled = self.settled.as_ref() == Some(&decision.desired);
         let drift = as_settled && !steps.iter().all(Step::tidies_up);
-        let outcomes = self.apply(&steps, drift);
+        let outcomes = self.apply(&steps, drift, (decision.revoker.as_ref(), &observed));
         if outcomes.iter().all(|outcome| outcome.object != TABLE || outcome.result == StepResult::Done) {
             self.admissions.publish(decision.admitted);
         }
@@ -258,11 +288,18 @@ where
     }
 
     /// Applies the steps; the conflist, which invites pods, only if all the others succeeded.
-    fn apply(&mut self, steps: &[Step], drift: bool) -> Vec<StepOutcome> {
+    fn apply(
+        &mut self,
+        steps: &[Step],
+        drift: bool,
+        judging: (Option<&Revoker>, &Observed),
+    ) -> Vec<StepOutcome> {
         let (last, first): (Vec<Step>, Vec<Step>) =
             steps.iter().cloned().partition(|step| matches!(step, Step::Conflist(_)));
-        let mut results: Vec<StepResult> = self.kernel.apply(&first).iter().map(result).collect();
+        let applied = self.revoking.apply(&mut self.kernel, &first, judging);
+        let mut results: Vec<StepResult> = applied.steps.iter().map(result).collect();
         let whole = results.iter().all(|result| *result == StepResult::Done);
+        let cut = applied.cut.map(cut);
         if whole {
             results.extend(self.kernel.apply(&last).iter().map(result));
         }
@@ -271,7 +308,8 @@ where
             object: step.object().to_owned(),
             result: results.get(i).cloned().unwrap_or(StepResult::Skipped),
         };
-        let outcomes: Vec<StepOutcome> = first.iter().chain(&last).enumerate().map(outcome).collect();
+        let outcomes = first.iter().chain(&last).enumerate().map(outcome);
+        let outcomes: Vec<StepOutcome> = outcomes.chain(cut).collect();
         for outcome in &outcomes {
             match &outcome.result {
                 StepResult::Done if drift => {}
@@ -312,6 +350,16 @@ fn result<E: std::error::Error>(outcome: &Result<(), E>) -> StepResult {
     match outcome {
         Ok(()) => StepResult::Done,
         Err(error) => StepResult::Failed(chain(error)),
+    }
+}
+
+/// What became of flows, as the outcome of a step.
+fn cut<E: std::error::Error>(outcome: Result<usize, E>) -> StepOutcome {
+    let count = outcome.as_ref().map_or(String::new(), |count| format!("{count} "));
+    StepOutcome {
+        step: format!("cut {count}flows that are no longer allowed"),
+        object: "flow".to_owned(),
+        result: result(&outcome.map(drop)),
     }
 }
 

@@ -131,6 +131,7 @@ impl Setup {
             without_pod: self.without_pod(cluster, prune, &node),
             admitted: policed.admitted.clone(),
             desired,
+            revoker: None,
             blocked,
         })
     }

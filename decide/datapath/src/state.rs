@@ -266,3 +266,10 @@ pub struct ObservedNetwork {
     /// Tables beside the main one, by number, as far as they were asked for.
     pub tables: BTreeMap<u32, RoutingTable>,
 }
+
+impl ObservedNetwork {
+    /// The addresses of all links: what is sent to one of them is for this node itself.
+    pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
+        self.links.values().flat_map(|link| link.addresses.iter().map(|address| address.net.addr()))
+    }
+}

@@ -11,7 +11,7 @@ use selvedge_model::{Listing, Node as NodeObject};
 
 use super::*;
 
-mod fake;
+pub(super) mod fake;
 
 use fake::Fake;
 
@@ -38,6 +38,7 @@ fn decide(known: Option<(&Arc<Cluster>, Prune)>, _: &Observed) -> Result<Decisio
     };
     Ok(Decision {
         desired,
+        revoker: None,
         wanted: Wanted::default(),
         problems: Vec::new(),
         notes: Vec::new(),

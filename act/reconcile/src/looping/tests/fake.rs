@@ -5,7 +5,7 @@ use std::sync::mpsc::Sender;
 use selvedge_datapath::converge::{Observed, Plugin, Step};
 use selvedge_datapath::foreign::{ForwardChain, Place};
 use selvedge_datapath::state::{LinkKind, ObservedLink, Sysctl};
-use selvedge_model::{MacAddr, Mtu};
+use selvedge_model::{MacAddr, Mtu, Tracked};
 use selvedge_ruleset::IpVersion;
 use selvedge_ruleset::after::after;
 
@@ -14,29 +14,37 @@ use crate::looping::{Kernel, Trigger};
 /// What a fake node answers when it is told to refuse.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub(super) struct Refusal(String);
+pub(crate) struct Refusal(String);
 
 /// A node that does what steps say, as the pure models have it.
-pub(super) struct Fake {
-    pub(super) observed: Observed,
+pub(crate) struct Fake {
+    pub(crate) observed: Observed,
     /// Steps whose text holds this fail, as often as the number says.
-    pub(super) refused: (&'static str, usize),
+    pub(crate) refused: (&'static str, usize),
     /// So many observations fail.
-    pub(super) blind: usize,
+    pub(crate) blind: usize,
     /// What the next glance finds.
-    pub(super) found: Option<String>,
+    pub(crate) found: Option<String>,
     /// Every step that was tried.
-    pub(super) tried: Vec<String>,
+    pub(crate) tried: Vec<String>,
     /// How often the node was looked at.
-    pub(super) observations: usize,
+    pub(crate) observations: usize,
+    /// What is tracked.
+    pub(crate) flows: Vec<Tracked>,
+    /// A flow that comes up after flows were listed once.
+    pub(crate) late: Option<Tracked>,
+    /// How often flows were listed, or were to be.
+    pub(crate) listings: usize,
+    /// So many listings of flows fail.
+    pub(crate) untold: usize,
     /// How often word was left that pods are served.
-    pub(super) served: usize,
+    pub(crate) served: usize,
     /// Dropped when that has been so often, which ends the loop.
-    pub(super) until_served: Option<(usize, Sender<Trigger>)>,
+    pub(crate) until_served: Option<(usize, Sender<Trigger>)>,
 }
 
 impl Fake {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let mut observed = Observed::default();
         let eth0 = ObservedLink::new(LinkKind::Other, MacAddr::of_device("eth0"), Mtu::ETHERNET, "");
         observed.network.links.insert("eth0".parse().unwrap(), eth0);
@@ -49,6 +57,10 @@ impl Fake {
             found: None,
             tried: Vec::new(),
             observations: 0,
+            flows: Vec::new(),
+            late: None,
+            listings: 0,
+            untold: 0,
             served: 0,
             until_served: None,
         }
@@ -79,12 +91,12 @@ impl Fake {
     }
 
     /// Somebody else deletes the routes to a network.
-    pub(super) fn lose_route(&mut self, destination: &str) {
+    pub(crate) fn lose_route(&mut self, destination: &str) {
         let destination = destination.parse().unwrap();
         self.observed.network.routes.retain(|route| route.destination != destination);
     }
 
-    pub(super) fn has_route(&self, destination: &str) -> bool {
+    pub(crate) fn has_route(&self, destination: &str) -> bool {
         let destination = destination.parse().unwrap();
         self.observed.network.routes.iter().any(|route| route.destination == destination)
     }
@@ -108,6 +120,21 @@ impl Kernel for Fake {
 
     fn glance(&mut self) -> Option<String> {
         self.found.take()
+    }
+
+    fn flows(&mut self, keep: &dyn Fn(&Tracked) -> bool) -> Result<Vec<Tracked>, Refusal> {
+        self.listings += 1;
+        if self.untold > 0 {
+            self.untold -= 1;
+            return Err(Refusal("can't list".to_owned()));
+        }
+        self.flows.extend(self.late.take_if(|_| self.listings > 1));
+        Ok(self.flows.iter().filter(|flow| keep(flow)).copied().collect())
+    }
+
+    fn forget(&mut self, flows: &[Tracked]) -> Result<(), Refusal> {
+        self.flows.retain(|flow| !flows.contains(flow));
+        Ok(())
     }
 
     fn serves(&mut self) {
