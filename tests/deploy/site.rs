@@ -4,11 +4,12 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, Output};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use selvedge_source::yaml::{self, Node};
+use selvedge_source::yaml::{self, Field, Node};
 use selvedge_tests::{client, skipped};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// The folder `deploy`.
 pub(crate) fn deploy() -> PathBuf {
@@ -77,22 +78,8 @@ pub(crate) fn helm(program: &Path, home: &Folder) -> Command {
 pub(crate) fn documents(text: &str) -> Vec<Value> {
     let nodes = yaml::documents(text.as_bytes(), &[]);
     let nodes = nodes.map(|node| node.unwrap_or_else(|fault| panic!("{fault}\n{text}")));
-    nodes.map(|node| json(&node)).filter(|value| !value.is_null()).collect()
-}
-
-/// A value as the API server would read it.
-fn json(node: &Node) -> Value {
-    match &node.value {
-        yaml::Value::Null => Value::Null,
-        yaml::Value::Bool(value) => Value::Bool(*value),
-        yaml::Value::Number(written) => serde_json::from_str(written).expect("a number as JSON writes it"),
-        yaml::Value::Text(text) => Value::String(text.clone()),
-        yaml::Value::List(items) => items.iter().map(|item| json(item)).collect(),
-        yaml::Value::Map(entries) => {
-            let entries = entries.iter().map(|(key, entry)| (key.clone(), json(&entry.node)));
-            Value::Object(entries.collect::<Map<_, _>>())
-        }
-    }
+    let json = |node: Rc<Node>| Field::root(&node).json().unwrap_or_else(|fault| panic!("{fault}\n{text}"));
+    nodes.map(json).filter(|value| !value.is_null()).collect()
 }
 
 /// The objects of a kind.

@@ -6,12 +6,12 @@
 //! - [`problem`]: what is wrong with a manifest, by file, line and field
 //! - [`yaml`]: values with the place they were written at, for these manifests and for the agent's configuration
 //!
-//! Nodes and Pods are read; objects of other kinds, and fields that pod networking doesn't need, are passed over.
-//! What to do with a cluster is left to others.
+//! Nodes, Pods, Namespaces and NetworkPolicies are read; objects of other kinds, and fields that pod networking doesn't
+//! need, are passed over. What to do with a cluster is left to others, and what a policy means to `selvedge-policy`.
 //!
 //! Invariants: a snapshot comes only from a directory, or an API, that was listed at least once as a whole; nothing
-//! broken or unreadable takes an object away, only its absence from what is readable does; equal texts give equal
-//! snapshots.
+//! broken or unreadable takes an object away, only its absence from what is readable does; a NetworkPolicy that never
+//! could be read closes what it may select; equal texts give equal snapshots.
 
 pub mod kubernetes;
 pub mod manifests;

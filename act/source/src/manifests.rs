@@ -5,14 +5,16 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::mem;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use ipnet::IpNet;
+use selvedge_model::policy::Mode;
 use selvedge_model::{Cluster, Listing};
 
 use crate::networks::Networks;
-use crate::object::{self, Manifest, Object, ObjectKey};
+use crate::object::{self, Manifest, Object, ObjectKey, Refusal, Type};
 use crate::problem::{Cause, InForce, Place, Problem};
-use crate::yaml::{self, Field, Located, Position};
+use crate::yaml::{self, Field, Position};
 
 /// What a reading of all manifests came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,15 +31,16 @@ impl Snapshot {
     ///
     /// When it is false, nothing should be pruned because the cluster lacks it.
     pub fn is_whole(&self) -> bool {
-        self.problems.iter().all(|problem| problem.in_force != InForce::Unknown)
+        is_whole(&self.problems)
     }
 }
 
 /// The manifests as they were last read.
 ///
-/// A file that can't be read keeps its objects. An object with a bad field keeps its last good form. While a file has
-/// a document that doesn't say which object it is, because it is no YAML or lacks a name, every object of that file
-/// that no other document of it declares stays. Deleting the file removes its objects.
+/// A file that can't be read keeps its objects. An object with a bad field keeps its last good form; a NetworkPolicy
+/// that never had one closes the pods that it selects. While a file has a document that doesn't say which object it is,
+/// because it is no YAML or lacks a name, every object of that file that no other document of it declares stays.
+/// Deleting the file removes its objects.
 #[derive(Debug, Default)]
 pub struct Manifests {
     files: BTreeMap<PathBuf, File>,
@@ -104,10 +107,14 @@ impl Manifests {
                 merge.add(declared, Place { file: path.clone(), at: declared.at });
             }
         }
-        let mut listing = merge.listing;
+        let Merge { mut listing, problems, .. } = merge;
+        // What nothing declares may have been declared where nothing could be read yet, with labels.
+        if is_whole(&problems) {
+            listing.imply_namespaces();
+        }
         Listing::KINDS.into_iter().for_each(|kind| listing.complete(kind));
         let cluster = listing.finish().expect("every kind has just been declared complete");
-        Snapshot { cluster, problems: merge.problems }
+        Snapshot { cluster, problems }
     }
 }
 
@@ -166,7 +173,7 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn item(&mut self, item: &Field<'_>, kind: Option<&'static str>) {
+    fn item(&mut self, item: &Field<'_>, kind: Option<Type>) {
         match object::read(item, kind) {
             Ok(Manifest::List { .. }) => self.unclear(item.at(), Cause::ListInList),
             Ok(Manifest::Object { key, object }) => self.object(item.at(), key, object),
@@ -175,20 +182,21 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn object(&mut self, at: Position, key: ObjectKey, object: Result<Object, Located>) {
+    fn object(&mut self, at: Position, key: ObjectKey, object: Result<Object, Refusal>) {
         match object {
             Ok(object) => self.now.objects.push(Declared { at: Some(at), object }),
-            Err(fault) => {
-                let kept = self.previous.get(&key).cloned();
-                let in_force = in_force(self.was_known || kept.is_some(), kept.is_some());
+            Err(Refusal { fault, closed }) => {
+                let kept = self.previous.get(&key).filter(|kept| !kept.is_stand_in()).cloned();
+                let in_force = match (&kept, &closed) {
+                    (None, Some(closed)) if closed.mode == Mode::Enforced => InForce::Closed,
+                    (None, Some(_shadow)) => InForce::Nothing,
+                    _ => in_force(self.was_known || kept.is_some(), kept.is_some()),
+                };
+                let kept = kept.or_else(|| closed.map(Object::Policy));
                 self.now.objects.extend(kept.map(|object| Declared { at: None, object }));
                 let place = Place { file: self.file.to_owned(), at: Some(fault.at) };
-                self.now.problems.push(Problem {
-                    place,
-                    object: Some(key),
-                    cause: Cause::Fault(fault),
-                    in_force,
-                });
+                let cause = Cause::Fault(fault);
+                self.now.problems.push(Problem { place, object: Some(key), cause, in_force });
             }
         }
     }
@@ -209,7 +217,7 @@ impl<'a> Reading<'a> {
             // In front, since what was in force comes before what is new.
             file.objects.splice(0..0, kept);
         }
-        file.known = file.problems.iter().all(|problem| problem.in_force != InForce::Unknown);
+        file.known = is_whole(&file.problems);
         file
     }
 }
@@ -233,7 +241,9 @@ impl Merge {
         }
         self.places.insert(key.clone(), place.clone());
         match &declared.object {
-            Object::Pod(pod) => self.listing.pod(pod.clone()),
+            Object::Pod(pod) => self.listing.pod(Arc::clone(pod)),
+            Object::Policy(policy) => self.listing.policy(Arc::clone(policy)),
+            Object::Namespace(name, namespace) => self.listing.namespace(name, namespace.clone()),
             Object::Node(node) => {
                 let mut node = node.clone();
                 node.pod_cidrs.retain(|cidr| self.claim(*cidr, &key, &place));
@@ -251,6 +261,11 @@ impl Merge {
         self.problems.push(Problem { place: place.clone(), object, cause, in_force: InForce::Nothing });
         false
     }
+}
+
+/// True if none of the problems hides what may have been in force before our first reading.
+fn is_whole(problems: &[Problem]) -> bool {
+    problems.iter().all(|problem| problem.in_force != InForce::Unknown)
 }
 
 /// What is in force where something can't be read, given whether all that may be in force is known and whether

@@ -1,16 +1,18 @@
-//! Nodes and Pods as Kubernetes writes them, reduced to the fields that pod networking needs.
+//! Objects as Kubernetes writes them, reduced to the fields that pod networking needs.
 
-use std::collections::BTreeMap;
+mod pod;
+mod policy;
+
 use std::fmt;
-use std::num::NonZeroU16;
+use std::sync::Arc;
 
-use selvedge_model::{ContainerPort, Labels, Node, NodeName, Pod, PodKey, Transport};
+use selvedge_model::policy::{Policy, PolicyKey};
+use selvedge_model::{Labels, Log, Namespace, Node, NodeName, Pod, PodKey};
 
 use crate::yaml::{Field, Located};
 
 /// What Kubernetes writes at length into the objects that are read, and is not read.
 pub(crate) const UNREAD: &[&str] = &[
-    "annotations",
     "args",
     "command",
     "conditions",
@@ -40,6 +42,10 @@ pub enum ObjectKey {
     Node(NodeName),
     /// A Pod.
     Pod(PodKey),
+    /// A Namespace.
+    Namespace(String),
+    /// A NetworkPolicy.
+    Policy(PolicyKey),
 }
 
 impl fmt::Display for ObjectKey {
@@ -47,6 +53,8 @@ impl fmt::Display for ObjectKey {
         match self {
             Self::Node(name) => write!(f, "Node {name}"),
             Self::Pod(key) => write!(f, "Pod {key}"),
+            Self::Namespace(name) => write!(f, "Namespace {name}"),
+            Self::Policy(key) => write!(f, "NetworkPolicy {key}"),
         }
     }
 }
@@ -55,7 +63,9 @@ impl fmt::Display for ObjectKey {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Object {
     Node(Node),
-    Pod(Pod),
+    Pod(Arc<Pod>),
+    Namespace(String, Namespace),
+    Policy(Arc<Policy>),
 }
 
 impl Object {
@@ -63,52 +73,87 @@ impl Object {
         match self {
             Self::Node(node) => ObjectKey::Node(node.name.clone()),
             Self::Pod(pod) => ObjectKey::Pod(pod.key.clone()),
+            Self::Namespace(name, _) => ObjectKey::Namespace(name.clone()),
+            Self::Policy(policy) => ObjectKey::Policy(policy.key.clone()),
         }
+    }
+
+    /// True if it only stands in for one that never had a good form.
+    pub(crate) fn is_stand_in(&self) -> bool {
+        matches!(self, Self::Policy(policy) if policy.refused.is_some())
+    }
+}
+
+/// What is wrong with one of an object's fields.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) fault: Located,
+    /// What stands in for the object where it never had a good form.
+    pub(crate) closed: Option<Arc<Policy>>,
+}
+
+impl From<Located> for Refusal {
+    fn from(fault: Located) -> Self {
+        Self { fault, closed: None }
     }
 }
 
 /// One document, or one item of a list, as far as it says what it is.
 pub(crate) enum Manifest<'a> {
-    /// Several objects, the kind of each unless it says so itself.
-    List { items: Vec<Field<'a>>, kind: Option<&'static str> },
+    /// Several objects, the version and kind of each unless it says so itself.
+    List { items: Vec<Field<'a>>, kind: Option<Type> },
     /// An object of ours, or what is wrong with one of its fields.
-    Object { key: ObjectKey, object: Result<Object, Located> },
+    Object { key: ObjectKey, object: Result<Object, Refusal> },
     /// An object of a kind that is not read, or nothing.
     Other,
 }
 
-/// Reads a document or, with the kind that its list gives it, an item. Fails if it doesn't say which object it is.
-pub(crate) fn read<'a>(manifest: &Field<'a>, kind: Option<&'static str>) -> Result<Manifest<'a>, Located> {
+/// apiVersion and kind.
+pub(crate) type Type = (&'static str, &'static str);
+
+/// Reads a document or, with the type that its list gives it, an item. Fails if it doesn't say which object it is.
+pub(crate) fn read<'a>(manifest: &Field<'a>, given: Option<Type>) -> Result<Manifest<'a>, Located> {
     if manifest.is_null() {
         return Ok(Manifest::Other);
     }
-    let (version, kind) = match kind {
-        Some(kind) => ("v1", kind),
+    let (version, kind) = match given {
+        Some(given) => given,
         None => (manifest.require("apiVersion")?.text()?, manifest.require("kind")?.text()?),
     };
-    // Other groups have Nodes too.
-    if version != "v1" {
-        return Ok(Manifest::Other);
-    }
-    match kind {
-        "Node" => {
+    match (version, kind) {
+        ("v1", "Node") => {
             let name: NodeName = manifest.require("metadata")?.require("name")?.parse()?;
-            let object = node(manifest, name.clone()).map(Object::Node);
+            let object = node(manifest, name.clone()).map(Object::Node).map_err(Refusal::from);
             Ok(Manifest::Object { key: ObjectKey::Node(name), object })
         }
-        "Pod" => {
-            let key = pod_key(manifest)?;
-            let object = pod(manifest, key.clone()).map(Object::Pod);
-            Ok(Manifest::Object { key: ObjectKey::Pod(key), object })
+        ("v1", "Pod") => {
+            let (namespace, name) = namespaced(manifest)?;
+            let key = PodKey { namespace, name };
+            let object = pod::read(manifest, key.clone()).map(|pod| Object::Pod(Arc::new(pod)));
+            Ok(Manifest::Object { key: ObjectKey::Pod(key), object: object.map_err(Refusal::from) })
         }
-        "List" => list(manifest, None),
-        "NodeList" => list(manifest, Some("Node")),
-        "PodList" => list(manifest, Some("Pod")),
+        ("v1", "Namespace") => {
+            let name = object_name(&manifest.require("metadata")?.require("name")?)?;
+            let object = namespace(manifest).map(|read| Object::Namespace(name.clone(), read));
+            Ok(Manifest::Object { key: ObjectKey::Namespace(name), object: object.map_err(Refusal::from) })
+        }
+        (version, "NetworkPolicy") if policy::is_meant(version) => {
+            let (namespace, name) = namespaced(manifest)?;
+            let key = PolicyKey { namespace, name };
+            let object = policy::read(manifest, key.clone(), version);
+            Ok(Manifest::Object { key: ObjectKey::Policy(key), object: object.map(Object::Policy) })
+        }
+        ("v1", "List") => list(manifest, None),
+        ("v1", "NodeList") => list(manifest, Some(("v1", "Node"))),
+        ("v1", "PodList") => list(manifest, Some(("v1", "Pod"))),
+        ("v1", "NamespaceList") => list(manifest, Some(("v1", "Namespace"))),
+        (policy::VERSION, "NetworkPolicyList") => list(manifest, Some((policy::VERSION, "NetworkPolicy"))),
+        // Other groups have Nodes too.
         _ => Ok(Manifest::Other),
     }
 }
 
-fn list<'a>(manifest: &Field<'a>, kind: Option<&'static str>) -> Result<Manifest<'a>, Located> {
+fn list<'a>(manifest: &Field<'a>, kind: Option<Type>) -> Result<Manifest<'a>, Located> {
     let items = manifest.get("items")?.map(|items| items.items().map(Iterator::collect)).transpose()?;
     Ok(Manifest::List { items: items.unwrap_or_default(), kind })
 }
@@ -131,75 +176,23 @@ fn node(manifest: &Field<'_>, name: NodeName) -> Result<Node, Located> {
     Ok(node)
 }
 
-fn pod(manifest: &Field<'_>, key: PodKey) -> Result<Pod, Located> {
+fn namespace(manifest: &Field<'_>) -> Result<Namespace, Located> {
     let metadata = manifest.require("metadata")?;
-    let uid = filled(&metadata, "uid")?.map(|uid| uid.text().map(str::to_owned)).transpose()?;
-    let labels = match metadata.get("labels")? {
-        Some(labels) => labels.entries()?.map(label).collect::<Result<_, _>>()?,
-        None => BTreeMap::new(),
-    };
-    let mut pod = Pod {
-        key,
-        uid,
-        node: None,
-        labels: Labels::from(labels),
-        addresses: Vec::new(),
-        host_network: false,
-        finished: false,
-        ports: Vec::new(),
-    };
-    if let Some(spec) = manifest.get("spec")? {
-        pod.node = filled(&spec, "nodeName")?.map(|name| name.parse()).transpose()?;
-        let host_network = spec.get("hostNetwork")?.map(|value| value.boolean()).transpose()?;
-        pod.host_network = host_network.unwrap_or(false);
-        pod.ports = named_ports(&spec)?;
-    }
-    if let Some(status) = manifest.get("status")? {
-        pod.addresses = match status.get("podIPs")? {
-            Some(list) => {
-                list.items()?.map(|item| item.require("ip")?.address()).collect::<Result<_, _>>()?
-            }
-            None => filled(&status, "podIP")?.map(|ip| ip.address()).transpose()?.into_iter().collect(),
-        };
-        pod.finished =
-            filled(&status, "phase")?.map(|phase| phase.text()).transpose()?.is_some_and(Pod::is_final);
-    }
-    Ok(pod)
-}
-
-/// The ports that a policy may name: of the containers, and of those init containers that go on beside them.
-fn named_ports(spec: &Field<'_>) -> Result<Vec<ContainerPort>, Located> {
-    let mut ports = Vec::new();
-    for key in ["containers", "initContainers"] {
-        let Some(containers) = spec.get(key)? else { continue };
-        for container in containers.items()? {
-            let goes_on = key == "containers"
-                || filled(&container, "restartPolicy")?.is_some_and(|policy| policy.text() == Ok("Always"));
-            let Some(list) = container.get("ports")?.filter(|_| goes_on) else { continue };
-            for port in list.items()? {
-                ports.extend(named_port(&port)?);
-            }
-        }
-    }
-    Ok(ports)
-}
-
-fn named_port(port: &Field<'_>) -> Result<Option<ContainerPort>, Located> {
-    let Some(name) = filled(port, "name")? else { return Ok(None) };
-    let transport = match filled(port, "protocol")? {
-        None => Transport::Tcp,
-        Some(protocol) => {
-            let text = protocol.text()?;
-            let rule = "is no protocol with ports: TCP, UDP or SCTP";
-            Transport::of_kubernetes(text).ok_or_else(|| protocol.refuse(text, rule))?
+    let log = match annotation(&metadata, Log::ANNOTATION)? {
+        None => Log::default(),
+        Some(field) => {
+            let text = field.text()?;
+            Log::named(text).ok_or_else(|| field.refuse(text, "must be off, denied or all"))?
         }
     };
-    let field = port.require("containerPort")?;
-    let number = field.number()?;
-    let rule = "is no port: 1 to 65535";
-    let port = u16::try_from(number).ok().and_then(NonZeroU16::new);
-    let number = port.ok_or_else(|| field.refuse(&number.to_string(), rule))?;
-    Ok(Some(ContainerPort { name: name.text()?.into(), transport, number }))
+    Ok(Namespace { labels: labels(&metadata)?, log })
+}
+
+fn labels(metadata: &Field<'_>) -> Result<Labels, Located> {
+    match metadata.get("labels")? {
+        Some(labels) => labels.entries()?.map(label).collect(),
+        None => Ok(Labels::default()),
+    }
 }
 
 /// A label without a value is one with an empty value, as in Kubernetes.
@@ -208,11 +201,17 @@ fn label((key, value): (&str, Field<'_>)) -> Result<(String, String), Located> {
     Ok((key.to_owned(), text.to_owned()))
 }
 
-fn pod_key(manifest: &Field<'_>) -> Result<PodKey, Located> {
+/// An annotation, if the object has it.
+fn annotation<'a>(metadata: &Field<'a>, name: &str) -> Result<Option<Field<'a>>, Located> {
+    metadata.get("annotations")?.map(|annotations| annotations.get(name)).transpose().map(Option::flatten)
+}
+
+/// metadata.namespace and metadata.name
+fn namespaced(manifest: &Field<'_>) -> Result<(String, String), Located> {
     let metadata = manifest.require("metadata")?;
     let name = object_name(&metadata.require("name")?)?;
     let namespace = filled(&metadata, "namespace")?.map(|namespace| object_name(&namespace)).transpose()?;
-    Ok(PodKey { namespace: namespace.unwrap_or_else(|| "default".to_owned()), name })
+    Ok((namespace.unwrap_or_else(|| "default".to_owned()), name))
 }
 
 /// A name that Kubernetes would take: the characters of a Node's.

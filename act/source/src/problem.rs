@@ -27,6 +27,8 @@ pub struct Problem {
 pub enum InForce {
     /// What was last read well.
     LastGood,
+    /// The closed form of a NetworkPolicy that was never read well.
+    Closed,
     /// Nothing, and nothing ever was.
     Nothing,
     /// Nothing, though there may have been something before our first reading, which already failed.
@@ -86,6 +88,7 @@ impl fmt::Display for Problem {
         write!(f, "{}", self.cause)?;
         match self.in_force {
             InForce::LastGood => f.write_str(" (the last good state stays in force)"),
+            InForce::Closed => f.write_str(" (the pods it selects are closed)"),
             InForce::Nothing | InForce::Unknown => Ok(()),
         }
     }

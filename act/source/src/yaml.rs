@@ -5,6 +5,7 @@
 //! `false` are booleans. Merge keys (`<<`) are refused, since a reader that ignores them loses fields.
 
 mod field;
+mod json;
 mod load;
 
 use std::collections::BTreeMap;
@@ -53,6 +54,8 @@ pub enum Value {
     List(Vec<Rc<Node>>),
     /// A mapping.
     Map(BTreeMap<String, Entry>),
+    /// A sequence or mapping that was left out, see [`documents`].
+    Unread,
 }
 
 /// What stands under a mapping's key.
@@ -74,6 +77,7 @@ impl Value {
             Self::Text(_) => "text",
             Self::List(_) => "a list",
             Self::Map(_) => "a mapping",
+            Self::Unread => "a list or mapping",
         }
     }
 
@@ -147,6 +151,9 @@ pub enum Fault {
         /// The rest of a sentence that begins with the value: `is no CIDR`.
         rule: String,
     },
+    /// A value that aliases make too large.
+    #[error("is too large, with all that its aliases stand for")]
+    TooLarge,
     /// A value whose own type says what is wrong with it.
     #[error("{0}")]
     Refused(String),

@@ -20,7 +20,7 @@ use crate::port::{ContainerPort, Transport};
 pub struct Cluster {
     nodes: BTreeMap<NodeName, Node>,
     pods: BTreeMap<PodKey, Arc<Pod>>,
-    namespaces: BTreeMap<String, Labels>,
+    namespaces: BTreeMap<String, Namespace>,
     policies: BTreeMap<PolicyKey, Arc<Policy>>,
 }
 
@@ -40,8 +40,8 @@ impl Cluster {
         &self.pods
     }
 
-    /// The labels of the namespaces by name.
-    pub fn namespaces(&self) -> &BTreeMap<String, Labels> {
+    /// The namespaces by name.
+    pub fn namespaces(&self) -> &BTreeMap<String, Namespace> {
         &self.namespaces
     }
 
@@ -69,6 +69,48 @@ impl Node {
     }
 }
 
+/// A Namespace, as far as pod networking needs it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Namespace {
+    /// metadata.labels
+    pub labels: Labels,
+    /// Which flows of its pods are logged.
+    pub log: Log,
+}
+
+impl From<Labels> for Namespace {
+    fn from(labels: Labels) -> Self {
+        Self { labels, log: Log::default() }
+    }
+}
+
+/// Which flows of a namespace's pods are logged: the annotation [`Log::ANNOTATION`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Log {
+    /// None.
+    #[default]
+    Off,
+    /// Those that are denied.
+    Denied,
+    /// All.
+    All,
+}
+
+impl Log {
+    /// The annotation of a Namespace that says it.
+    pub const ANNOTATION: &str = "selvedge.dev/log";
+
+    /// What the annotation's value means; `None` if it means nothing.
+    pub fn named(text: &str) -> Option<Self> {
+        match text {
+            "off" => Some(Self::Off),
+            "denied" => Some(Self::Denied),
+            "all" => Some(Self::All),
+            _ => None,
+        }
+    }
+}
+
 /// A Pod, as far as pod networking needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Pod {
@@ -76,6 +118,9 @@ pub struct Pod {
     pub key: PodKey,
     /// metadata.uid
     pub uid: Option<String>,
+    /// What the kubelet calls the static pod that this one mirrors in the API: the annotation of one of
+    /// [`Pod::MIRRORS`]. Of pods of other nodes it may be left out.
+    pub mirror: Option<Box<str>>,
     /// spec.nodeName
     pub node: Option<NodeName>,
     /// metadata.labels
@@ -92,6 +137,9 @@ pub struct Pod {
 }
 
 impl Pod {
+    /// The annotations of a static pod's mirror that hold the static pod's hash, which is its UID for the kubelet.
+    pub const MIRRORS: [&str; 2] = ["kubernetes.io/config.hash", "kubernetes.io/config.mirror"];
+
     /// True if status.phase says that the pod's containers have ended for good.
     pub fn is_final(phase: &str) -> bool {
         matches!(phase, "Succeeded" | "Failed")
@@ -147,9 +195,20 @@ impl Listing {
         self.cluster.pods.insert(pod.key.clone(), pod);
     }
 
-    /// Adds a namespace with its labels; a later one of the same name takes its place.
-    pub fn namespace(&mut self, name: impl Into<String>, labels: Labels) {
-        self.cluster.namespaces.insert(name.into(), labels);
+    /// Adds a namespace; a later one of the same name takes its place.
+    pub fn namespace(&mut self, name: impl Into<String>, namespace: impl Into<Namespace>) {
+        self.cluster.namespaces.insert(name.into(), namespace.into());
+    }
+
+    /// Adds the namespaces that pods and policies are in and that are not there yet, without labels.
+    pub fn imply_namespaces(&mut self) {
+        let Cluster { pods, namespaces, policies, .. } = &mut self.cluster;
+        let of_pods = pods.keys().map(|key| &key.namespace);
+        for name in of_pods.chain(policies.keys().map(|key| &key.namespace)) {
+            if !namespaces.contains_key(name) {
+                namespaces.insert(name.clone(), Namespace::default());
+            }
+        }
     }
 
     /// Adds a policy; a later one of the same key takes its place.
@@ -173,6 +232,8 @@ impl Listing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::Mode;
+    use crate::selector::Selector;
 
     #[test]
     fn a_listing_that_lacks_a_kind_gives_no_cluster() {
@@ -183,5 +244,24 @@ mod tests {
             listing.complete(kind);
         }
         assert!(listing.finish().is_ok());
+    }
+
+    #[test]
+    fn a_namespace_that_only_a_policy_is_in_is_there_and_a_declared_one_keeps_its_labels() {
+        let mut listing = Listing::default();
+        Listing::KINDS.into_iter().for_each(|kind| listing.complete(kind));
+        for namespace in ["x", "y"] {
+            let key = PolicyKey { namespace: namespace.to_owned(), name: "deny".to_owned() };
+            let (selects, mode) = (Selector::everything(), Mode::Enforced);
+            listing.policy(Policy { key, selects, ingress: None, egress: None, mode, refused: None });
+        }
+        let labels = Labels::from_iter([("team".to_owned(), "a".to_owned())]);
+        listing.namespace("x", labels.clone());
+        listing.imply_namespaces();
+        let cluster = listing.finish().unwrap();
+        let expected = [("x", labels), ("y", Labels::default())];
+        let namespaces: Vec<_> =
+            cluster.namespaces().iter().map(|(name, known)| (name.as_str(), known.labels.clone())).collect();
+        assert_eq!(namespaces, expected);
     }
 }

@@ -31,7 +31,7 @@ pub mod tracked;
 
 pub use bandwidth::{Bandwidth, RateLimit};
 pub use chain::chain;
-pub use cluster::{Cluster, Kind, Listing, Node, Pod, StillListing};
+pub use cluster::{Cluster, Kind, Listing, Log, Namespace, Node, Pod, StillListing};
 pub use gather::Gather;
 pub use labels::Labels;
 pub use link::{MacAddr, Mtu};

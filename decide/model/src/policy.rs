@@ -57,8 +57,34 @@ pub struct Policy {
     pub ingress: Option<Vec<Rule>>,
     /// What may go out from them; `None` if spec.policyTypes has no `Egress`.
     pub egress: Option<Vec<Rule>>,
+    /// Whether it is in force.
+    pub mode: Mode,
     /// What is wrong with the policy as it is written, if this is the closed form that stands in for it.
     pub refused: Option<String>,
+}
+
+/// What becomes of what a policy forbids: the annotation [`Mode::ANNOTATION`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Mode {
+    /// It doesn't pass.
+    #[default]
+    Enforced,
+    /// It passes: the policy is being tried out, and isolates nothing.
+    Shadow,
+}
+
+impl Mode {
+    /// The annotation of a NetworkPolicy that names its mode.
+    pub const ANNOTATION: &str = "selvedge.dev/mode";
+
+    /// The mode of that name; `None` if it is none.
+    pub fn named(text: &str) -> Option<Self> {
+        match text {
+            "enforced" => Some(Self::Enforced),
+            "shadow" => Some(Self::Shadow),
+            _ => None,
+        }
+    }
 }
 
 impl Policy {
@@ -68,6 +94,14 @@ impl Policy {
             Direction::Ingress => self.ingress.as_deref(),
             Direction::Egress => self.egress.as_deref(),
         }
+    }
+
+    /// The closed form: isolates the same pods in the same directions, and admits nothing.
+    #[must_use]
+    pub fn closed(self, why: String) -> Self {
+        let nothing = |rules: Option<Vec<Rule>>| rules.map(|_admitted| Vec::new());
+        let (ingress, egress) = (nothing(self.ingress), nothing(self.egress));
+        Self { ingress, egress, refused: Some(why), ..self }
     }
 }
 

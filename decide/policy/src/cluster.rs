@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use selvedge_model::{Labels, NodeName, Pod, PodKey};
+use selvedge_model::{Labels, Namespace, NodeName, Pod, PodKey};
 
-use selvedge_model::policy::{Direction, Namespaces, PodPeer, Policy, PolicyKey, Rule};
+use selvedge_model::policy::{Direction, Mode, Namespaces, PodPeer, Policy, PolicyKey, Rule};
 
 /// The label by which every namespace can be selected: its name.
 pub const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
@@ -110,16 +110,17 @@ impl Cluster {
 
     /// The policies that isolate a pod in a direction, with their rules for it.
     pub fn isolating(&self, pod: &Pod, direction: Direction) -> impl Iterator<Item = (&Policy, &[Rule])> {
-        let here = self.policies_of(&pod.key.namespace);
+        let here = self.enforced_in(&pod.key.namespace);
         here.filter(|policy| policy.selects.selects(&pod.labels))
             .filter_map(move |policy| Some((policy, policy.rules(direction)?)))
     }
 
-    /// The policies of a namespace.
-    pub fn policies_of(&self, namespace: &str) -> impl Iterator<Item = &Policy> {
+    /// The policies of a namespace that are in force: a shadow isolates nothing.
+    pub fn enforced_in(&self, namespace: &str) -> impl Iterator<Item = &Policy> {
         let first = PolicyKey { namespace: namespace.to_owned(), name: String::new() };
         let here = self.policies.range(first..).map(|(_, policy)| policy.as_ref());
-        here.take_while(move |policy| policy.key.namespace == namespace)
+        let here = here.take_while(move |policy| policy.key.namespace == namespace);
+        here.filter(|policy| policy.mode == Mode::Enforced)
     }
 
     /// True if a peer of a policy of the namespace `own` means a pod.
@@ -143,7 +144,8 @@ impl Cluster {
 }
 
 /// The namespace with the label that Kubernetes 1.21 and later give it.
-fn named((name, labels): (&String, &Labels)) -> (String, Labels) {
+fn named((name, namespace): (&String, &Namespace)) -> (String, Labels) {
+    let labels = &namespace.labels;
     if labels.get(NAMESPACE_NAME) == Some(name) {
         return (name.clone(), labels.clone());
     }

@@ -27,11 +27,11 @@ pub use cluster::Cluster;
 pub use compile::{carry, compile};
 pub use judge::{Flow, Protocol, Source, Verdict, judge};
 pub use local::{LocalNode, LocalPod, Unknown, Whose};
-pub use read::{Refused, read};
+pub use read::{Refused, in_mode, read, refuse};
 pub use reason::{Party, Pass, Reason, Who};
 pub use revoke::{Cut, Revoker};
 pub use selvedge_model::policy::{
-    BlockError, Direction, IpBlock, Namespaces, Peer, Peers, PodPeer, Policy, PolicyKey, Port, PortName,
-    PortRange, Ports, Rule, Which,
+    BlockError, Direction, IpBlock, Mode, Namespaces, Peer, Peers, PodPeer, Policy, PolicyKey, Port,
+    PortName, PortRange, Ports, Rule, Which,
 };
 pub use selvedge_model::selector::{Requirement, Selector, Values};

@@ -89,7 +89,7 @@ impl Whose {
     pub fn may_be_isolated(&self, cluster: &Cluster) -> bool {
         match self {
             Self::Pod(_) | Self::Unseen(None) => true,
-            Self::Unseen(Some(namespace)) => cluster.policies_of(namespace).next().is_some(),
+            Self::Unseen(Some(namespace)) => cluster.enforced_in(namespace).next().is_some(),
             Self::Nobody => false,
         }
     }
@@ -107,7 +107,9 @@ impl Index {
         let here = || cluster.pods().values().filter(|pod| pod.node.as_ref().is_none_or(|on| on == node));
         let by_name = |pod: &Pod| {
             let tag = PodTag::new(&pod.key, None);
-            (tag.name().to_owned(), (pod.key.clone(), pod.uid.iter().cloned().collect()))
+            // Of a static pod's mirror the runtime knows the static pod's.
+            let mirrored = pod.mirror.as_deref().map(str::to_owned);
+            (tag.name().to_owned(), (pod.key.clone(), pod.uid.iter().cloned().chain(mirrored).collect()))
         };
         let judged = here().filter(|pod| Cluster::is_judged(pod));
         let addresses =

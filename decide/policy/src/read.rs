@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use crate::field::{Fault, Field};
 use selvedge_model::policy::{
-    Direction, IpBlock, Namespaces, Peer, Peers, PodPeer, Policy, PolicyKey, Port, PortName, PortRange,
+    Direction, IpBlock, Mode, Namespaces, Peer, Peers, PodPeer, Policy, PolicyKey, Port, PortName, PortRange,
     Ports, Rule, Which,
 };
 use selvedge_model::selector::{Requirement, Selector, Values};
@@ -38,7 +38,8 @@ pub fn read(key: PolicyKey, spec: &Value) -> Result<Policy, Refused> {
         let none = |direction| directions.contains(&direction).then(Vec::new);
         let (ingress, egress) = (none(Direction::Ingress), none(Direction::Egress));
         let refused = Some(format!("{}: {}", fault.path, fault.what));
-        let closed = Box::new(Policy { key: key.clone(), selects, ingress, egress, refused });
+        let mode = Mode::Enforced;
+        let closed = Box::new(Policy { key: key.clone(), selects, ingress, egress, mode, refused });
         Refused { path: fault.path, what: fault.what, closed }
     };
     let (selects, directions) = match (selects, directions) {
@@ -57,10 +58,39 @@ pub fn read(key: PolicyKey, spec: &Value) -> Result<Policy, Refused> {
             selects,
             ingress: in_force(Direction::Ingress, ingress),
             egress: in_force(Direction::Egress, egress),
+            mode: Mode::Enforced,
             refused: None,
         }),
         Err(fault) => Err(closed(fault, selects, &directions)),
     }
+}
+
+/// What was read, in the mode that the policy's annotation [`Mode::ANNOTATION`] names.
+///
+/// A shadow isolates nothing, whatever is wrong with its spec; a mode that isn't known is refused.
+pub fn in_mode(read: Result<Policy, Refused>, mode: Option<&Value>) -> Result<Policy, Refused> {
+    let named = match mode {
+        None | Some(Value::Null) => Some(Mode::default()),
+        Some(value) => value.as_str().and_then(Mode::named),
+    };
+    match (read, named) {
+        (Ok(policy), Some(mode)) => Ok(Policy { mode, ..policy }),
+        (Err(refused), Some(mode)) => {
+            Err(Refused { closed: Box::new(Policy { mode, ..*refused.closed }), ..refused })
+        }
+        (Err(refused), None) => Err(refused),
+        (Ok(policy), None) => {
+            let path = format!("metadata.annotations[{:?}]", Mode::ANNOTATION);
+            let value = mode.cloned().unwrap_or_default();
+            Err(refuse(policy, path, format!("{value} is no mode: enforced or shadow")))
+        }
+    }
+}
+
+/// Refuses a policy whose spec is good for what is wrong with another of its fields.
+pub fn refuse(policy: Policy, path: String, what: String) -> Refused {
+    let closed = Box::new(policy.closed(format!("{path}: {what}")));
+    Refused { path, what, closed }
 }
 
 /// The pods of the policy's namespace that it is about: all, where nothing is said.

@@ -166,6 +166,7 @@ impl AnyPod {
         Pod {
             key: PodKey { namespace: self.namespace.to_owned(), name: format!("pod-{index}") },
             uid: None,
+            mirror: None,
             labels: self.labels,
             addresses: if self.host_network { node.addresses } else { slot.addresses(self.families) },
             node: Some(node.name),

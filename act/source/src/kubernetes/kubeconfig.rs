@@ -296,7 +296,7 @@ fn escaped(key: &str) -> String {
 fn extension(cluster: &Field<'_>) -> Read<Option<Value>> {
     for entry in list(cluster, "extensions")? {
         if text(&entry, "name")? == Some(FOR_PROGRAMS) {
-            return Ok(entry.get("extension")?.map(|extension| extension.json()));
+            return entry.get("extension")?.map(|extension| extension.json()).transpose();
         }
     }
     Ok(None)

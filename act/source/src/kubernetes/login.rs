@@ -231,7 +231,7 @@ impl Program {
 
 fn yaml(text: &[u8]) -> Result<Value, Located> {
     let document = documents(text, &[]).next().transpose()?;
-    Ok(document.map_or(Value::Null, |node| Field::root(&node).json()))
+    document.map_or(Ok(Value::Null), |node| Field::root(&node).json())
 }
 
 /// When a token expires.

@@ -219,6 +219,7 @@ impl Followed for ApiPod {
         Ok(Pod {
             key,
             uid: self.metadata.uid,
+            mirror: None,
             node,
             labels: self.metadata.labels.unwrap_or_default().into(),
             addresses,

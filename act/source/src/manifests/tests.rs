@@ -5,6 +5,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+mod policies;
+
 const NODE_A: &str = "\
 apiVersion: v1
 kind: Node
@@ -134,7 +136,7 @@ fn documents_lists_and_json_are_all_read() {
 
 #[test]
 fn other_kinds_and_other_groups_are_passed_over() {
-    let text = "apiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: 7}\n---\n\
+    let text = "apiVersion: projectcalico.org/v3\nkind: NetworkPolicy\nmetadata: {name: 7}\n---\n\
                 apiVersion: longhorn.io/v1beta2\nkind: Node\nmetadata: {name: node-a}\n---\n\
                 apiVersion: v1\nkind: Service\n";
     let snapshot = first(&[("other.yaml", text)]);

@@ -5,8 +5,9 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use ipnet::IpNet;
+use serde_json::Value as Json;
 
-use super::{Fault, Located, Node, Position, Value};
+use super::{Fault, Located, Node, Position, Value, json};
 
 /// A value and the path that led to it.
 #[derive(Debug, Clone)]
@@ -68,13 +69,8 @@ impl<'a> Field<'a> {
             Value::Text(text) | Value::Number(text) => Ok(text),
             Value::Bool(true) => Ok("true"),
             Value::Bool(false) => Ok("false"),
-            Value::Null | Value::List(_) | Value::Map(_) => Err(self.must_be("text")),
+            Value::Null | Value::List(_) | Value::Map(_) | Value::Unread => Err(self.must_be("text")),
         }
-    }
-
-    /// The value as JSON has it.
-    pub fn json(&self) -> serde_json::Value {
-        json(self.node)
     }
 
     /// The value as `true` or `false`.
@@ -108,6 +104,30 @@ impl<'a> Field<'a> {
             return Err(self.refuse(text, format!("has host bits set; the network is {}", net.trunc())));
         }
         Ok(net)
+    }
+
+    /// The value as JSON, for readers of that.
+    ///
+    /// Where something was left out is what none of them takes for anything. Fails where aliases make more of a text
+    /// than any API would take.
+    pub fn json(&self) -> Result<Json, Located> {
+        json::of(self.node).ok_or_else(|| self.fault(Fault::TooLarge))
+    }
+
+    /// Where the value of a path that begins with this one's is written, or as much of the way there as is.
+    pub fn position_of(&self, path: &str) -> Position {
+        let leads = |field: &Field<'_>| {
+            let rest = path.strip_prefix(&field.path);
+            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        };
+        let next = match &self.node.value {
+            Value::List(_) => self.items().ok().and_then(|mut items| items.find(leads)),
+            Value::Map(_) => {
+                self.entries().ok().and_then(|entries| entries.map(|(_, field)| field).find(leads))
+            }
+            _ => None,
+        };
+        next.map_or(self.node.at, |field| field.position_of(path))
     }
 
     /// Fails at the first key, as written, that is none of `known`.
@@ -144,17 +164,5 @@ impl<'a> Field<'a> {
             (true, false) => format!("{}.{key}", self.path),
             (false, _) => format!("{}[{key:?}]", self.path),
         }
-    }
-}
-
-fn json(node: &Node) -> serde_json::Value {
-    match &node.value {
-        Value::Null => serde_json::Value::Null,
-        Value::Bool(value) => (*value).into(),
-        // JSON has no hexadecimal numbers and no infinity.
-        Value::Number(text) => serde_json::from_str(text).unwrap_or_else(|_| text.clone().into()),
-        Value::Text(text) => text.clone().into(),
-        Value::List(list) => list.iter().map(|node| json(node)).collect(),
-        Value::Map(map) => map.iter().map(|(key, entry)| (key.clone(), json(&entry.node))).collect(),
     }
 }

@@ -12,7 +12,8 @@ use super::{Entry, Fault, Located, Node, Position, Value};
 /// The documents of a text, in order; one that is broken is a fault in its place, and the next one is read again.
 ///
 /// A text that is not UTF-8 is a single fault. Empty documents come as [`Value::Null`]. Lists and mappings under the
-/// keys `unread` are checked for syntax and left out, wherever they are, so that they take no room.
+/// keys `unread` are checked for syntax and left out, wherever they are, so that they take no room; in their place is
+/// [`Value::Unread`], which nobody takes for nothing.
 pub fn documents<'a>(text: &'a [u8], unread: &'static [&'static str]) -> Documents<'a> {
     match str::from_utf8(text) {
         Ok(text) => Documents { parser: Some(Parser::new_from_str(text)), not_utf8: None, unread },
@@ -158,9 +159,12 @@ impl Tree {
                     *key = Some((text, at));
                     fault.into_iter().for_each(|fault| self.fail(at, fault));
                 }
-                Some((key, _)) if node.value.is_collection() && self.unread.contains(&&*key) => {}
                 Some((key, at)) => match entries.entry(key) {
-                    Slot::Vacant(slot) => drop(slot.insert(Entry { at, node })),
+                    Slot::Vacant(slot) => {
+                        let left_out = node.value.is_collection() && self.unread.contains(&&**slot.key());
+                        let unread = || Rc::new(Node { at: node.at, value: Value::Unread });
+                        slot.insert(Entry { at, node: if left_out { unread() } else { node } });
+                    }
                     Slot::Occupied(slot) => {
                         let key = slot.key().clone();
                         self.fail(at, Fault::KeyTwice { key });

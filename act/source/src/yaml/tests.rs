@@ -1,3 +1,5 @@
+use serde_json::json;
+
 use super::*;
 
 fn read(text: &str) -> Vec<Result<Rc<Node>, String>> {
@@ -76,7 +78,8 @@ fn unread_collections_are_left_out_and_what_refers_into_them_is_not() {
     let Value::Map(entries) = value("unread: {a: &x [1]}\nb: {unread: text, c: *x}\n") else {
         panic!("no mapping")
     };
-    assert_eq!(entries.keys().collect::<Vec<_>>(), ["b"]);
+    assert_eq!(entries.keys().collect::<Vec<_>>(), ["b", "unread"]);
+    assert_eq!(entries["unread"].node.value, Value::Unread);
     let Value::Map(inner) = &entries["b"].node.value else { panic!("no mapping") };
     assert_eq!(inner.keys().collect::<Vec<_>>(), ["c", "unread"]);
     assert!(inner["c"].node.value.is_collection());
@@ -104,4 +107,32 @@ fn numbers_are_whole_and_fit_32_bits() {
     assert!(number("c").is_err());
     assert_eq!(number("d"), Err("1:29: d: must be a number, but is text".to_owned()));
     assert_eq!(number("e"), Err("1:1: e: is missing".to_owned()));
+}
+
+#[test]
+fn a_value_becomes_json_of_its_types_and_its_parts_are_found_again() {
+    let text = "a: [x, '80', 80, -1, 0x50, 010, 1.5, true, ~]\nunread: [1]\nb/c: {d: {e: f}}\n";
+    let [Ok(node)] = &read(text)[..] else { panic!("no document") };
+    let root = Field::root(node);
+    let list = json!(["x", "80", 80, -1, 80, 10.0, 1.5, true, null]);
+    let expected = json!({"a": list, "unread": false, "b/c": {"d": {"e": "f"}}});
+    assert_eq!(root.json(), Ok(expected));
+    for (path, at) in [
+        ("a", "1:4"),
+        ("a[1]", "1:8"),
+        ("a[9]", "1:4"),
+        ("[\"b/c\"].d", "3:10"),
+        ("[\"b/c\"].d.x", "3:10"),
+        ("x", "1:1"),
+    ] {
+        assert_eq!(root.position_of(path).to_string(), at, "{path}");
+    }
+}
+
+#[test]
+fn aliases_do_not_make_a_flood_of_json() {
+    let flood: String = (1..40).map(|i| format!("a{i}: &a{i} [*a{0}, *a{0}]\n", i - 1)).collect();
+    let [Ok(node)] = &read(&format!("a0: &a0 [x]\n{flood}"))[..] else { panic!("no document") };
+    let fault = Field::root(node).require("a39").unwrap().json().unwrap_err();
+    assert_eq!(fault.what(), "a39: is too large, with all that its aliases stand for");
 }

@@ -15,7 +15,7 @@ use super::*;
 use crate::judge::{Flow, Protocol, Source};
 use crate::read::read;
 use crate::testing::attached;
-use selvedge_model::policy::PolicyKey;
+use selvedge_model::policy::{Mode, Policy, PolicyKey};
 
 pub(crate) const ID: TableId = TableId::literal(Family::Inet, "selvedge");
 
@@ -31,6 +31,16 @@ fn packet(flow: &Flow) -> Packet {
 
 /// Two pods of x on the first node, one of them isolated, and one of y on the second.
 pub(crate) fn small(policies: &[(&str, Value)]) -> Cluster {
+    of(policies.iter().map(policy))
+}
+
+fn policy((key, spec): &(&str, Value)) -> Policy {
+    let (namespace, name) = key.split_once('/').unwrap();
+    read(PolicyKey { namespace: namespace.to_owned(), name: name.to_owned() }, spec).unwrap()
+}
+
+/// The same pods with these policies.
+fn of(policies: impl IntoIterator<Item = Policy>) -> Cluster {
     let mut listing = selvedge_model::Listing::default();
     selvedge_model::Listing::KINDS.into_iter().for_each(|kind| listing.complete(kind));
     for (key, node, address) in [
@@ -43,6 +53,7 @@ pub(crate) fn small(policies: &[(&str, Value)]) -> Cluster {
             labels: Labels::from_iter([("app".to_owned(), key.name.clone())]),
             key,
             uid: None,
+            mirror: None,
             node: Some(node.parse().unwrap()),
             addresses: address.map(|text| text.parse().unwrap()).to_vec(),
             host_network: false,
@@ -54,12 +65,8 @@ pub(crate) fn small(policies: &[(&str, Value)]) -> Cluster {
             }],
         });
     }
-    let policy = |(key, spec): &(&str, Value)| {
-        let (namespace, name) = key.split_once('/').unwrap();
-        read(PolicyKey { namespace: namespace.to_owned(), name: name.to_owned() }, spec).unwrap()
-    };
     ["x", "y"].into_iter().for_each(|name| listing.namespace(name, Labels::default()));
-    policies.iter().map(policy).for_each(|policy| listing.policy(policy));
+    policies.into_iter().for_each(|policy| listing.policy(policy));
     Cluster::new(&listing.finish().unwrap())
 }
 
@@ -193,7 +200,18 @@ fn neighbour_discovery_passes_before_an_address_is_known() {
 #[test]
 fn a_pod_that_no_source_has_shown_is_isolated_where_its_namespace_has_policies_or_is_not_known() {
     let cluster = small(&policies());
-    for (key, expected) in [("x/new", false), ("y/new", true), ("z/new", false)] {
+    unseen(&cluster, [("x/new", false), ("y/new", true), ("z/new", false)]);
+}
+
+#[test]
+fn a_shadow_isolates_no_pod_that_no_source_has_shown() {
+    let shadow = Policy { mode: Mode::Shadow, ..policy(&policies()[0]) };
+    unseen(&of([shadow]), [("x/new", true), ("y/new", true), ("z/new", false)]);
+}
+
+/// Compiles each pod `NAMESPACE/NAME` as one that only its attachment tells of: it speaks with the world, or not.
+fn unseen(cluster: &Cluster, pods: [(&str, bool); 3]) {
+    for (key, expected) in pods {
         let address = "10.244.1.9";
         let namespace = key.split('/').next().unwrap();
         let namespace = cluster.namespaces().contains_key(namespace).then(|| namespace.to_owned());
@@ -202,7 +220,7 @@ fn a_pod_that_no_source_has_shown_is_isolated_where_its_namespace_has_policies_o
             interface: "slv-new".parse().unwrap(),
             addresses: vec![address.parse().unwrap()],
         };
-        let table = compile(&cluster, &LocalNode { pods: vec![pod], ..LocalNode::default() });
+        let table = compile(cluster, &LocalNode { pods: vec![pod], ..LocalNode::default() });
         let at = Some("slv-new");
         assert_eq!(
             passes(&table, Hook::Forward, (at, Some("eth0")), (address, "192.0.2.9")),

@@ -60,6 +60,7 @@ fn world(policies: impl IntoIterator<Item = (&'static str, Value)>) -> World {
             pods.push(Pod {
                 key: PodKey { namespace: namespace.to_owned(), name: name.to_owned() },
                 uid: None,
+                mirror: None,
                 node: Some(format!("node-{node}").parse().unwrap()),
                 labels: labels(&[("pod", name)]),
                 addresses: vec![

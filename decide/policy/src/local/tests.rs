@@ -6,6 +6,7 @@ fn pod(key: &str, uid: Option<&str>, address: &str) -> Pod {
     Pod {
         key: key.parse().unwrap(),
         uid: uid.map(str::to_owned),
+        mirror: None,
         node: Some("node-1".parse().unwrap()),
         labels: Labels::default(),
         addresses: vec![address.parse().unwrap()],
@@ -48,6 +49,15 @@ fn an_attachment_is_the_very_pod_that_the_runtime_named_and_no_namesake() {
     // Without a tag the address tells, and where it doesn't, it is no Pod.
     assert_eq!(whose(None, "10.244.1.9"), web());
     assert_eq!(whose(None, "10.244.1.77"), Whose::Nobody);
+}
+
+#[test]
+fn a_static_pod_is_told_by_what_its_mirror_says_of_it() {
+    let mirror = Pod { mirror: Some("h-1".into()), ..pod("shop/web", Some("u-1"), "10.244.1.2") };
+    let mut shop = cluster([mirror]);
+    let mut whose = |uid| local(&mut shop, &owner(Some(("shop/web", Some(uid))), "10.244.1.2")).whose;
+    assert_eq!(whose("h-1"), Whose::Pod("shop/web".parse().unwrap()));
+    assert_eq!(whose("h-2"), Whose::Unseen(Some("shop".to_owned())));
 }
 
 #[test]

@@ -128,3 +128,40 @@ fn a_refused_policy_closes_the_pods_it_selects_in_its_directions_and_more_only_w
         assert_eq!(refused.closed.refused, Some(format!("{}: {}", refused.path, refused.what)));
     }
 }
+
+#[test]
+fn a_mode_is_read_and_one_that_is_not_known_closes_the_policy() {
+    let spec = json!({"podSelector": {"matchLabels": {"app": "web"}}, "ingress": [{}]});
+    for (mode, expected) in [
+        (None, Mode::Enforced),
+        (Some(json!(null)), Mode::Enforced),
+        (Some(json!("enforced")), Mode::Enforced),
+        (Some(json!("shadow")), Mode::Shadow),
+    ] {
+        let policy = in_mode(read(key(), &spec), mode.as_ref()).unwrap();
+        assert_eq!(policy, Policy { mode: expected, ..good(spec.clone()) });
+    }
+    for mode in [json!("Shadow"), json!(""), json!(true)] {
+        let refused = in_mode(read(key(), &spec), Some(&mode)).unwrap_err();
+        let path = "metadata.annotations[\"selvedge.dev/mode\"]";
+        let what = format!("{mode} is no mode: enforced or shadow");
+        let expected = format!("NetworkPolicy shop/deny: {path}: {what}");
+        assert_eq!(refused.to_string(), expected);
+        let closed = Policy {
+            ingress: Some(Vec::new()),
+            refused: refused.closed.refused.clone(),
+            ..good(spec.clone())
+        };
+        assert_eq!(*refused.closed, closed, "selects the same pods, admits nothing, and is in force");
+        assert!(closed.refused.is_some());
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_shadow_does_not_bring_it_into_force_and_an_unknown_mode_does() {
+    let spec = json!({"ingress": [{"ports": [{"port": 0}]}]});
+    for (mode, expected) in [("shadow", Mode::Shadow), ("shade", Mode::Enforced)] {
+        let refused = in_mode(read(key(), &spec), Some(&json!(mode))).unwrap_err();
+        assert_eq!((&*refused.path, refused.closed.mode), ("spec.ingress[0].ports[0].port", expected));
+    }
+}

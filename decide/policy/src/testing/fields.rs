@@ -5,16 +5,19 @@ use std::collections::BTreeSet;
 use selvedge_model::{Pod, Transport};
 
 use crate::cluster::Cluster;
-use selvedge_model::policy::{Direction, Namespaces, Peer, Peers, PodPeer, Policy, Port, Ports, Rule, Which};
+use selvedge_model::policy::{
+    Direction, Mode, Namespaces, Peer, Peers, PodPeer, Policy, Port, Ports, Rule, Which,
+};
 use selvedge_model::selector::{Requirement, Selector};
 
 /// All that [`fields`] looks for.
-pub const FIELDS: [&str; 44] = [
+pub const FIELDS: [&str; 45] = [
     "egress alone",
     "ingress alone",
     "both directions",
     "no rules",
     "refused policy",
+    "shadow policy",
     "several policies for a pod",
     "podSelector: everything",
     "podSelector: requirements",
@@ -99,6 +102,7 @@ impl Found {
         self.add("ingress alone", egress.is_none());
         self.add("both directions", ingress.is_some() && egress.is_some());
         self.add("refused policy", policy.refused.is_some());
+        self.add("shadow policy", policy.mode == Mode::Shadow);
         self.add("podSelector: everything", policy.selects.is_everything());
         self.add("podSelector: requirements", !policy.selects.is_everything());
         self.selector(&policy.selects);

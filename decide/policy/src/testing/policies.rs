@@ -11,8 +11,8 @@ use selvedge_model::Transport;
 use super::NAMESPACES;
 use crate::cluster::NAMESPACE_NAME;
 use selvedge_model::policy::{
-    IpBlock, Namespaces, Peer, Peers, PodPeer, Policy, PolicyKey, Port, PortName, PortRange, Ports, Rule,
-    Which,
+    IpBlock, Mode, Namespaces, Peer, Peers, PodPeer, Policy, PolicyKey, Port, PortName, PortRange, Ports,
+    Rule, Which,
 };
 use selvedge_model::selector::{Requirement, Selector, Values};
 
@@ -41,14 +41,15 @@ pub(super) fn policy() -> impl Strategy<Value = Policy> {
         3 => (rules().prop_map(Some), rules().prop_map(Some)),
     ];
     let broken = proptest::bool::weighted(0.04);
-    (select(&NAMESPACES[..]), selector(&["app", "tier"]), directions, broken).prop_map(
-        |(namespace, selects, (ingress, egress), broken)| {
+    let mode = prop_oneof![19 => Just(Mode::Enforced), 1 => Just(Mode::Shadow)];
+    (select(&NAMESPACES[..]), selector(&["app", "tier"]), directions, broken, mode).prop_map(
+        |(namespace, selects, (ingress, egress), broken, mode)| {
             let key = PolicyKey { namespace: namespace.to_owned(), name: String::new() };
             let rules = |rules: Option<Vec<Rule>>| {
                 if broken { rules.map(|_admits_nothing| Vec::new()) } else { rules }
             };
             let refused = broken.then(|| "spec.ingress: is no good".to_owned());
-            Policy { key, selects, ingress: rules(ingress), egress: rules(egress), refused }
+            Policy { key, selects, ingress: rules(ingress), egress: rules(egress), mode, refused }
         },
     )
 }

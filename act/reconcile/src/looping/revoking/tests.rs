@@ -35,6 +35,7 @@ fn cluster(policies: &[(&str, Value)]) -> Trigger {
         listing.pod(Pod {
             key: format!("x/{name}").parse().unwrap(),
             uid: None,
+            mirror: None,
             node: Some("node-1".parse().unwrap()),
             labels: Labels::from_iter([("app".to_owned(), name.to_owned())]),
             addresses: addresses.map(|text| text.parse().unwrap()).to_vec(),

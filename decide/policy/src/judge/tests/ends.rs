@@ -1,4 +1,5 @@
 use super::*;
+use selvedge_model::policy::Mode;
 
 /// Denies x everything, both ways.
 fn closed() -> World {
@@ -141,4 +142,14 @@ fn outside_is_admitted_by_blocks_and_by_rules_that_name_nobody() {
     assert!(outside(&ingress(json!([{"from": [{"ipBlock": {"cidr": "192.0.2.0/24"}}]}]))));
     assert!(!outside(&ingress(json!([{"from": [{"namespaceSelector": {}}]}]))), "outside is in no namespace");
     assert!(!outside(&ingress(json!([]))));
+}
+
+#[test]
+fn a_shadow_isolates_nothing_and_takes_nothing_from_the_policies_beside_it() {
+    let mut world = closed();
+    world.policies[0].mode = Mode::Shadow;
+    world.expect(TCP80, |_, _| true);
+    world.policies.push(policy("x/only-81", json!({"ingress": [{"ports": [{"port": 81}]}]})));
+    world.expect(TCP80, |_, to| ns(to) != "x");
+    world.expect(TCP81, |_, _| true);
 }
