@@ -1,3 +1,7 @@
+mod net;
+mod packets;
+mod talk;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
