@@ -86,10 +86,12 @@ impl Compiler {
                 let port = if *version == IpVersion::V4 { 1 } else { 4 };
                 self.code.push(Expression::Dnat { family, address: 0, port });
             }
-            Statement::Update { key, set, timeout } => {
+            Statement::Log(log) => self.code.push(Expression::Log(log.clone())),
+            Statement::Limit(limit) => self.code.push(Expression::Limit(*limit)),
+            Statement::Update { key, set, timeout, limit } => {
                 self.load_key(key);
                 let timeout = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
-                self.code.push(Expression::Update { slot: 0, set: set.clone(), timeout });
+                self.code.push(Expression::Update { slot: 0, set: set.clone(), timeout, limit: *limit });
             }
             Statement::MarkOr(bits) => {
                 self.load(Source::Meta(meta::MARK));

@@ -87,10 +87,12 @@ impl Reader {
                 self.push(test);
             }
             Expression::Lookup(lookup) => self.lookup(lookup)?,
-            Expression::Update { slot, set, timeout } => {
+            Expression::Log(log) => self.push(Statement::Log(log.clone())),
+            Expression::Limit(limit) => self.push(Statement::Limit(*limit)),
+            Expression::Update { slot, set, timeout, limit } => {
                 let key = self.key(*slot)?;
                 let timeout = Duration::from_millis(*timeout);
-                self.push(Statement::Update { key, set: set.clone(), timeout });
+                self.push(Statement::Update { key, set: set.clone(), timeout, limit: *limit });
             }
             Expression::Verdict(verdict) => self.push(verdict.clone()),
             Expression::Counter => self.push(Statement::Counter),

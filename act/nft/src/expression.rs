@@ -1,7 +1,9 @@
 //! What rules are made of in the kernel: loads into registers, comparisons, and actions, as netlink attributes.
 
-use selvedge_ruleset::{ChainName, SetName, Verdict};
+use selvedge_ruleset::{ChainName, Limit, Log, SetName, Verdict};
 use selvedge_wire::{Reader, Writer};
+
+use crate::{dynset, logging};
 
 /// `enum nft_meta_keys`, those that are used here.
 pub(crate) mod meta {
@@ -85,7 +87,10 @@ pub(crate) enum Expression {
         slot: Slot,
         set: SetName,
         timeout: u64,
+        limit: Option<Limit>,
     },
+    Log(Log),
+    Limit(Limit),
     Verdict(Verdict),
     Counter,
     Masquerade {
@@ -120,15 +125,14 @@ pub(crate) enum To {
 
 const VERDICT_REGISTER: u32 = 0;
 const LIST_ELEM: u16 = 1;
-const NAME: u16 = 1;
-const DATA: u16 = 2;
+pub(crate) const NAME: u16 = 1;
+pub(crate) const DATA: u16 = 2;
 const DATA_VALUE: u16 = 1;
 const DATA_VERDICT: u16 = 2;
 const LOOKUP_INVERTED: u32 = 1;
 const COMPARE_EQUAL: u32 = 0;
 const COMPARE_UNEQUAL: u32 = 1;
 const NAT_DNAT: u32 = 1;
-const DYNSET_UPDATE: u32 = 1;
 
 /// The kernel's number for a slot: those at multiples of 16 bytes have a number of the older kind, and are listed by
 /// that.
@@ -136,7 +140,7 @@ fn register(slot: Slot) -> u32 {
     if slot.is_multiple_of(4) { 1 + slot / 4 } else { 8 + slot }
 }
 
-fn slot(register: u32) -> Option<Slot> {
+pub(crate) fn slot(register: u32) -> Option<Slot> {
     match register {
         1..=4 => Some((register - 1) * 4),
         8..=23 => Some(register - 8),
@@ -147,10 +151,13 @@ fn slot(register: u32) -> Option<Slot> {
 impl Expression {
     /// Appends the expression to a rule's list.
     pub(crate) fn write(&self, list: &mut Writer) {
-        list.nest(LIST_ELEM, |element| {
-            element.text(NAME, self.name());
-            element.nest(DATA, |data| self.write_data(data));
-        });
+        list.nest(LIST_ELEM, |element| self.write_whole(element));
+    }
+
+    /// Writes its name and its data.
+    pub(crate) fn write_whole(&self, element: &mut Writer) {
+        element.text(NAME, self.name());
+        element.nest(DATA, |data| self.write_data(data));
     }
 
     fn name(&self) -> &str {
@@ -163,6 +170,8 @@ impl Expression {
             Self::Compare { .. } => "cmp",
             Self::Lookup(_) => "lookup",
             Self::Update { .. } => "dynset",
+            Self::Log(_) => "log",
+            Self::Limit(_) => "limit",
             Self::Verdict(_) => "immediate",
             Self::Counter => "counter",
             Self::Masquerade { .. } => "masq",
@@ -203,12 +212,11 @@ impl Expression {
                     data.u32_be(5, LOOKUP_INVERTED);
                 }
             }
-            Self::Update { slot, set, timeout } => {
-                data.text(1, set.as_str());
-                data.u32_be(3, DYNSET_UPDATE);
-                data.u32_be(4, register(*slot));
-                data.u64_be(6, *timeout);
+            Self::Update { slot, set, timeout, limit } => {
+                dynset::write((register(*slot), set), *timeout, limit.as_ref(), data);
             }
+            Self::Log(log) => logging::write_log(log, data),
+            Self::Limit(limit) => logging::write_limit(limit, data),
             Self::Verdict(verdict) => {
                 data.u32_be(1, VERDICT_REGISTER);
                 data.nest(2, |nest| write_verdict(verdict, nest));
@@ -264,7 +272,9 @@ impl Expression {
                 Self::Compare { slot: slot_in(1)?, negated, data: value_in(3)? }
             }
             "lookup" => Self::Lookup(read_lookup(data)?),
-            "dynset" => read_update(data)?,
+            "dynset" => dynset::read(data)?,
+            "log" => Self::Log(logging::read_log(data)?),
+            "limit" => Self::Limit(logging::read_limit(data)?),
             "immediate" if data.u32_be(1)? == VERDICT_REGISTER => Self::Verdict(read_verdict(data.nest(2)?)?),
             "counter" => Self::Counter,
             "masq" if data.get(2).is_none() => Self::Masquerade { flags: data.u32_be(1).unwrap_or(0) },
@@ -313,15 +323,6 @@ fn read_lookup(data: Reader<'_>) -> Option<Lookup> {
         _ => return None,
     };
     Some(Lookup { slot: slot(data.u32_be(2)?)?, set: SetName::listed(data.text(1)?), negated, to })
-}
-
-/// Only an update of a plain set's element, without anything that would be done to each packet.
-fn read_update(data: Reader<'_>) -> Option<Expression> {
-    let plain = data.u32_be(3)? == DYNSET_UPDATE
-        && data.u32_be(9).unwrap_or(0) == 0
-        && [5, 7, 10].into_iter().all(|kind| data.get(kind).is_none());
-    let set = SetName::listed(data.text(1)?);
-    plain.then_some(Expression::Update { slot: slot(data.u32_be(4)?)?, set, timeout: data.u64_be(6)? })
 }
 
 /// Only a rewrite of address and port, each by one register, as written here.

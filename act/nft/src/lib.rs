@@ -12,11 +12,13 @@
 mod compile;
 mod conntrack;
 mod decompile;
+mod dynset;
 mod elements;
 mod error;
 mod expression;
 mod forward;
 mod list;
+mod logging;
 mod message;
 mod monitor;
 mod place;

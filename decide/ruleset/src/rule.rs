@@ -4,6 +4,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::field::{Field, Needs};
+use crate::logging::{Limit, Log, LogPrefix};
 use crate::matching::{Match, Test, named};
 use crate::name::{ChainName, SetName};
 use crate::value::IpVersion;
@@ -56,6 +57,10 @@ pub enum Statement {
     DnatMap(IpVersion, Vec<Field>, SetName),
     /// Sets bits of the packet mark: `meta mark set meta mark | BITS`.
     MarkOr(u32),
+    /// Tells of the packet: `log prefix "…" group N snaplen BYTES`.
+    Log(Log),
+    /// Goes on only as long as packets come no faster: `limit rate N/second burst N packets`.
+    Limit(Limit),
     /// Has the element of that key in a set last so long from now on: `update @SET { FIELD . FIELD timeout TIME }`.
     Update {
         /// The element's key.
@@ -64,6 +69,8 @@ pub enum Statement {
         set: SetName,
         /// How long it lasts.
         timeout: Duration,
+        /// Goes on only as long as packets of that key come no faster: each element counts its own.
+        limit: Option<Limit>,
     },
     /// Something in the kernel that this program has no type for, in words. Never equal to anything desired.
     Unknown(String),
@@ -254,7 +261,9 @@ impl Statement {
             Self::Match(test) => Self::Match(test.named(known)),
             Self::VerdictMap(key, map) => Self::VerdictMap(named(key, known), map),
             Self::DnatMap(version, key, map) => Self::DnatMap(version, named(key, known), map),
-            Self::Update { key, set, timeout } => Self::Update { key: named(key, known), set, timeout },
+            Self::Update { key, set, timeout, limit } => {
+                Self::Update { key: named(key, known), set, timeout, limit }
+            }
             other => other,
         }
     }
@@ -307,7 +316,26 @@ pub fn dnat_map(version: IpVersion, key: impl Into<Vec<Field>>, map: &SetName) -
 
 /// `update @SET { FIELD . FIELD timeout TIME }`: the element lasts so long from now on; meant for one that is there.
 pub fn update(key: impl Into<Vec<Field>>, set: &SetName, timeout: Duration) -> Statement {
-    Statement::Update { key: key.into(), set: set.clone(), timeout }
+    Statement::Update { key: key.into(), set: set.clone(), timeout, limit: None }
+}
+
+/// `update @SET { FIELD . FIELD timeout TIME limit rate … }`: goes on only as long as packets of that key come no faster.
+pub fn update_limited(
+    key: impl Into<Vec<Field>>,
+    set: &SetName,
+    (timeout, limit): (Duration, Limit),
+) -> Statement {
+    Statement::Update { key: key.into(), set: set.clone(), timeout, limit: Some(limit) }
+}
+
+/// `log prefix "…" group N`
+pub fn log(prefix: LogPrefix, group: u16) -> Statement {
+    Statement::Log(Log { prefix, group, snaplen: None })
+}
+
+/// `limit rate N/second burst N packets`
+pub fn limit(limit: Limit) -> Statement {
+    Statement::Limit(limit)
 }
 
 /// `meta mark set meta mark | BITS`

@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use selvedge_model::IfName;
 
 use crate::field::Field;
+use crate::logging::Limit;
 use crate::matching::{CtStates, End, IfPattern, Match, TcpFlags, Test, Transport};
 use crate::name::{ChainName, SetName};
 use crate::rule::{Rule, Statement, Verdict};
@@ -154,7 +155,10 @@ impl Tracer<'_> {
                     Some(Element { data: Data::Verdict(verdict), .. }) => return Ok(verdict.clone()),
                     _ => return Err(Stop::NoMatch),
                 },
-                Statement::Counter | Statement::Update { .. } => {}
+                // However fast packets come, this one is the only one.
+                Statement::Limit(Limit { over: true, .. }) => return Err(Stop::NoMatch),
+                Statement::Update { limit: Some(Limit { over: true, .. }), .. } => return Err(Stop::NoMatch),
+                Statement::Counter | Statement::Log(_) | Statement::Limit(_) | Statement::Update { .. } => {}
                 _ => return Err(Untraceable::Unknown(rule.clone()).into()),
             }
         }

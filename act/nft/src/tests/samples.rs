@@ -12,7 +12,8 @@ use selvedge_ruleset::rule::*;
 use selvedge_ruleset::value::AddressType;
 use selvedge_ruleset::{
     Base, Chain, ChainName, Comment, EtherType, Family, Field, Hook, Icmp6Type, IcmpType, IpVersion, L4Proto,
-    Match, PacketType, Policy, Rule, Set, SetName, Table, TableId, TcpFlags, Test, priority, rule,
+    Limit, Log, LogPrefix, Match, PacketType, Per, Policy, Rule, Set, SetName, Table, TableId, TcpFlags,
+    Test, priority, rule,
 };
 
 pub(crate) const INET: TableId = TableId::literal(Family::Inet, "sample");
@@ -58,6 +59,7 @@ pub(crate) fn inet() -> Table {
         .chain(chain("leaf"), Chain::regular([rule![return_()]]))
         .chain(chain("forward"), Chain::base(forward, inet_rules()))
         .chain(chain("lookups"), Chain::base(Base::filter(Hook::Input, priority::RAW + 5), lookups()))
+        .chain(chain("telling"), Chain::regular(telling()))
         .chain(chain("published"), Chain::base(Base::nat(Hook::Prerouting, priority::DSTNAT), dnat()))
         .chain(
             chain("postrouting"),
@@ -133,6 +135,22 @@ fn lookups() -> Vec<Rule> {
         rule![!l4proto(L4Proto::TCP), update([Field::IpDaddr], &set("seen"), Duration::from_millis(1500))],
         rule![tcp_dport(80), update([Field::IpSaddr, Field::TcpSport], &set("ports4"), MINUTE), accept()],
     ]
+}
+
+fn telling() -> Vec<Rule> {
+    let (five, ten) = (size(5), size(10));
+    let second = Limit::per_second(five, ten);
+    let prefix = |text: &str| LogPrefix::new(text).unwrap();
+    let short = Log { prefix: prefix("denied in 0123456789abcdef "), group: 83, snaplen: Some(size(100)) };
+    let units = [Per::Minute, Per::Hour, Per::Day, Per::Week];
+    let mut rules = vec![
+        rule![limit(second), Statement::Log(short), counter(), drop()].comment("denied"),
+        rule![log(prefix(""), 65535)],
+        rule![update_limited([Field::IpSaddr], &set("seen"), (MINUTE, second)), log(prefix("x"), 0), drop()],
+        rule![ct_state(CtStates::NEW), limit(Limit { over: true, ..second }), drop()],
+    ];
+    rules.extend(units.map(|per| rule![limit(Limit { per, burst: five, ..second }), accept()]));
+    rules
 }
 
 const MINUTE: Duration = Duration::from_secs(60);

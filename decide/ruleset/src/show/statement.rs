@@ -4,6 +4,7 @@ use std::fmt::{self, Display, Formatter};
 
 use super::element::show_time;
 use crate::field::Field;
+use crate::logging::{Limit, Log, Per};
 use crate::matching::{CtStates, End, IfPattern, Match, TcpFlags, Test, Transport};
 use crate::rule::{Rule, Statement, Verdict};
 use crate::value::{AddressType, Icmp6Type, IcmpType, IpVersion, PacketType};
@@ -29,9 +30,12 @@ impl Display for Statement {
             Self::Masquerade { fully_random: true } => f.write_str("masquerade fully-random"),
             Self::DnatMap(IpVersion::V4, key, map) => write!(f, "dnat ip to {} map @{map}", KeyOf(key)),
             Self::DnatMap(IpVersion::V6, key, map) => write!(f, "dnat ip6 to {} map @{map}", KeyOf(key)),
-            Self::Update { key, set, timeout } => {
+            Self::Log(log) => log.fmt(f),
+            Self::Limit(limit) => limit.fmt(f),
+            Self::Update { key, set, timeout, limit } => {
                 write!(f, "update @{set} {{ {} timeout ", KeyOf(key))?;
                 show_time(*timeout, f)?;
+                limit.map_or(Ok(()), |limit| write!(f, " {limit}"))?;
                 f.write_str(" }")
             }
             Self::MarkOr(bits) => write!(f, "meta mark set meta mark | {bits:#010x}"),
@@ -50,6 +54,36 @@ impl Display for Verdict {
             Self::Jump(chain) => write!(f, "jump {chain}"),
             Self::Goto(chain) => write!(f, "goto {chain}"),
         }
+    }
+}
+
+impl Display for Log {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Self { prefix, group, snaplen } = self;
+        f.write_str("log")?;
+        if !prefix.as_str().is_empty() {
+            write!(f, " prefix \"{}\"", prefix.as_str())?;
+        }
+        write!(f, " group {group}")?;
+        snaplen.map_or(Ok(()), |bytes| write!(f, " snaplen {bytes}"))
+    }
+}
+
+impl Display for Limit {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        /// What nft takes where nothing is said, and leaves out.
+        const BURST: u32 = 5;
+        let Self { rate, per, burst, over } = self;
+        let over = if *over { "over " } else { "" };
+        let per = match per {
+            Per::Second => "second",
+            Per::Minute => "minute",
+            Per::Hour => "hour",
+            Per::Day => "day",
+            Per::Week => "week",
+        };
+        write!(f, "limit rate {over}{rate}/{per}")?;
+        if burst.get() == BURST { Ok(()) } else { write!(f, " burst {burst} packets") }
     }
 }
 
