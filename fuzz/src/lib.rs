@@ -8,6 +8,7 @@ use std::path::PathBuf;
 
 use selvedge_cni::{Environment, Request, Version};
 use selvedge_ipam::journal;
+use selvedge_ruleset::Headers;
 use selvedge_source::{Manifests, Snapshot};
 
 /// The plugin's environment, a `NAME=VALUE` a line up to an empty line, and its configuration after that.
@@ -66,6 +67,23 @@ pub fn rtnetlink(bytes: &[u8]) {
 /// A datagram of nfnetlink.
 pub fn nfnetlink(bytes: &[u8]) {
     drop(selvedge_nft::recorded(bytes));
+}
+
+/// A packet from its IP header on.
+///
+/// # Panics
+/// If less of it says something else.
+pub fn headers(bytes: &[u8]) {
+    let whole = Headers::read(bytes);
+    for end in 0..bytes.len() {
+        let Some(part) = Headers::read(&bytes[..end]) else { continue };
+        let same = whole.is_some_and(|whole| {
+            (whole.source, whole.destination) == (part.source, part.destination)
+                && (part.ports.is_none() || (part.proto, part.ports) == (whole.proto, whole.ports))
+                && (part.icmp.is_none() || part.icmp == whole.icmp)
+        });
+        assert!(same, "of {end} bytes: {part:?}");
+    }
 }
 
 /// A folder of manifests: files, with a form feed between them.

@@ -41,6 +41,11 @@ fn datagrams_of_nfnetlink_are_read() {
 }
 
 #[test]
+fn packets_say_nothing_else_when_less_of_them_is_there() {
+    all("headers", selvedge_fuzz::headers);
+}
+
+#[test]
 fn manifests_say_the_same_twice() {
     all("manifests", selvedge_fuzz::manifests);
 }
@@ -58,4 +63,6 @@ fn what_a_kernel_sent_is_understood() {
     say(selvedge_nft::recorded, "nfnetlink/rules-0", "fib saddr . iif oif missing drop");
     say(selvedge_nft::recorded, "nfnetlink/set-ports", "10.0.0.2");
     say(selvedge_nft::recorded, "nfnetlink/tracked-0", "10.0.0.1");
+    say(selvedge_nft::recorded, "nfnetlink/logged-0", "denied by shop/web: ");
+    say(selvedge_nft::recorded, "nfnetlink/logged-0", "ports: Some((40001, 80))");
 }

@@ -78,6 +78,25 @@ pub enum NftError {
         #[source]
         source: io::Error,
     },
+    /// A group of the netfilter log can't be listened to.
+    #[error(
+        "cannot listen to group {group} of the netfilter log: is CONFIG_NETFILTER_NETLINK_LOG in this kernel, and does \
+         another program listen to it (/proc/net/netfilter/nfnetlink_log)?"
+    )]
+    PacketLog {
+        /// The group.
+        group: u16,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// Packets are told of no more.
+    #[error("cannot read what the netfilter log tells")]
+    Packets {
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
     /// Tracked connections could not be deleted.
     #[error("cannot delete the tracked connections of {address}")]
     Conntrack {

@@ -3,6 +3,7 @@
 //! - [`NftSocket`]: lists tables as values of `selvedge-ruleset`, and applies its transactions
 //! - [`Monitor`]: who changed which table
 //! - [`Conntrack`]: lists and deletes tracked connections
+//! - [`PacketLog`]: the packets that rules tell of
 //! - [`recorded`]: what was received once, read again
 //!
 //! What should be there is left to the callers; no `nft` binary is needed. Invariants: a listing is of one moment; a
@@ -21,6 +22,7 @@ mod list;
 mod logging;
 mod message;
 mod monitor;
+mod packets;
 mod place;
 mod recorded;
 mod socket;
@@ -30,6 +32,7 @@ mod userdata;
 pub use conntrack::Conntrack;
 pub use error::NftError;
 pub use monitor::{Author, Event, Monitor};
+pub use packets::{Heard, PacketLog};
 pub use recorded::recorded;
 pub use transaction::{Features, NftSocket};
 

@@ -7,7 +7,7 @@ use crate::compile::meaning;
 use crate::list::{read_base, read_rule, read_table, table_of};
 use crate::message::{FAMILIES, kind};
 use crate::socket::Received;
-use crate::{conntrack, elements};
+use crate::{conntrack, elements, packets};
 
 /// What each message of a recorded datagram of nfnetlink says to this crate: the kernel's verdict, an object, or
 /// `None` for what is passed over. Elements are read as those of the set that came last. For whoever looks into a
@@ -37,6 +37,7 @@ fn object(received: &Received, set: &mut Option<SetType>) -> Option<String> {
         kind::NEW_ELEMENT => {
             format!("{:?}", elements::read_set(set.clone()?, [attributes].into_iter())?)
         }
+        packets::PACKET => format!("{:?}", packets::read(attributes)),
         conntrack::NEW => format!("{:?}", conntrack::addresses(attributes).collect::<Vec<_>>()),
         _ => return None,
     };

@@ -15,6 +15,7 @@ mod dynamic;
 mod firewall;
 mod forward;
 mod ownership;
+mod packets;
 mod policy;
 mod samples;
 mod tables;

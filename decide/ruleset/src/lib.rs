@@ -3,7 +3,7 @@
 //! - [`name`], [`value`], [`field`]: the vocabulary: tables and what is in them by name, values in a packet, and the
 //!   places in a packet where they stand
 //! - [`matching`], [`mod@rule`]: what a rule looks for and does, built by functions named as nft spells them
-//! - [`logging`]: what is told of packets, and how often
+//! - [`logging`], [`headers`]: what is told of packets, and how often, and what a packet's first bytes say
 //! - [`set`], [`table`]: sets, maps, chains and tables
 //! - [`show`]: all of it as `nft list` prints it
 //! - [`listed`], [`transaction`], [`mod@diff`]: what the kernel shows, changes to it, and the least change towards what
@@ -21,6 +21,7 @@ pub mod after;
 pub mod diff;
 pub mod field;
 pub mod foreign;
+pub mod headers;
 pub mod listed;
 pub mod logging;
 pub mod matching;
@@ -36,8 +37,9 @@ pub mod value;
 
 pub use diff::{Object, Scope, diff};
 pub use field::Field;
+pub use headers::Headers;
 pub use listed::{Handle, Listed, ListedChain, ListedRule, ListedTable, Ownership, Seen};
-pub use logging::{Limit, Log, LogPrefix, Per};
+pub use logging::{Limit, Log, LogPrefix, Logged, Per};
 pub use matching::{Match, TcpFlags, Test};
 pub use name::{ChainName, Family, ObjectNameError, SetName, TableId, TableName};
 pub use rule::{Comment, Rule, Statement, Verdict};

@@ -2,6 +2,8 @@
 
 use std::num::NonZeroU32;
 
+use crate::headers::Headers;
+
 /// What is told of a packet to whoever listens to a group of the netfilter log.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Log {
@@ -31,6 +33,21 @@ impl LogPrefix {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// A packet that was told of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logged {
+    /// What it was told with.
+    pub prefix: String,
+    /// The number of the interface that it came in by, if it came in.
+    pub iif: Option<NonZeroU32>,
+    /// The number of the interface that it would leave by, if that was known.
+    pub oif: Option<NonZeroU32>,
+    /// Its mark.
+    pub mark: u32,
+    /// What its headers say; `None` if it is no whole IP packet.
+    pub headers: Option<Headers>,
 }
 
 /// How fast packets may come: that many in a time, and some more at once before they are counted.
@@ -67,3 +84,6 @@ impl Limit {
         Self { rate, per: Per::Second, burst, over: false }
     }
 }
+
+#[cfg(test)]
+mod tests;

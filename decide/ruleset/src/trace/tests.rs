@@ -1,8 +1,11 @@
 use std::net::Ipv4Addr;
+use std::num::NonZeroU32;
+use std::time::Duration;
 
 use super::*;
+use crate::logging::LogPrefix;
 use crate::matching::{ct_established, iifname_prefix, in_set, l4proto, oifname, saddr, tcp_dport};
-use crate::rule::{accept, counter, drop, goto, jump, return_, vmap};
+use crate::rule::{accept, counter, drop, goto, jump, limit, log, return_, update_limited, vmap};
 use crate::table::{Base, priority};
 use crate::{matching::IfPrefix, rule};
 
@@ -139,4 +142,29 @@ fn a_segments_flags_are_looked_at_where_there_are_any() {
     assert_eq!(verdict(&Packet { tcp: Some(opening), ..first.clone() }), Policy::Drop);
     assert_eq!(verdict(&Packet { tcp: Some(TcpFlags::ACK), ..first.clone() }), Policy::Drop);
     assert_eq!(verdict(&Packet { proto: L4Proto::UDP, tcp: None, ..first }), Policy::Accept);
+}
+
+#[test]
+fn what_is_told_changes_nothing_and_no_packet_alone_comes_too_fast() {
+    let one = NonZeroU32::MIN;
+    let (second, over) = (Limit::per_second(one, one), Limit { over: true, ..Limit::per_second(one, one) });
+    let told = || log(LogPrefix::new("denied").unwrap(), 1);
+    let recent = SetName::literal("recent");
+    let each = |limit| update_limited([Field::IpSaddr], &recent, (Duration::from_secs(60), limit));
+    let rules = [
+        rule![limit(second), told()],
+        rule![each(second), told()],
+        rule![limit(over), drop()],
+        rule![each(over), drop()],
+        rule![accept()],
+    ];
+    let base = Base::filter(Hook::Forward, priority::FILTER).policy(Policy::Drop);
+    let table = Table::new()
+        .set(recent.clone(), Set::dynamic::<Ipv4Addr>(one))
+        .chain(FORWARD, Chain::base(base, rules));
+    let traced = trace(&table, Hook::Forward, &packet("10.0.0.1", "10.0.0.9", 80)).unwrap();
+    assert_eq!(
+        traced,
+        Traced { verdict: Policy::Accept, rules: vec![(FORWARD, 0), (FORWARD, 1), (FORWARD, 4)] }
+    );
 }
