@@ -6,7 +6,7 @@
 //! - [`local`]: which attachment of a node is which Pod
 //! - [`mod@compile`]: what the kernel of one node gets, chain by chain
 //! - [`revoke`]: which flows that are tracked already are no longer allowed, and what cuts them
-//! - `testing`, with the feature of that name: random clusters, for the tests of other crates
+//! - `testing`, with the feature of that name: random clusters and written cases, for the tests of other crates
 //!
 //! Kernel objects are left to `selvedge-ruleset` and those who load it. Invariants: a policy that can't be read is
 //! never passed over: until it can, it isolates whatever it may have meant to, and admits nothing; where something

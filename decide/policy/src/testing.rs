@@ -1,10 +1,13 @@
-//! Random clusters and policies, small enough to be read when a test fails and dense enough that every field matters.
+//! Cases that a person has written ([`cases`]), and random clusters and policies, small enough to be read when a test
+//! fails and dense enough that every field matters.
 //!
 //! The same few names, labels, networks and ports come again and again, so that selectors select and blocks contain.
 
+pub mod cases;
 mod fields;
 mod flows;
 mod policies;
+pub mod world;
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
