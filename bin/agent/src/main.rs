@@ -2,6 +2,7 @@
 
 mod check;
 mod config;
+mod explaining;
 mod flags;
 mod leases;
 mod serve;
@@ -24,6 +25,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::Config;
+use crate::explaining::Decided;
 use crate::flags::{Flags, Places, Task};
 use crate::wiring::{Policies, Setup};
 
@@ -77,6 +79,7 @@ fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
         owns_tables: host.owns_tables()?,
         config,
         policies: Policies::default(),
+        decided: Decided::default(),
     };
     let status = Arc::new(Mutex::new(Status::starting(flags.node.as_str(), env!("CARGO_PKG_VERSION"))));
     let (triggers, received) = mpsc::channel();
@@ -92,6 +95,7 @@ fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
             let caretaker = caretaker.clone();
             move || caretaker.reap()
         }),
+        on_explain: explain(&setup),
         on_admit: admit(triggers.clone(), admissions.clone()),
         on_reconcile: Box::new({
             let triggers = triggers.clone();
@@ -111,6 +115,12 @@ fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
     Reconciler::new(host, decide, resync, status).admitting(admissions).run(&received);
     info!("selvedge-agent ends; what it made stays");
     Ok(())
+}
+
+/// Answers from what was last decided.
+fn explain(setup: &Setup) -> serve::Explain {
+    let (node, decided) = (setup.node.clone(), setup.decided.clone());
+    Box::new(move |query| decided.explain(&node, query).map_err(|why| chain(why.as_ref())))
 }
 
 /// Has the loop look at a host end at once, and waits until it is in force.

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use selvedge_explain::{Explanation, Query};
 use selvedge_model::IfName;
 use selvedge_reconcile::Standing;
 use selvedge_reconcile::status::{State, Status};
@@ -32,6 +33,9 @@ pub(crate) type Callback = Box<dyn Fn() + Send + Sync>;
 /// not come into force.
 pub(crate) type Admit = Box<dyn Fn(&IfName, &str) -> Option<Standing> + Send + Sync>;
 
+/// Says what becomes of what one end sends to another, or why that can't be said.
+pub(crate) type Explain = Box<dyn Fn(&Query) -> Result<Explanation, String> + Send + Sync>;
+
 /// What is served and where.
 pub(crate) struct Options {
     /// The directory for `agent.sock`. It is made, for root alone, where it isn't there.
@@ -44,6 +48,8 @@ pub(crate) struct Options {
     pub(crate) patience: Duration,
     /// Veths wait in the reap group.
     pub(crate) on_reap: Callback,
+    /// Somebody asks why something passes, or doesn't.
+    pub(crate) on_explain: Explain,
     /// An ADD waits for its attachment to be in force.
     pub(crate) on_admit: Admit,
     /// Somebody wants a pass now.
@@ -107,6 +113,7 @@ pub(crate) fn start(options: Options) -> Result<Serving, ServeError> {
     let answers = Answers {
         status: status.clone(),
         on_reap: options.on_reap,
+        on_explain: options.on_explain,
         on_admit: options.on_admit,
         on_reconcile: options.on_reconcile,
     };

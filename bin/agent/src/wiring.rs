@@ -22,8 +22,8 @@ use selvedge_reconcile::status::Wanted;
 use selvedge_ruleset::{Table, TableId};
 
 use crate::config::Config;
-use policies::Policed;
-pub(crate) use policies::Policies;
+use crate::explaining::Decided;
+pub(crate) use policies::{Policed, Policies};
 
 mod policies;
 
@@ -53,6 +53,8 @@ pub(crate) struct Setup {
     pub(crate) owns_tables: bool,
     /// What policy wants, as it was last decided.
     pub(crate) policies: Policies,
+    /// Who answers those who ask why.
+    pub(crate) decided: Decided,
 }
 
 impl Setup {
@@ -122,6 +124,7 @@ impl Setup {
             network: node.network.clone(),
             prune,
         };
+        self.decided.put(Arc::clone(&policed), desired.network.routes.clone());
         let problems = node.problems.iter().map(ToString::to_string);
         let (taken, passed_over) = self.rivals(observed, &desired.superseded);
         Ok(Decision {

@@ -73,10 +73,6 @@ impl Verdict {
 /// that it is for by those that isolate it for ingress.
 pub fn judge(cluster: &Cluster, flow: &Flow) -> Verdict {
     let ends = Ends::of(cluster, flow);
-    // A pod can't block what it sends to itself, by way of a Service for example.
-    if ends.are_one_pod() {
-        return Verdict::Allow { egress: Pass::Itself, ingress: Pass::Itself };
-    }
     match (ends.may(Direction::Egress), ends.may(Direction::Ingress)) {
         (Ok(egress), Ok(ingress)) => Verdict::Allow { egress, ingress },
         (Err(reason), _) | (_, Err(reason)) => Verdict::Deny(reason),
@@ -84,7 +80,8 @@ pub fn judge(cluster: &Cluster, flow: &Flow) -> Verdict {
 }
 
 /// A flow and who is at its ends.
-struct Ends<'a> {
+#[derive(Debug)]
+pub struct Ends<'a> {
     cluster: &'a Cluster,
     flow: &'a Flow,
     source: End<'a>,
@@ -92,6 +89,7 @@ struct Ends<'a> {
 }
 
 /// One end of a flow: an address and the pods that have it.
+#[derive(Debug)]
 struct End<'a> {
     address: IpAddr,
     pods: Vec<&'a Pod>,
@@ -99,7 +97,8 @@ struct End<'a> {
 }
 
 impl<'a> Ends<'a> {
-    fn of(cluster: &'a Cluster, flow: &'a Flow) -> Self {
+    /// Finds who is there.
+    pub fn of(cluster: &'a Cluster, flow: &'a Flow) -> Self {
         let whoever = |address| End { address, pods: cluster.with_address(address).collect(), host: None };
         let source = match &flow.source {
             Source::Address(address) => whoever(*address),
@@ -124,7 +123,12 @@ impl<'a> Ends<'a> {
         }
     }
 
-    fn may(&self, direction: Direction) -> Result<Pass, Box<Reason>> {
+    /// Whether one end agrees: the pod that opens the flow, or the one that it is for.
+    pub fn may(&self, direction: Direction) -> Result<Pass, Box<Reason>> {
+        // A pod can't block what it sends to itself, by way of a Service for example.
+        if self.are_one_pod() {
+            return Ok(Pass::Itself);
+        }
         let (subject, _) = self.seen(direction);
         let mut pass = Pass::NoPod;
         for pod in &subject.pods {

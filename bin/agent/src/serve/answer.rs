@@ -1,19 +1,21 @@
 //! The requests that the socket takes, and their answers: one JSON document each.
 
+use selvedge_explain::Query;
 use selvedge_reconcile::Standing;
 use selvedge_reconcile::status::State;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Admit, Callback, Shared, reason};
+use super::{Admit, Callback, Explain, Shared, reason};
 
 /// What is understood, for clients that asked for something else.
-const UNDERSTOOD: &str = r#"{"get":"status"}, {"get":"ready"}, {"do":"reap"}, {"do":"reconcile"} and {"admit":{"host":…,"owner":…}} are understood"#;
+const UNDERSTOOD: &str = r#"{"get":"status"}, {"get":"ready"}, {"do":"reap"}, {"do":"reconcile"}, {"explain":{"from":…,"to":…}} and {"admit":{"host":…,"owner":…}} are understood"#;
 
 /// All that it takes to answer.
 pub(super) struct Answers {
     pub(super) status: Shared,
     pub(super) on_reap: Callback,
+    pub(super) on_explain: Explain,
     pub(super) on_admit: Admit,
     pub(super) on_reconcile: Callback,
 }
@@ -25,6 +27,7 @@ enum Request {
     Get(Document),
     Do(Deed),
     Admit(Attachment),
+    Explain(Query),
 }
 
 /// The attachment that an ADD has made.
@@ -74,6 +77,10 @@ impl Answers {
                 json!({ "ok": true }).to_string()
             }
             Ok(Request::Admit(attachment)) => self.admit(&attachment),
+            Ok(Request::Explain(query)) => match (self.on_explain)(&query) {
+                Ok(explanation) => written(&explanation),
+                Err(why) => json!({ "error": why }).to_string(),
+            },
             Err(error) => refused(&error),
         }
     }
@@ -130,7 +137,13 @@ mod tests {
         let status = Status { state, ..Status::starting("node-a", "1.2.3") };
         let status = Shared(Arc::new(Mutex::new(status)));
         let on_admit: Admit = Box::new(|host, _| (host.as_str() == "slv1").then_some(Standing::Known));
-        let answers = Answers { status, on_reap: counting(0), on_admit, on_reconcile: counting(1) };
+        let answers = Answers {
+            status,
+            on_reap: counting(0),
+            on_explain: Box::new(|query| Err(query.to.clone())),
+            on_admit,
+            on_reconcile: counting(1),
+        };
         (answers, called)
     }
 
@@ -176,6 +189,13 @@ mod tests {
         assert_eq!(admit("slv1"), json!({ "ok": true }));
         assert_eq!(admit("slv2"), json!({ "error": "no Node" }));
         assert!(admit("a/b")["error"].as_str().unwrap().starts_with("admit.host: "));
+    }
+
+    #[test]
+    fn what_cannot_be_explained_is_said() {
+        let (answers, _) = answers(State::Ready);
+        let request = json!({"explain": {"from": "a", "to": "b", "port": 80, "protocol": "TCP"}}).to_string();
+        assert_eq!(answer(&answers, &request), json!({ "error": "b" }));
     }
 
     #[test]

@@ -41,6 +41,7 @@ impl Stage {
             on_reap: Box::new(move || {
                 reaped.fetch_add(1, Ordering::SeqCst);
             }),
+            on_explain: Box::new(|_| Err(String::new())),
             on_admit: Box::new(|_, _| None),
             on_reconcile: Box::new(|| {}),
         }

@@ -25,9 +25,15 @@ pub(super) struct Node<'a> {
 }
 
 /// The chains and sets of policy, and the attachments that are in force with them.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Policed {
-    pub(super) table: Table,
+#[derive(Debug, Clone)]
+pub(crate) struct Policed {
+    /// The cluster, which knows the addresses of the node's pods.
+    pub(crate) cluster: selvedge_policy::Cluster,
+    /// The node's pods.
+    pub(crate) local: LocalNode,
+    /// The chains and sets.
+    pub(crate) table: Table,
+    /// The attachments that are in force with them.
     pub(super) admitted: BTreeMap<IfName, Admission>,
 }
 
@@ -92,7 +98,7 @@ fn policed(
     let admitted = attached.iter().zip(&local.pods).map(|((host, owner), pod)| {
         (host.clone(), Admission { owner: owner.to_string(), standing: standing(&pod.whose) })
     });
-    Policed { admitted: admitted.collect(), table: table(&cluster, &local) }
+    Policed { admitted: admitted.collect(), table: table(&cluster, &local), cluster, local }
 }
 
 fn attached(observed: &Observed) -> BTreeMap<IfName, Owner> {

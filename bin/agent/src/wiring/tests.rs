@@ -15,6 +15,7 @@ fn started(before: Duration) -> Setup {
         knows_pods: true,
         owns_tables: true,
         policies: Policies::default(),
+        decided: Decided::default(),
     }
 }
 

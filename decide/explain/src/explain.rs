@@ -1,0 +1,122 @@
+//! The answer, as one node knows it.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use selvedge_datapath::state::Route;
+use selvedge_model::NodeName;
+use selvedge_policy::judge::Ends;
+use selvedge_policy::{Cluster, Direction, Flow, LocalNode, Pass, Reason, Unknown, Whose};
+use selvedge_ruleset::{Listed, Table};
+
+use crate::place::{ExplainError, Place, addresses, protocol};
+use crate::{Explanation, Hop, Kernel, Outcome, Query, Stage, kernel};
+
+/// What a node knows.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// The node.
+    pub node: &'a NodeName,
+    /// The cluster, which has been told of the addresses of the node's pods.
+    pub cluster: &'a Cluster,
+    /// The node's pods.
+    pub local: &'a LocalNode,
+    /// Policy's part of the agent's table, as it is desired.
+    pub policy: &'a Table,
+    /// The node's routes, as they are desired.
+    pub routes: &'a BTreeSet<Route>,
+    /// The tables that its kernel has.
+    pub listed: &'a Listed,
+    /// The routes that its kernel has.
+    pub there: &'a BTreeSet<Route>,
+}
+
+/// What becomes of it.
+///
+/// # Errors
+/// [`ExplainError`]: an end isn't known, or has no address.
+pub fn explain(query: &Query, view: View<'_>) -> Result<Explanation, ExplainError> {
+    let (from, to) = (Place::find(view.cluster, &query.from)?, Place::find(view.cluster, &query.to)?);
+    let (source, destination) = addresses(&from, &to)?;
+    let protocol = protocol(query, destination)?;
+    let flow = Flow { source: from.source(source), destination, protocol };
+    let ends = Ends::of(view.cluster, &flow);
+    let mut hops = Vec::new();
+    if let Place::Pod(_) = from {
+        hops.push(view.policy_hop(Stage::Egress, (&from, source), ends.may(Direction::Egress)));
+    }
+    if from.node() != to.node() {
+        hops.extend(view.route_hop(&from, destination));
+    }
+    if let Place::Pod(_) = to {
+        hops.push(view.policy_hop(Stage::Ingress, (&to, destination), ends.may(Direction::Ingress)));
+    }
+    let denied = hops.iter().find(|hop| hop.outcome == Outcome::Denied);
+    let (allowed, advice) = (denied.is_none(), denied.map(|hop| advice(hop, &from, &to, &flow)));
+    let (source, destination) = (from.party(source), to.party(destination));
+    Ok(Explanation { source, destination, protocol: protocol.to_string(), hops, allowed, advice })
+}
+
+impl View<'_> {
+    /// What a pod's policies say.
+    fn policy_hop(
+        &self,
+        stage: Stage,
+        (place, address): (&Place<'_>, IpAddr),
+        may: Result<Pass, Box<Reason>>,
+    ) -> Hop {
+        let (says, outcome) = match (self.unseen(address), may) {
+            (true, Ok(pass)) if pass != Pass::OwnNode => (
+                "no source has shown this pod yet: it is isolated until one does".to_owned(),
+                Outcome::Denied,
+            ),
+            (_, Ok(pass)) => (pass.to_string(), Outcome::Allowed),
+            (_, Err(reason)) => (reason.to_string(), Outcome::Denied),
+        };
+        let own = place.node() == Some(self.node);
+        let kernel = if own { kernel::of_policy(self.policy, self.listed) } else { Kernel::NotAsked };
+        Hop { node: node_of(place), stage, says, outcome, kernel }
+    }
+
+    /// True if the pod here that has the address is closed, because nobody has shown it.
+    fn unseen(&self, address: IpAddr) -> bool {
+        let mut here = self.local.pods.iter().filter(|pod| pod.addresses.contains(&address));
+        let is_unseen =
+            |whose: &Whose| matches!(whose, Whose::Unseen(_)) && whose.may_be_isolated(self.cluster);
+        self.local.unknown == Unknown::Closed && here.any(|pod| is_unseen(&pod.whose))
+    }
+
+    /// The way from this node to another one's pod.
+    fn route_hop(&self, from: &Place<'_>, destination: IpAddr) -> Option<Hop> {
+        if from.node() != Some(self.node) {
+            return None;
+        }
+        let leads = self.routes.iter().filter(|route| route.destination.contains(&destination));
+        let route = leads.max_by_key(|route| route.destination.prefix_len())?;
+        Some(Hop {
+            node: self.node.to_string(),
+            stage: Stage::Route,
+            says: route.to_string(),
+            outcome: Outcome::Allowed,
+            kernel: kernel::of_route(route, self.there),
+        })
+    }
+}
+
+fn node_of(place: &Place<'_>) -> String {
+    place.node().map_or_else(|| "?".to_owned(), ToString::to_string)
+}
+
+fn advice(hop: &Hop, from: &Place<'_>, to: &Place<'_>, flow: &Flow) -> String {
+    let (peer, own, what) = match hop.stage {
+        Stage::Egress => (to, from, "to"),
+        Stage::Route | Stage::Ingress => (from, to, "from"),
+    };
+    let peer = match peer {
+        Place::Pod(pod) if !pod.labels.is_empty() => {
+            format!("{} of namespace {}", pod.labels, pod.key.namespace)
+        }
+        other => other.name(),
+    };
+    format!("allow {what} {peer} on {} in a policy that selects {}", flow.protocol, own.name())
+}
