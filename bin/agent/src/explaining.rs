@@ -15,7 +15,10 @@ use crate::wiring::Policed;
 
 /// What was decided last, for those who ask. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Decided(Arc<Mutex<Option<(Arc<Policed>, BTreeSet<Route>)>>>);
+pub(crate) struct Decided(Arc<Mutex<Option<Last>>>);
+
+/// What was decided: policy's part of the table, and the routes.
+type Last = (Arc<Policed>, BTreeSet<Route>);
 
 impl Decided {
     /// Takes what has just been decided.

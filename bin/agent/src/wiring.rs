@@ -134,7 +134,7 @@ impl Setup {
             without_pod: self.without_pod(cluster, prune, &node),
             admitted: policed.admitted.clone(),
             desired,
-            revoker: None,
+            revoker: policies.map(|_| policed.revoker(observed)),
             blocked,
         })
     }

@@ -1,6 +1,8 @@
 //! `selvedgectl`: asks the node's agent or, through kubectl, those of a whole cluster; and runs the lab.
 
+mod agent;
 mod check;
+mod explain;
 mod ipam;
 mod kubectl;
 mod lab;
@@ -34,6 +36,7 @@ enum Verb {
     Status(status::StatusArgs),
     Ipam(ipam::IpamArgs),
     Check(check::CheckArgs),
+    Explain(explain::ExplainArgs),
     Lab(lab::LabArgs),
     /// Print what makes a shell complete this program's command lines
     Completions {
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
             ExitCode::SUCCESS
         }
         Verb::Check(args) => check::run(&args),
+        Verb::Explain(args) => explain::run(&cli.run_dir, &args, plugin),
         Verb::Probe(probe) => probe::run(&probe),
         Verb::Pause => pause::run(),
     }

@@ -1,17 +1,14 @@
 //! `selvedgectl status`: what the agent of this node, or every agent of a cluster, says of itself.
 
-use std::io::{self, ErrorKind, IsTerminal, Read, Write as _};
-use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::env;
+use std::io::{self, IsTerminal};
+use std::path::Path;
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use std::{env, error::Error, iter};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use clap::Args;
 use selvedge_reconcile::status::{State, Status};
-use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 mod cluster;
 mod screen;
@@ -20,14 +17,9 @@ use screen::{Paint, Screen};
 
 pub(crate) use screen::printable;
 
+use crate::agent::AskError;
 use crate::kubectl::ClusterArgs;
-use crate::print;
-
-/// The agent's socket in its run directory.
-const SOCKET: &str = "agent.sock";
-
-/// How long the agent may be silent.
-const PATIENCE: Duration = Duration::from_secs(5);
+use crate::{agent, print};
 
 /// Nothing is amiss.
 const READY: u8 = 0;
@@ -36,7 +28,7 @@ const READY: u8 = 0;
 const AMISS: u8 = 1;
 
 /// The agent can't be asked.
-const SILENT: u8 = 2;
+pub(crate) const SILENT: u8 = 2;
 
 const EXIT_CODES: &str = "Exits with 0 if the node (or every node) is ready, with 1 if one is waiting, degraded or \
                           failed, and with 2 if no agent can be asked.";
@@ -57,7 +49,7 @@ pub(crate) fn run(run_dir: &Path, args: &StatusArgs, cluster_by_default: bool) -
     if let Some(kubectl) = args.cluster.cluster(cluster_by_default) {
         return cluster::run(&kubectl, args.json);
     }
-    match ask(&run_dir.join(SOCKET)) {
+    match ask(run_dir) {
         Ok((status, whole)) => {
             let text = if args.json { format!("{whole:#}\n") } else { on_screen(&status) };
             print(&mut io::stdout().lock(), &text);
@@ -70,55 +62,10 @@ pub(crate) fn run(run_dir: &Path, args: &StatusArgs, cluster_by_default: bool) -
     }
 }
 
-/// Why there is no status.
-#[derive(Debug, thiserror::Error)]
-enum AskError {
-    #[error("no agent answers at {path:?}")]
-    Connect { path: PathBuf, source: io::Error },
-    #[error("ask the agent at {path:?}")]
-    Exchange { path: PathBuf, source: io::Error },
-    #[error("the agent at {path:?} answers what is no status; it may be of another version")]
-    Answer { path: PathBuf, source: serde_json::Error },
-}
-
-impl AskError {
-    /// The error, its causes and what to do, for a terminal.
-    fn told(&self, run_dir: &Path) -> String {
-        let causes = iter::successors(Some(self as &dyn Error), |error| (*error).source());
-        let causes: Vec<String> = causes.map(ToString::to_string).collect();
-        let denied = |source: &io::Error| source.kind() == ErrorKind::PermissionDenied;
-        let advice = match self {
-            Self::Connect { source, .. } if denied(source) => "try: as root\n".to_owned(),
-            Self::Connect { .. } => format!(
-                "try: start it with `selvedge-agent --node NAME --manifests DIR --run-dir {}`, or say with --run-dir \
-                 where the agent runs; of a whole cluster, --cluster\n",
-                run_dir.display()
-            ),
-            Self::Exchange { .. } | Self::Answer { .. } => String::new(),
-        };
-        format!("selvedgectl: {}\n{advice}", causes.join(": "))
-    }
-}
-
 /// The agent's status, and all that it answered.
-fn ask(socket: &Path) -> Result<(Status, Value), AskError> {
-    let path = || socket.to_owned();
-    let stream = UnixStream::connect(socket).map_err(|source| AskError::Connect { path: path(), source })?;
-    let answer = exchange(&stream).map_err(|source| AskError::Exchange { path: path(), source })?;
-    let unlike = |source| AskError::Answer { path: path(), source };
-    let whole: Value = serde_json::from_slice(&answer).map_err(unlike)?;
-    let status = Status::deserialize(&whole).map_err(unlike)?;
-    Ok((status, whole))
-}
-
-fn exchange(mut stream: &UnixStream) -> io::Result<Vec<u8>> {
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    stream.write_all(b"{\"get\":\"status\"}\n")?;
-    stream.shutdown(Shutdown::Write)?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer)?;
-    Ok(answer)
+fn ask(run_dir: &Path) -> Result<(Status, Value), AskError> {
+    let whole = agent::ask(run_dir, &json!({"get": "status"}))?;
+    Ok((agent::read(run_dir, &whole)?, whole))
 }
 
 fn on_screen(status: &Status) -> String {

@@ -7,7 +7,7 @@ use selvedge_datapath::converge::Observed;
 use selvedge_datapath::firewall;
 use selvedge_model::mark::REAP_GROUP;
 use selvedge_model::{Cluster, IfName, NetworkName, NodeName, Owner};
-use selvedge_policy::{LocalNode, Unknown, Whose, carry, compile};
+use selvedge_policy::{LocalNode, Revoker, Unknown, Whose, carry, compile};
 use selvedge_reconcile::{Admission, Standing};
 use selvedge_ruleset::Table;
 
@@ -28,13 +28,20 @@ pub(super) struct Node<'a> {
 #[derive(Debug, Clone)]
 pub(crate) struct Policed {
     /// The cluster, which knows the addresses of the node's pods.
-    pub(crate) cluster: selvedge_policy::Cluster,
+    pub(crate) cluster: Arc<selvedge_policy::Cluster>,
     /// The node's pods.
     pub(crate) local: LocalNode,
     /// The chains and sets.
     pub(crate) table: Table,
     /// The attachments that are in force with them.
     pub(super) admitted: BTreeMap<IfName, Admission>,
+}
+
+impl Policed {
+    /// Who judges the flows that are tracked already.
+    pub(super) fn revoker(&self, observed: &Observed) -> Revoker {
+        Revoker::new(Arc::clone(&self.cluster), &self.local, observed.network.addresses())
+    }
 }
 
 /// The last decision, for as long as nothing that it came from has changed.
@@ -98,7 +105,8 @@ fn policed(
     let admitted = attached.iter().zip(&local.pods).map(|((host, owner), pod)| {
         (host.clone(), Admission { owner: owner.to_string(), standing: standing(&pod.whose) })
     });
-    Policed { admitted: admitted.collect(), table: table(&cluster, &local), cluster, local }
+    let (admitted, table) = (admitted.collect(), table(&cluster, &local));
+    Policed { admitted, table, cluster: Arc::new(cluster), local }
 }
 
 fn attached(observed: &Observed) -> BTreeMap<IfName, Owner> {

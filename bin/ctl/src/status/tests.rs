@@ -1,8 +1,11 @@
 use std::fs;
+use std::io::{Read, Write};
 use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::process;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use selvedge_reconcile::status::{Pass, Repair, StepOutcome, StepResult, There, Wanted};
 use serde_json::json;
@@ -127,7 +130,7 @@ struct Agent {
 impl Agent {
     fn answering(answer: String) -> Self {
         let mut agent = Self::absent();
-        let listener = UnixListener::bind(agent.run_dir.join(SOCKET)).unwrap();
+        let listener = UnixListener::bind(agent.run_dir.join("agent.sock")).unwrap();
         agent.thread = Some(thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
             let mut request = String::new();
@@ -147,7 +150,7 @@ impl Agent {
     }
 
     fn asked(&mut self) -> Result<(Status, Value), AskError> {
-        ask(&self.run_dir.join(SOCKET))
+        ask(&self.run_dir)
     }
 
     fn error(&mut self) -> String {
@@ -197,7 +200,7 @@ fn where_there_is_no_agent_the_error_names_the_socket_and_how_to_start_one() {
 #[test]
 fn a_dead_agents_socket_counts_as_no_agent() {
     let mut agent = Agent::absent();
-    drop(UnixListener::bind(agent.run_dir.join(SOCKET)).unwrap());
+    drop(UnixListener::bind(agent.run_dir.join("agent.sock")).unwrap());
     assert!(agent.error().contains("no agent answers at"), "{}", agent.error());
 }
 
@@ -205,6 +208,6 @@ fn a_dead_agents_socket_counts_as_no_agent() {
 fn what_is_no_status_is_an_error() {
     for answer in ["", "{}", "{\"error\":\"not understood\"}", "HTTP/1.1 400 Bad Request"] {
         let error = Agent::answering(answer.to_owned()).error();
-        assert!(error.contains("answers what is no status"), "{answer}: {error}");
+        assert!(error.contains("answers what is not understood"), "{answer}: {error}");
     }
 }
