@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use selvedge_datapath::firewall::AGENT;
 use selvedge_datapath::state::Route;
-use selvedge_ruleset::{Listed, Scope, Table, diff};
+use selvedge_ruleset::{Listed, Ownership, Scope, Table, diff};
 
 use crate::Kernel;
 
@@ -18,6 +18,10 @@ pub(crate) fn of_policy(desired: &Table, listed: &Listed) -> Kernel {
     if let Some(table) = listed.get_mut(&AGENT) {
         table.chains.retain(|name, _| desired.chains.contains_key(name));
         table.sets.retain(|name, _| desired.sets.contains_key(name));
+        if let Ownership::Other { .. } = table.ownership {
+            // The agent's, which is asked by another socket than the one that it has the table by.
+            table.ownership = Ownership::Mine;
+        }
     }
     let owned = listed.get(&AGENT).is_some_and(|table| table.known().owned);
     let wanted = BTreeMap::from([(AGENT, Table { owned, ..desired.clone() })]);
