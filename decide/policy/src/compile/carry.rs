@@ -10,8 +10,8 @@ use crate::cluster::Cluster;
 use crate::local::{LocalNode, LocalPod};
 
 /// Whose chains and sets are of policies.
-const OF_POLICIES: [&str; 9] =
-    ["egress-", "ingress-", "peers4-", "peers6-", "named4-", "named6-", "block-", "ports-", "revoked"];
+const OF_POLICIES: [&str; 8] =
+    ["egress-", "ingress-", "peers4-", "peers6-", "named4-", "named6-", "block-", "ports-"];
 
 /// The table for a node that has not heard of its cluster, as after a restart while the API is away: the pods that the
 /// kernel has a verdict for keep it, the others are pods that no source has shown. `None` if the kernel's table has no
