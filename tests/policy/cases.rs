@@ -8,18 +8,19 @@ use selvedge_policy::testing::world::Trip;
 use selvedge_policy::{Flow, judge};
 use selvedge_ruleset::{Change, Transaction};
 
+use crate::ground::Attach;
 use crate::probe::Site;
 
 #[test]
 fn the_cases_of_kubernetes_own_suite_come_out_on_real_packets() {
-    let Some(mut site) = Site::new() else { return };
+    let Some(mut site) = Site::new(Attach::Routed) else { return };
     walk_all(&mut site, &cases(), 50);
 }
 
 /// Targets, peers, ports and protocols, in combination, one policy on top of another, and changes of all sorts.
 #[test]
 fn what_policies_are_made_of_means_the_same_in_every_combination_on_real_packets() {
-    let Some(mut site) = Site::new() else { return };
+    let Some(mut site) = Site::new(Attach::Routed) else { return };
     walk_all(&mut site, &combinations(), 200);
 }
 

@@ -17,7 +17,7 @@ use std::os::fd::AsFd;
 use std::process::{Command, Stdio};
 
 use ipnet::IpNet;
-use selvedge_datapath::state::{Address, Route, RouteProtocol, Scope};
+use selvedge_datapath::state::{Address, Port, Route, RouteProtocol, Scope};
 use selvedge_datapath::step::{LinkChange, NetStep, VethPair};
 use selvedge_model::{IfName, MacAddr, Mtu};
 use selvedge_netlink::RouteSocket;
@@ -38,6 +38,20 @@ pub(crate) const MIRROR: [&str; 2] = ["10.96.0.1", "fd00:96::1"];
 const UPLINK: &str = "eth0";
 const GATEWAY: [&str; 2] = ["169.254.1.1", "fe80::1"];
 
+/// How pods are attached to their node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Attach {
+    /// Each by its own host end.
+    Routed,
+    /// To a bridge, at which the node's hooks see all of them, by isolated ports.
+    Bridged,
+    /// The same where bridged packets pass the IP hooks: what those send on goes from port to port.
+    BridgedAcrossHooks,
+}
+
+/// The bridge of a node where pods are at one.
+pub(crate) const BRIDGE: &str = "cni0";
+
 /// A namespace, its links, and who listens in it.
 pub(crate) struct Place {
     pub(crate) namespace: Namespace,
@@ -55,8 +69,8 @@ pub(crate) struct NodePlace {
 
 /// A namespace for a pod, wired to its node, without addresses yet.
 pub(crate) struct Seat {
-    /// Its host end.
-    pub(crate) host_end: IfName,
+    /// The interface by which the node's hooks see it.
+    pub(crate) interface: IfName,
     pub(crate) place: Place,
 }
 
@@ -66,29 +80,27 @@ pub(crate) struct Ground {
     _segment: Place,
     pub(crate) outside: Place,
     pub(crate) nodes: Vec<NodePlace>,
+    pub(crate) attach: Attach,
 }
 
 impl Ground {
     /// Makes and wires the namespaces; `None` if this user may not, which has been said.
-    pub(crate) fn new() -> Option<Self> {
+    pub(crate) fn new(attach: Attach) -> Option<Self> {
         let stage = Stage::new()?;
         let mut segment = Place::new(Hears::AtItsLinks);
-        let mac = MacAddr::of_device("segment");
-        let bridge =
-            NetStep::CreateBridge { name: name("segment"), mac, mtu: Mtu::ETHERNET, alias: String::new() };
-        segment.apply(&[bridge, up("segment")]);
+        segment.apply(&bridge("segment"));
         let mut outside = Place::new(Hears::AtItsLinks);
         segment.wire("outside", Some("segment"), &mut outside);
         outside.apply(&[up(UPLINK)]);
         outside.apply(&OUTSIDE.map(|own| address(UPLINK, own, on_segment(own.parse().unwrap()))));
         outside.nft(MUTE);
-        let nodes = [1, 2].map(|number| NodePlace::new(number, &mut segment));
-        Some(Self { _stage: stage, _segment: segment, outside, nodes: nodes.into() })
+        let nodes = [1, 2].map(|number| NodePlace::new(number, &mut segment, attach));
+        Some(Self { _stage: stage, _segment: segment, outside, nodes: nodes.into(), attach })
     }
 }
 
 impl NodePlace {
-    fn new(number: u16, segment: &mut Place) -> Self {
+    fn new(number: u16, segment: &mut Place, attach: Attach) -> Self {
         let mut place = Place::new(Hears::BehindItsHooks);
         segment.wire(&format!("node-{number}"), Some("segment"), &mut place);
         let own = [format!("172.30.0.{number}"), format!("fd00:30::{number}")];
@@ -105,25 +117,38 @@ impl NodePlace {
         ]);
         place.nft(MUTE_NODE);
         place.nft(&mirror());
-        let seats = (0..SEATS).map(|seat| Seat::new(&format!("slv-{number}-{seat}"), &mut place)).collect();
+        if attach != Attach::Routed {
+            place.sysctls_of_bridges(if attach == Attach::Bridged { "0" } else { "1" });
+            place.apply(&bridge(BRIDGE));
+            place.apply(&gateways(BRIDGE));
+        }
+        let host_end = |seat| format!("slv-{number}-{seat}");
+        let seats = (0..SEATS).map(|seat| Seat::new(&host_end(seat), &mut place, attach)).collect();
         Self { addresses: own.map(|own| own.parse().unwrap()), place, seats }
     }
 }
 
 impl Seat {
-    /// As the plugin wires a routed pod.
-    fn new(host_end: &str, node: &mut Place) -> Self {
+    /// As the plugin wires a pod.
+    fn new(host_end: &str, node: &mut Place, attach: Attach) -> Self {
         let mut place = Place::new(Hears::AtItsLinks);
-        node.wire(host_end, None, &mut place);
-        let link_local = |own: &str, length| {
-            let net = IpNet::new(own.parse().unwrap(), length).unwrap();
-            let address = Address { scope: Scope::Link, ..Address::global(net) };
-            NetStep::AddAddress { device: name(host_end), address }
+        let interface = match attach {
+            Attach::Routed => {
+                node.wire(host_end, None, &mut place);
+                node.apply(&gateways(host_end));
+                host_end
+            }
+            Attach::Bridged | Attach::BridgedAcrossHooks => {
+                node.wire(host_end, Some(BRIDGE), &mut place);
+                let isolated = attach == Attach::Bridged;
+                let port = LinkChange::Port(Port { isolated, hairpin: !isolated });
+                node.apply(&[NetStep::SetLink { name: name(host_end), change: port }]);
+                BRIDGE
+            }
         };
-        node.apply(&[link_local(GATEWAY[0], 32), link_local(GATEWAY[1], 64)]);
         place.apply(&[up(UPLINK)]);
         place.nft(MUTE);
-        Self { host_end: name(host_end), place }
+        Self { interface: name(interface), place }
     }
 
     /// Gives the pod an address. Its routes come with it: the kernel takes those away with the last IPv4 address.
@@ -186,6 +211,25 @@ impl Place {
         self.namespace.run(|| values.iter().try_for_each(write)).unwrap().unwrap();
     }
 
+    /// Has bridged packets pass the IP hooks, or not, where this kernel can have them do so at all.
+    fn sysctls_of_bridges(&self, value: &str) {
+        let is_there = self.namespace.run(|| fs::exists("/proc/sys/net/bridge/bridge-nf-call-iptables"));
+        if is_there.unwrap().unwrap() {
+            let families = ["bridge/bridge-nf-call-iptables", "bridge/bridge-nf-call-ip6tables"];
+            self.sysctls(&families.map(|key| (key, value)));
+        }
+    }
+
+    /// Forgets who has which address at the bridge: pods there get others' addresses, and the link stays up.
+    pub(crate) fn forget_neighbours(&self) {
+        let flush = |family: &str| {
+            let mut ip = Command::new("ip");
+            // It may say that some are left: those that nobody has found yet, which will be looked for.
+            ip.args([family, "neighbour", "flush", "dev", BRIDGE]).stderr(Stdio::null()).status().unwrap();
+        };
+        self.namespace.run(|| ["-4", "-6"].map(flush)).unwrap();
+    }
+
     /// Has `nft` load rules of the ground's own.
     fn nft(&self, rules: &str) {
         let load = || {
@@ -241,6 +285,21 @@ fn mirror() -> String {
 
 pub(crate) fn name(text: &str) -> IfName {
     text.parse().unwrap()
+}
+
+fn bridge(text: &str) -> [NetStep; 2] {
+    let (mac, alias) = (MacAddr::of_device(text), String::new());
+    [NetStep::CreateBridge { name: name(text), mac, mtu: Mtu::ETHERNET, alias }, up(text)]
+}
+
+/// The addresses at which a node answers for every destination of its pods'.
+fn gateways(device: &str) -> [NetStep; 2] {
+    let address = |own: &str, length| {
+        let net = IpNet::new(own.parse().unwrap(), length).unwrap();
+        let address = Address { scope: Scope::Link, ..Address::global(net) };
+        NetStep::AddAddress { device: name(device), address }
+    };
+    [address(GATEWAY[0], 32), address(GATEWAY[1], 64)]
 }
 
 fn up(link: &str) -> NetStep {

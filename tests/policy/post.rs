@@ -50,11 +50,12 @@ impl Post {
         post
     }
 
-    /// Sends a whole packet. What the namespace's own kernel refuses on its way out is as lost as any other.
+    /// Sends a whole packet. What the namespace's own kernel refuses on its way out, or has no room for, is as lost as
+    /// any other.
     pub(crate) fn send(&self, packet: &[u8], to: IpAddr) {
         let mouth = &self.mouths[usize::from(to.is_ipv6())];
         match rustix::net::sendto(mouth, packet, SendFlags::empty(), &SocketAddr::new(to, 0)) {
-            Ok(_) | Err(Errno::PERM) => {}
+            Ok(_) | Err(Errno::PERM | Errno::AGAIN | Errno::NOBUFS) => {}
             Err(errno) => panic!("send to {to}: {errno}"),
         }
     }

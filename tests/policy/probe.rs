@@ -2,15 +2,16 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use selvedge_model::Transport;
 use selvedge_policy::{Cluster, Flow, Protocol, Source, compile};
 use selvedge_ruleset::Transaction;
 
-use crate::ground::{Ground, MIRROR};
+use crate::ground::{Attach, Ground, MIRROR};
 use crate::packet::Opening;
 use crate::post::Post;
 use crate::seats::Seats;
@@ -57,12 +58,9 @@ struct Trip {
 
 impl Site {
     /// Two nodes without pods; `None` if this user may not make namespaces, which has been said.
-    pub(crate) fn new() -> Option<Self> {
-        let ground = Ground::new()?;
-        // Packets of one processor overtake each other nowhere on their ways.
-        let mut one = CpuSet::new();
-        one.set(sched_getcpu());
-        sched_setaffinity(None, &one).unwrap();
+    pub(crate) fn new(attach: Attach) -> Option<Self> {
+        let ground = Ground::new(attach)?;
+        stay_on_one_processor();
         let tables = Tables::new(&ground);
         Some(Self { ground, seats: Seats::default(), tables, numbered: 0, heard: BTreeSet::new() })
     }
@@ -233,4 +231,14 @@ impl Site {
         self.numbered = number.wrapping_add(1);
         number
     }
+}
+
+/// Packets of one processor overtake each other nowhere on their ways. One site after another takes another processor.
+fn stay_on_one_processor() {
+    static SITES: AtomicUsize = AtomicUsize::new(0);
+    let may = sched_getaffinity(None).unwrap();
+    let may: Vec<usize> = (0..CpuSet::MAX_CPU).filter(|cpu| may.is_set(*cpu)).collect();
+    let mut one = CpuSet::new();
+    one.set(may[SITES.fetch_add(1, Ordering::Relaxed) % may.len()]);
+    sched_setaffinity(None, &one).unwrap();
 }

@@ -2,15 +2,18 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::env;
 use std::net::IpAddr;
 use std::time::Instant;
+use std::{env, fs};
 
 use proptest::test_runner::{Config, RngSeed, TestCaseError, TestRunner};
 use selvedge_model::Transport;
 use selvedge_policy::testing::{self, FIELDS};
 use selvedge_policy::{Cluster, Flow, Protocol, judge};
 
+use selvedge_tests::skipped;
+
+use crate::ground::Attach;
 use crate::probe::Site;
 
 /// What was compared.
@@ -27,11 +30,33 @@ struct Counts {
 /// The second equality of the differential test: `judge` is the packet's trace, and the trace is what the kernel does.
 #[test]
 fn packets_fare_as_they_are_judged_on_random_clusters() {
+    compare_many(Attach::Routed, 200);
+}
+
+/// The same where the node's hooks see all pods at one interface.
+#[test]
+fn packets_of_bridged_pods_fare_as_they_are_judged_on_random_clusters() {
+    compare_many(Attach::Bridged, 60);
+}
+
+/// The same where bridged packets pass the node's IP hooks.
+#[test]
+fn packets_across_br_netfilter_fare_as_they_are_judged_on_random_clusters() {
+    // Any new namespace has the switches where the module is there.
+    let switch = "/proc/sys/net/bridge/bridge-nf-call-iptables";
+    match fs::exists(switch).unwrap() {
+        true => compare_many(Attach::BridgedAcrossHooks, 60),
+        false => skipped("br_netfilter is not in this kernel"),
+    }
+}
+
+/// Clusters from the first seed on, as many as are asked for, or so many.
+fn compare_many(attach: Attach, by_default: u64) {
     let number = |name: &str, default: u64| env::var(name).map_or(default, |text| text.parse().unwrap());
     let first = number("SELVEDGE_POLICY_SEED", 1);
-    let clusters = number("SELVEDGE_POLICY_CLUSTERS", 200);
+    let clusters = number("SELVEDGE_POLICY_CLUSTERS", by_default);
     let begun = Instant::now();
-    let Some(site) = Site::new() else { return };
+    let Some(site) = Site::new(attach) else { return };
     let site = RefCell::new(site);
     let counts = RefCell::new(Counts::default());
     for seed in first..first + clusters {
@@ -53,7 +78,7 @@ fn packets_fare_as_they_are_judged_on_random_clusters() {
     }
     let counts = counts.into_inner();
     counts.print();
-    println!("{:.1} s", begun.elapsed().as_secs_f64());
+    println!("{attach:?}, in {:.1} s", begun.elapsed().as_secs_f64());
     counts.must_be_worth_it();
 }
 

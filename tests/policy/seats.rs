@@ -9,7 +9,7 @@ use selvedge_model::{NodeName, PodKey};
 use selvedge_policy::testing::NODES;
 use selvedge_policy::{Cluster, LocalNode, LocalPod, Whose};
 
-use crate::ground::{Ground, Place, SEATS, route};
+use crate::ground::{Attach, BRIDGE, Ground, Place, SEATS, name, route};
 
 /// A seat: on which node, and which one there.
 pub(crate) type SeatId = (usize, usize);
@@ -48,6 +48,9 @@ impl Seats {
                 on_the_way(ground, *address, *seat, NetStep::ReplaceRoute);
             }
         }
+        if ground.attach != Attach::Routed && self.addresses != new {
+            ground.nodes.iter().for_each(|node| node.place.forget_neighbours());
+        }
         self.addresses = new;
     }
 
@@ -69,11 +72,12 @@ impl Seats {
     pub(crate) fn attached(&self, ground: &Ground, cluster: &Cluster, node: usize) -> LocalNode {
         let pods = cluster.pods().values().filter_map(|pod| {
             let (on, seat) = *self.pods.get(&pod.key)?;
-            let interface = ground.nodes[node].seats[seat].host_end.clone();
+            let interface = ground.nodes[node].seats[seat].interface.clone();
             let addresses = pod.addresses.clone();
             (on == node).then(|| LocalPod { whose: Whose::Pod(pod.key.clone()), interface, addresses })
         });
-        LocalNode { pods: pods.collect(), ..LocalNode::default() }
+        let bridge = (ground.attach != Attach::Routed).then(|| name(BRIDGE));
+        LocalNode { pods: pods.collect(), bridge, ..LocalNode::default() }
     }
 }
 
@@ -89,9 +93,9 @@ fn on_the_way(
     (node, seat): SeatId,
     change: impl Fn(selvedge_datapath::state::Route) -> NetStep,
 ) {
-    let host_end = ground.nodes[node].seats[seat].host_end.to_string();
+    let interface = ground.nodes[node].seats[seat].interface.to_string();
     let gateway = ground.nodes[node].addresses[usize::from(address.is_ipv6())].to_string();
-    let local = change(route(IpNet::from(address), None, &host_end));
+    let local = change(route(IpNet::from(address), None, &interface));
     let remote = change(route(IpNet::from(address), Some(&gateway), "eth0"));
     ground.nodes[node].place.apply(&[local]);
     let others = ground.nodes.iter_mut().enumerate().filter(|(other, _)| *other != node);
