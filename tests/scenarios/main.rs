@@ -6,6 +6,7 @@
 //! - `elsewhere`: peers' routes that lead elsewhere
 //! - `install`: what the agent puts on the disk
 //! - `limits`: pods with limits, and what those leave
+//! - `policy`: NetworkPolicies, from the first packet of a pod to the last of a flow that they forbid
 //! - `ports`: published ports beside an agent
 //! - `restart`: kills, ends, and what changed while no agent ran
 //! - `standing`: what the API is told of the Node
@@ -22,6 +23,7 @@ mod following;
 mod install;
 mod limits;
 mod matrix;
+mod policy;
 mod ports;
 mod restart;
 mod site;

@@ -84,10 +84,26 @@ impl Cluster {
 
     /// Replaces the text of a node's manifest, whatever it is, as a careful writer does.
     pub fn manifest(&self, node: &Node, text: &str) {
+        self.place(text, &self.manifest_of(node));
+    }
+
+    /// Writes the manifest of that name, as `policies`, with these objects; without any there is none.
+    ///
+    /// # Panics
+    /// If it can't be written.
+    pub fn put(&self, name: &str, objects: &[Value]) {
+        let path = self.manifests.join(format!("{name}.yaml"));
+        let text: Vec<String> = objects.iter().map(|object| format!("---\n{object}\n")).collect();
+        match text.is_empty() {
+            true => fs::remove_file(&path).unwrap_or_else(|error| panic!("remove {path:?}: {error}")),
+            false => self.place(&text.concat(), &path),
+        }
+    }
+
+    fn place(&self, text: &str, path: &Path) {
         let draft = self.stage.folder().join("draft");
         write(&draft, text);
-        let path = self.manifest_of(node);
-        fs::rename(&draft, &path).unwrap_or_else(|error| panic!("put {path:?} in place: {error}"));
+        fs::rename(&draft, path).unwrap_or_else(|error| panic!("put {path:?} in place: {error}"));
     }
 
     /// Removes a node's manifest.
@@ -114,10 +130,22 @@ impl Cluster {
     /// # Panics
     /// If the plugin fails.
     pub fn attach_with(&self, node: &Node, container: &str, runtime: &Value) -> Attached {
-        let pod = self.pod();
+        self.attach_as(node, (container, self.pod()), (runtime, ""))
+    }
+
+    /// The same in a pod that there is, with CNI_ARGS.
+    ///
+    /// # Panics
+    /// If the plugin fails.
+    pub fn attach_as(
+        &self,
+        node: &Node,
+        (container, pod): (&str, Pod),
+        (runtime, args): (&Value, &str),
+    ) -> Attached {
         let mut config = node.plugin_config();
         config["runtimeConfig"] = runtime.clone();
-        let answer = Call::new("ADD", config).of(container, &pod).run(&node.namespace);
+        let answer = Call::new("ADD", config).of(container, &pod).with("CNI_ARGS", args).run(&node.namespace);
         let result = answer.result().clone();
         let ips = result["ips"].as_array().map(Vec::as_slice).unwrap_or_default();
         let address = |ip: &Value| ip["address"].as_str()?.parse::<IpNet>().ok();
