@@ -1,4 +1,6 @@
 //! Random clusters: what is judged is what becomes of real packets.
+//!
+//! Each cluster has a seed of its own; SELVEDGE_POLICY_SEED is the first (1), SELVEDGE_POLICY_CLUSTERS how many follow.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
