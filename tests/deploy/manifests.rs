@@ -78,11 +78,12 @@ fn of_the_nodes_files_there_are_the_cni_folders_the_run_directory_and_the_networ
 }
 
 #[test]
-fn it_may_read_nodes_and_pods_and_write_no_more_than_a_nodes_condition() {
+fn it_may_read_what_it_follows_and_write_no_more_than_a_nodes_condition() {
     let objects = objects(FILES[0]);
     let expected = json!([
         {"apiGroups": [""], "resources": ["nodes"], "verbs": ["list", "watch"]},
-        {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},
+        {"apiGroups": [""], "resources": ["pods", "namespaces"], "verbs": ["list", "watch"]},
+        {"apiGroups": ["networking.k8s.io"], "resources": ["networkpolicies"], "verbs": ["list", "watch"]},
         {"apiGroups": [""], "resources": ["nodes/status"], "verbs": ["patch"]},
     ]);
     assert_eq!(the(&objects, "ClusterRole")["rules"], expected);

@@ -1,5 +1,7 @@
 //! The cluster as the Kubernetes API tells of it: followed through whatever an API server does.
 
+mod policies;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,7 +12,7 @@ use selvedge_source::kubernetes::Update;
 use selvedge_tests::{Agent, ApiServer, Cluster, Echo, Faults, Front, Stage, knock, within};
 use serde_json::{Value, json};
 
-use crate::following::{Following, brief, nodes};
+use crate::following::{Following, brief, nodes, pods};
 use crate::site::{delete_route, wait_until_known};
 
 /// A server before and one after lists were streamed as a matter of course.
@@ -92,13 +94,13 @@ fn pod(name: &str, on: &str) -> Value {
 }
 
 #[test]
-fn nodes_and_this_nodes_pods_are_listed_and_followed_by_old_and_new_servers() {
+fn nodes_and_pods_are_listed_and_followed_by_old_and_new_servers() {
     for minor in [OLD, NEW] {
         let Some(mut followed) = Followed::new(minor, 2) else { return };
         followed.server().put("pods", pod("web-0", "node-0"));
         followed.server().put("pods", pod("web-1", "node-1"));
-        followed
-            .until(SOON, "the pod", |update| update.cluster.as_ref().is_some_and(|c| c.pods().len() == 1));
+        followed.server().put("pods", pod("web-2", ""));
+        followed.until(SOON, "the pods", |update| pods(update) == Some(3));
         followed.server().put("nodes", node(2));
         let update = followed.until_nodes(3);
         assert!(
@@ -110,10 +112,18 @@ fn nodes_and_this_nodes_pods_are_listed_and_followed_by_old_and_new_servers() {
         let node = &cluster.nodes()[&"node-2".parse().unwrap()];
         assert_eq!(node.pod_cidrs, ["10.100.2.0/24".parse().unwrap()]);
         assert_eq!(node.addresses, ["192.0.2.2".parse::<std::net::IpAddr>().unwrap()]);
-        let pod = &cluster.pods()[&"shop/web-0".parse().unwrap()];
-        assert_eq!((pod.uid.as_deref(), pod.labels["app"].as_str()), (Some("u-1"), "web-0"));
+        for (name, uid) in [("web-0", Some("u-1")), ("web-1", None), ("web-2", Some("u-1"))] {
+            let pod = &cluster.pods()[&format!("shop/{name}").parse().unwrap()];
+            assert_eq!(
+                (pod.uid.as_deref(), pod.labels["app"].as_str()),
+                (uid, name),
+                "of ours alone the UID"
+            );
+        }
         followed.server().delete("nodes", "node-2");
         followed.until_nodes(2);
+        followed.server().delete("pods", "shop/web-1");
+        followed.until(SOON, "a pod of another node goes", |update| pods(update) == Some(2));
         let streamed =
             followed.server().requests().iter().any(|request| request.contains("sendInitialEvents"));
         assert_eq!(streamed, minor == NEW, "{:?}", followed.server().requests());
@@ -238,7 +248,7 @@ fn a_token_that_expired_is_told_of_and_then_forgotten() {
 fn all_goes_by_one_connection_and_a_network_that_swallows_everything_is_noticed() {
     let Some((mut followed, front)) = Followed::by(NEW, 3, by_tls) else { return };
     followed.server().put("pods", pod("web-0", "node-0"));
-    followed.until(SOON, "the pod", |update| update.cluster.as_ref().is_some_and(|c| c.pods().len() == 1));
+    followed.until(SOON, "the pod", |update| pods(update) == Some(1));
     assert_eq!(front.connections(), 1, "{:?}", followed.server().requests());
     front.swallow(true);
     let update = followed.until(SWALLOWED, "the loss is told", |update| update.lost.is_some());

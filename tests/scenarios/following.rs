@@ -53,3 +53,8 @@ pub(crate) fn brief(update: Option<&Update>) -> Option<(Option<usize>, Vec<Strin
 pub(crate) fn nodes(update: &Update) -> Option<usize> {
     update.cluster.as_ref().map(|cluster| cluster.nodes().len())
 }
+
+/// How many pods are known, once any list was complete.
+pub(crate) fn pods(update: &Update) -> Option<usize> {
+    update.cluster.as_ref().map(|cluster| cluster.pods().len())
+}

@@ -1,5 +1,6 @@
 //! A Kubernetes API server for what a real one can't be made to do on demand: list, watch, bookmarks and resource
-//! versions as the documentation defines them ("Kubernetes API Concepts"), of Nodes and Pods; and patches of these.
+//! versions as the documentation defines them ("Kubernetes API Concepts"), of Nodes, Pods, Namespaces and
+//! NetworkPolicies; and patches of these.
 
 mod patch;
 
@@ -24,6 +25,14 @@ use selvedge_netns::Namespace;
 use serde_json::{Value, json};
 use tokio::runtime;
 use tokio::sync::{broadcast, oneshot};
+
+/// The objects that there are: their plural, apiVersion and kind.
+const KINDS: [(&str, &str, &str); 4] = [
+    ("nodes", "v1", "Node"),
+    ("pods", "v1", "Pod"),
+    ("namespaces", "v1", "Namespace"),
+    ("networkpolicies", "networking.k8s.io/v1", "NetworkPolicy"),
+];
 
 /// How many events a watch may lag behind.
 const BACKLOG: usize = 1024;
@@ -117,6 +126,7 @@ impl ApiServer {
         let router = Router::new()
             .route("/version", get(version))
             .route("/api/v1/{plural}", get(objects))
+            .route("/apis/networking.k8s.io/v1/{plural}", get(objects))
             .route("/api/v1/{plural}/{name}", axum::routing::patch(patch::object))
             .route("/api/v1/{plural}/{name}/status", axum::routing::patch(patch::status))
             .with_state(Arc::clone(&shared));
@@ -203,7 +213,7 @@ impl ApiServer {
 
     /// Ends every watch, as a server does from time to time.
     pub fn end_watches(&self) {
-        for plural in ["nodes", "pods"] {
+        for (plural, ..) in KINDS {
             self.shared.events.send(Sent { plural: plural.to_owned(), node: None, line: None }).ok();
         }
     }
@@ -371,9 +381,10 @@ fn watch(shared: &Arc<Shared>, state: &Stored, plural: &str, asked: &Asked) -> R
 }
 
 fn bookmark(plural: &str, version: u64, annotations: &Value) -> String {
-    let kind = if plural == "nodes" { "Node" } else { "Pod" };
+    let known = KINDS.iter().find(|(known, ..)| *known == plural);
+    let (_, version_of_kind, kind) = known.unwrap_or_else(|| panic!("{plural} are no objects of ours"));
     let metadata = json!({"resourceVersion": version.to_string(), "annotations": annotations});
-    let object = json!({"kind": kind, "apiVersion": "v1", "metadata": metadata});
+    let object = json!({"kind": kind, "apiVersion": version_of_kind, "metadata": metadata});
     json!({"type": "BOOKMARK", "object": object}).to_string()
 }
 

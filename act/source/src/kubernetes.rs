@@ -1,4 +1,5 @@
-//! The Kubernetes API: its Nodes, and the Pods of this node, listed once and then watched.
+//! The Kubernetes API: its Nodes, Pods, Namespaces and NetworkPolicies, listed once and then watched. Of other nodes'
+//! pods only what policies ask for is kept.
 //!
 //! What was complete once stays in force whatever becomes of the API: a listing takes its place only as a whole. Errors
 //! are retried for ever, after 1 to 30 seconds.
@@ -6,6 +7,7 @@
 mod access;
 mod connection;
 mod credentials;
+mod failure;
 mod following;
 mod heard;
 mod known;

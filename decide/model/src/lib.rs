@@ -33,7 +33,7 @@ pub use bandwidth::{Bandwidth, RateLimit};
 pub use chain::chain;
 pub use cluster::{Cluster, Kind, Listing, Log, Namespace, Node, Pod, StillListing};
 pub use gather::Gather;
-pub use labels::Labels;
+pub use labels::{Labels, SharedLabels};
 pub use link::{MacAddr, Mtu};
 pub use mark::Owner;
 pub use names::{

@@ -4,22 +4,22 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::{Duration, SystemTime};
 
-use futures_util::stream::{BoxStream, select};
+use futures_util::stream::{BoxStream, select_all};
 use futures_util::{StreamExt, TryStreamExt};
-use kube::core::Status;
 use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, DefaultBackoff, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Api, Client};
-use selvedge_model::{Kind, NodeName, chain};
+use selvedge_model::{Kind, Listing, NodeName};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch::Sender;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::kubernetes::Update;
+use crate::kubernetes::failure::{code, is_refusal, why};
 use crate::kubernetes::heard::Told;
 use crate::kubernetes::known::Known;
-use crate::kubernetes::object::{ApiNode, ApiPod};
+use crate::kubernetes::object::{ApiNamespace, ApiNode, ApiPod, ApiPolicy, Followed};
 use crate::kubernetes::standing::Standing;
 
 /// How long the API must be quiet before what was heard is handed over.
@@ -46,6 +46,8 @@ const STREAMS_LISTS: u32 = 34;
 enum Heard {
     Node(Event<ApiNode>),
     Pod(Event<ApiPod>),
+    Namespace(Event<ApiNamespace>),
+    Policy(Event<ApiPolicy>),
 }
 
 type Result<T> = std::result::Result<T, (Kind, watcher::Error)>;
@@ -58,7 +60,7 @@ pub(super) async fn follow(
 ) {
     let own = (node.as_str(), standing);
     let mut following = Following {
-        known: Known::default(),
+        known: Known::new(node.clone()),
         own,
         lists: Lists::Unknown,
         refused: false,
@@ -73,8 +75,8 @@ pub(super) async fn follow(
         let began = Instant::now();
         let paged = std::mem::take(&mut following.refused);
         following.lists = if paged { Lists::Paged } else { lists(client).await };
-        following.listing = [Kind::Node, Kind::Pod].map(|kind| (kind, Instant::now())).into();
-        let mut events = events(client, node, following.lists);
+        following.listing = Listing::KINDS.map(|kind| (kind, Instant::now())).into();
+        let mut events = events(client, following.lists);
         if following.listen(&mut events, &mut answered).await.is_break() {
             return;
         }
@@ -86,20 +88,29 @@ pub(super) async fn follow(
     }
 }
 
-/// Everything that the API says of what this node needs: listed, then watched, errors retried.
-fn events(client: &Client, node: &NodeName, lists: Lists) -> BoxStream<'static, Result<Heard>> {
+/// Everything that the API says of what is followed: listed, then watched, errors retried.
+fn events(client: &Client, lists: Lists) -> BoxStream<'static, Result<Heard>> {
+    select_all([
+        followed(client, lists, (Kind::Node, Heard::Node)),
+        followed(client, lists, (Kind::Pod, Heard::Pod)),
+        followed(client, lists, (Kind::Namespace, Heard::Namespace)),
+        followed(client, lists, (Kind::NetworkPolicy, Heard::Policy)),
+    ])
+    .boxed()
+}
+
+/// The same of one kind.
+fn followed<K: Followed>(
+    client: &Client,
+    lists: Lists,
+    (kind, heard): (Kind, fn(Event<K>) -> Heard),
+) -> BoxStream<'static, Result<Heard>> {
     let config = match lists {
         Lists::Streamed => watch::Config::default().streaming_lists(),
         Lists::Paged | Lists::Unknown => watch::Config::default(),
     };
-    let ours = config.clone().fields(&format!("spec.nodeName={node}"));
-    let nodes = watch(Api::<ApiNode>::all(client.clone()), config).backoff(Patient::default());
-    let pods = watch(Api::<ApiPod>::all(client.clone()), ours).backoff(Patient::default());
-    select(
-        nodes.map_ok(Heard::Node).map_err(|why| (Kind::Node, why)),
-        pods.map_ok(Heard::Pod).map_err(|why| (Kind::Pod, why)),
-    )
-    .boxed()
+    let events = watch(Api::<K>::all(client.clone()), config).backoff(Patient::default());
+    events.map_ok(heard).map_err(move |why| (kind, why)).boxed()
 }
 
 /// Pauses that grow from 1 to 30 seconds, until none was needed for two minutes. The client would begin anew with every
@@ -227,6 +238,14 @@ impl<D: FnMut(Update) -> ControlFlow<()>> Following<'_, D> {
                 self.listed(Kind::Pod, &event);
                 self.known.pod(event);
             }
+            Ok(Heard::Namespace(event)) => {
+                self.listed(Kind::Namespace, &event);
+                self.known.namespace(event);
+            }
+            Ok(Heard::Policy(event)) => {
+                self.listed(Kind::NetworkPolicy, &event);
+                self.known.policy(event);
+            }
             Err((kind, error)) if self.streams(kind) && is_refusal(&error) => {
                 self.refused = true;
                 return Understood::No;
@@ -303,8 +322,9 @@ impl<D: FnMut(Update) -> ControlFlow<()>> Following<'_, D> {
     /// Hands over how things stand, if it is not what was handed over last.
     fn tell(&mut self) -> ControlFlow<()> {
         let complete = self.known.complete();
-        let mut problems: Vec<String> =
-            self.lost.iter().map(|(kind, (_, why))| format!("Kubernetes API, {kind:?}s: {why}")).collect();
+        let lost = self.lost.iter();
+        let lost = lost.map(|(kind, (_, why))| format!("Kubernetes API, {}: {why}", plural(*kind)));
+        let mut problems: Vec<String> = lost.collect();
         problems.extend(self.credentials.iter().map(|why| {
             format!(
                 "Kubernetes API: the changed credentials can't be used, the earlier ones stay in use: {why}"
@@ -333,36 +353,13 @@ enum Understood {
     No,
 }
 
-/// True if a server, however new it is, refuses to list or watch in the way that it was asked to: one with an old etcd
-/// says 500 (`RequestWatchProgress is disabled`), one that has the feature switched off 422.
-fn is_refusal(error: &watcher::Error) -> bool {
-    matches!(code(error), Some(400 | 422 | 500))
-}
-
-/// The status with which the server answered.
-fn code(error: &watcher::Error) -> Option<u16> {
-    match error {
-        watcher::Error::WatchError(status)
-        | watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status)) => Some(status.code),
-        _ => None,
-    }
-}
-
-/// What went wrong, once: the client's own texts repeat each other, and show the server's answer as a structure.
-fn why(error: &watcher::Error) -> String {
-    let told = |status: &Status| format!("{} ({} {})", status.message, status.code, status.reason);
-    let (what, cause) = match error {
-        watcher::Error::InitialListFailed(cause) => ("list", cause),
-        watcher::Error::WatchStartFailed(cause) => ("start to watch", cause),
-        watcher::Error::WatchFailed(cause) => ("watch", cause),
-        watcher::Error::WatchError(status) => return format!("watch: {}", told(status)),
-        watcher::Error::NoResourceVersion => return error.to_string(),
-    };
-    match cause {
-        kube::Error::Api(status) => format!("{what}: {}", told(status)),
-        other => format!("{what}: {}", chain(other)),
+/// A kind's objects, as they are called.
+fn plural(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Node => "Nodes",
+        Kind::Pod => "Pods",
+        Kind::Namespace => "Namespaces",
+        Kind::NetworkPolicy => "NetworkPolicies",
     }
 }
 

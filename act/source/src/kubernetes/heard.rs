@@ -70,6 +70,8 @@ fn watched(uri: &Uri) -> Option<Kind> {
     match uri.path().rsplit('/').next()? {
         "nodes" => Some(Kind::Node),
         "pods" => Some(Kind::Pod),
+        "namespaces" => Some(Kind::Namespace),
+        "networkpolicies" => Some(Kind::NetworkPolicy),
         _ => None,
     }
 }

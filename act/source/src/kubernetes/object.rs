@@ -1,19 +1,26 @@
-//! Nodes and Pods as the API sends them: of each only what pod networking needs is kept from the start.
+//! Objects as the API sends them: of each only what pod networking needs is kept from the start.
+
+mod namespace;
+mod pod;
+mod policy;
 
 use std::borrow::Cow;
 use std::fmt::Debug;
 use std::net::IpAddr;
-use std::num::NonZeroU16;
 
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::{ClusterResourceScope, NamespaceResourceScope, Resource};
-use selvedge_model::{ContainerPort, Node, NodeName, Pod, PodKey, Transport};
+use selvedge_model::{Node, NodeName, SharedLabels};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::kubernetes::standing::{Condition, Standing, Taint};
 use crate::object::ObjectKey;
+
+pub(super) use namespace::ApiNamespace;
+pub(super) use pod::ApiPod;
+pub(super) use policy::ApiPolicy;
 
 /// A kind of object that is followed.
 pub(super) trait Followed:
@@ -25,8 +32,43 @@ pub(super) trait Followed:
     /// Which object it is, or what it lacks for that.
     fn key(&self) -> Result<ObjectKey, String>;
 
-    /// What is kept of it, or which field is no good.
-    fn keep(self) -> Result<Self::Kept, String>;
+    /// What is kept of it, if anything is, or which field is no good.
+    fn keep(self, keeper: &mut Keeper) -> Result<Option<Self::Kept>, Refusal<Self::Kept>>;
+
+    /// True if what is kept only stands in for an object that never had a good form.
+    fn is_stand_in(_: &Self::Kept) -> bool {
+        false
+    }
+}
+
+/// Who keeps objects.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    /// The node that it is for: of other nodes' pods less is kept.
+    pub(super) node: NodeName,
+    pub(super) labels: SharedLabels,
+}
+
+/// Which field of an object is no good.
+#[derive(Debug)]
+pub(super) struct Refusal<T> {
+    pub(super) why: String,
+    /// What stands in for the object where it never had a good form.
+    pub(super) closed: Option<StandIn<T>>,
+}
+
+/// What is in force in place of an object that never had a good form.
+#[derive(Debug)]
+pub(super) struct StandIn<T> {
+    pub(super) form: T,
+    /// What that means, in brackets.
+    pub(super) said: &'static str,
+}
+
+impl<T> From<String> for Refusal<T> {
+    fn from(why: String) -> Self {
+        Self { why, closed: None }
+    }
 }
 
 /// A Node (core/v1).
@@ -64,57 +106,9 @@ struct NodeAddress {
     address: String,
 }
 
-/// A Pod (core/v1).
-#[derive(Debug, Clone, Deserialize)]
-pub(super) struct ApiPod {
-    metadata: ObjectMeta,
-    #[serde(default)]
-    spec: PodSpec,
-    #[serde(default)]
-    status: PodStatus,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct PodSpec {
-    node_name: String,
-    host_network: bool,
-    containers: Vec<Container>,
-    init_containers: Vec<Container>,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Container {
-    ports: Vec<Port>,
-    restart_policy: String,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(rename_all = "camelCase", default)]
-struct Port {
-    name: String,
-    protocol: String,
-    container_port: i64,
-}
-
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(default)]
-struct PodStatus {
-    #[serde(rename = "podIP")]
-    pod_ip: String,
-    #[serde(rename = "podIPs")]
-    pod_ips: Vec<PodIp>,
-    phase: String,
-}
-
-#[derive(Debug, Clone, Deserialize)]
-struct PodIp {
-    ip: String,
-}
-
-macro_rules! core_v1 {
-    ($object:ty, $kind:literal, $plural:literal, $scope:ty) => {
+/// Declares an object of version v1 of a group.
+macro_rules! v1 {
+    ($object:ty, $group:literal, $kind:literal, $plural:literal, $scope:ty) => {
         impl Resource for $object {
             type DynamicType = ();
             type Scope = $scope;
@@ -124,7 +118,7 @@ macro_rules! core_v1 {
             }
 
             fn group(&(): &()) -> Cow<'_, str> {
-                "".into()
+                $group.into()
             }
 
             fn version(&(): &()) -> Cow<'_, str> {
@@ -146,8 +140,10 @@ macro_rules! core_v1 {
     };
 }
 
-core_v1!(ApiNode, "Node", "nodes", ClusterResourceScope);
-core_v1!(ApiPod, "Pod", "pods", NamespaceResourceScope);
+v1!(ApiNode, "", "Node", "nodes", ClusterResourceScope);
+v1!(ApiPod, "", "Pod", "pods", NamespaceResourceScope);
+v1!(ApiNamespace, "", "Namespace", "namespaces", ClusterResourceScope);
+v1!(ApiPolicy, "networking.k8s.io", "NetworkPolicy", "networkpolicies", NamespaceResourceScope);
 
 impl ApiNode {
     /// True if that is its name.
@@ -168,7 +164,7 @@ impl Followed for ApiNode {
         Ok(ObjectKey::Node(parsed("metadata.name", self.metadata.name.as_deref().unwrap_or_default())?))
     }
 
-    fn keep(self) -> Result<Node, String> {
+    fn keep(self, _: &mut Keeper) -> Result<Option<Node>, Refusal<Node>> {
         let name: NodeName = parsed("metadata.name", self.metadata.name.as_deref().unwrap_or_default())?;
         let cidr = |(i, text): (usize, &String)| {
             parsed::<IpNet>(&format!("spec.podCIDRs[{i}]"), text).map(|net| net.trunc())
@@ -184,72 +180,23 @@ impl Followed for ApiNode {
             parsed(&format!("status.addresses[{i}].address"), &entry.address)
         };
         let addresses = internal.map(address).collect::<Result<Vec<IpAddr>, _>>()?;
-        Ok(Node { name, pod_cidrs, addresses })
+        Ok(Some(Node { name, pod_cidrs, addresses }))
     }
 }
 
-impl ApiPod {
-    fn pod_key(&self) -> Result<PodKey, String> {
-        let text = |field: &Option<String>, path: &str| {
-            let name: NodeName = parsed(path, field.as_deref().unwrap_or_default())?;
-            Ok::<_, String>(String::from(name))
-        };
-        let namespace = text(&self.metadata.namespace, "metadata.namespace")?;
-        Ok(PodKey { namespace, name: text(&self.metadata.name, "metadata.name")? })
-    }
+/// metadata.namespace and metadata.name
+fn namespaced(metadata: &ObjectMeta) -> Result<(String, String), String> {
+    Ok((named("metadata.namespace", &metadata.namespace)?, named("metadata.name", &metadata.name)?))
 }
 
-impl Followed for ApiPod {
-    type Kept = Pod;
-
-    fn key(&self) -> Result<ObjectKey, String> {
-        self.pod_key().map(ObjectKey::Pod)
-    }
-
-    fn keep(self) -> Result<Pod, String> {
-        let key = self.pod_key()?;
-        let node = Some(&self.spec.node_name).filter(|name| !name.is_empty());
-        let node = node.map(|name| parsed("spec.nodeName", name)).transpose()?;
-        let ips: Vec<&String> = match &self.status.pod_ips[..] {
-            [] => Some(&self.status.pod_ip).filter(|ip| !ip.is_empty()).into_iter().collect(),
-            ips => ips.iter().map(|entry| &entry.ip).collect(),
-        };
-        let address = |(i, ip): (usize, &String)| parsed(&format!("status.podIPs[{i}].ip"), ip);
-        let addresses = ips.into_iter().enumerate().map(address).collect::<Result<_, _>>()?;
-        Ok(Pod {
-            key,
-            uid: self.metadata.uid,
-            mirror: None,
-            node,
-            labels: self.metadata.labels.unwrap_or_default().into(),
-            addresses,
-            host_network: self.spec.host_network,
-            finished: Pod::is_final(&self.status.phase),
-            ports: self.spec.named_ports(),
-        })
-    }
+/// A name that Kubernetes would take: the characters of a Node's.
+fn named(path: &str, name: &Option<String>) -> Result<String, String> {
+    parsed::<NodeName>(path, name.as_deref().unwrap_or_default()).map(String::from)
 }
 
-impl PodSpec {
-    /// The ports that a policy may name: of the containers, and of those init containers that go on beside them.
-    fn named_ports(self) -> Vec<ContainerPort> {
-        let beside =
-            self.init_containers.into_iter().filter(|container| container.restart_policy == "Always");
-        let ports = self.containers.into_iter().chain(beside).flat_map(|container| container.ports);
-        let mut named: Vec<_> = ports.filter_map(Port::named).collect();
-        named.shrink_to_fit();
-        named
-    }
-}
-
-impl Port {
-    /// What a name leads to; nothing where it has none, or no port that a packet could have.
-    fn named(self) -> Option<ContainerPort> {
-        let protocol = if self.protocol.is_empty() { "TCP" } else { &self.protocol };
-        let transport = Transport::of_kubernetes(protocol)?;
-        let number = u16::try_from(self.container_port).ok().and_then(NonZeroU16::new)?;
-        (!self.name.is_empty()).then(|| ContainerPort { name: self.name.into(), transport, number })
-    }
+/// An annotation, if the object has it.
+fn annotation<'a>(metadata: &'a ObjectMeta, name: &str) -> Option<&'a str> {
+    metadata.annotations.as_ref()?.get(name).map(String::as_str)
 }
 
 /// A value, or what is wrong with it by its field's path.

@@ -1,9 +1,23 @@
+use std::num::NonZeroU16;
+
+use selvedge_model::policy::Mode;
+use selvedge_model::{Log, Transport};
 use serde_json::{Value, json};
 
 use super::*;
 
+/// What the agent of node `n` keeps.
+fn keep<K: Followed>(value: Value) -> Result<Option<K::Kept>, String> {
+    let object = serde_json::from_value::<K>(value).map_err(|why| why.to_string())?;
+    object.keep(&mut keeper()).map_err(|refusal| refusal.why)
+}
+
+fn keeper() -> Keeper {
+    Keeper { node: "n".parse().unwrap(), labels: SharedLabels::default() }
+}
+
 fn kept<K: Followed>(value: Value) -> Result<K::Kept, String> {
-    serde_json::from_value::<K>(value).map_err(|why| why.to_string())?.keep()
+    keep::<K>(value).map(|kept| kept.expect("it is kept"))
 }
 
 #[test]
@@ -32,7 +46,7 @@ fn a_pod_has_what_its_newer_fields_say_and_else_the_older() {
     assert_eq!(old, new);
     assert!(old.host_network && old.key.to_string() == "shop/web" && old.labels["a"].is_empty());
     let waiting = kept::<ApiPod>(json!({"metadata": {"namespace": "d", "name": "p"}})).unwrap();
-    assert_eq!((waiting.node, waiting.addresses, waiting.uid), (None, Vec::new(), None));
+    assert_eq!((&waiting.node, &waiting.addresses, &waiting.uid), (&None, &Vec::new(), &None));
 }
 
 #[test]
@@ -75,4 +89,65 @@ fn what_cannot_be_read_is_named_by_its_field() {
         let why = kept::<ApiNode>(object).unwrap_err();
         assert!(why.starts_with(field), "{why}");
     }
+}
+
+#[test]
+fn of_other_nodes_pods_is_kept_what_policies_ask_for() {
+    let pod = |node: &str, host_network: bool, phase: &str| {
+        keep::<ApiPod>(json!({
+            "metadata": {"namespace": "d", "name": "p", "uid": "u", "labels": {"a": "b"},
+                "annotations": {"kubernetes.io/config.mirror": "h"}},
+            "spec": {"nodeName": node, "hostNetwork": host_network}, "status": {"phase": phase, "podIP": "10.0.0.1"}}))
+        .unwrap()
+    };
+    let own = pod("n", false, "Running").unwrap();
+    assert_eq!((own.uid.as_deref(), own.mirror.as_deref()), (Some("u"), Some("h")));
+    let other = pod("o", false, "Running").unwrap();
+    assert_eq!((&other.uid, &other.mirror), (&None, &None));
+    assert_eq!((&other.labels, &other.addresses), (&own.labels, &own.addresses));
+    // Not yet on any node, and so perhaps soon on ours.
+    assert_eq!(pod("", false, "Pending").unwrap().uid.as_deref(), Some("u"));
+    for (host_network, phase) in [(true, "Running"), (false, "Succeeded"), (false, "Failed")] {
+        assert!(
+            pod("n", host_network, phase).is_some() && pod("o", host_network, phase).is_none(),
+            "{phase}"
+        );
+    }
+}
+
+#[test]
+fn a_namespace_has_its_labels_and_what_is_logged() {
+    let namespace = |log: Option<&str>| {
+        let annotations = log.map(|log| json!({"selvedge.dev/log": log}));
+        kept::<ApiNamespace>(
+            json!({"metadata": {"name": "shop", "labels": {"team": "a"}, "annotations": annotations}}),
+        )
+    };
+    assert_eq!(namespace(None).unwrap().labels["team"], "a");
+    let said = [None, Some("off"), Some("denied"), Some("all")].map(|log| namespace(log).unwrap().log);
+    assert_eq!(said, [Log::Off, Log::Off, Log::Denied, Log::All]);
+    let expected = "metadata.annotations[\"selvedge.dev/log\"] \"some\": must be off, denied or all";
+    assert_eq!(namespace(Some("some")), Err(expected.to_owned()));
+}
+
+#[test]
+fn a_policy_has_its_rules_and_its_mode() {
+    let policy = |mode: Value, spec: Value| {
+        let metadata =
+            json!({"namespace": "shop", "name": "deny", "annotations": {"selvedge.dev/mode": mode}});
+        kept::<ApiPolicy>(json!({"metadata": metadata, "spec": spec}))
+    };
+    let shadow = policy(json!("shadow"), json!({"ingress": [{}]})).unwrap();
+    assert_eq!((shadow.key.to_string().as_str(), shadow.mode), ("shop/deny", Mode::Shadow));
+    assert_eq!(shadow.ingress.as_ref().map(Vec::len), Some(1));
+    for (mode, spec, field) in [
+        ("shade", json!({}), "metadata.annotations[\"selvedge.dev/mode\"]: \"shade\" is no mode"),
+        ("shadow", json!({"egress": 5}), "spec.egress: must be a list"),
+        ("enforced", json!("x"), "spec: must be a mapping"),
+    ] {
+        let why = policy(json!(mode), spec).unwrap_err();
+        assert!(why.starts_with(field), "{why}");
+    }
+    let bare = kept::<ApiPolicy>(json!({"metadata": {"namespace": "shop", "name": "deny"}})).unwrap();
+    assert_eq!((&bare.ingress, &bare.egress, bare.mode), (&Some(Vec::new()), &None, Mode::Enforced));
 }
