@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use crate::labels::Labels;
 use crate::names::{NodeName, PodKey};
+use crate::pods::Pods;
 use crate::policy::{Policy, PolicyKey};
 use crate::port::{ContainerPort, Transport};
 
@@ -19,7 +20,7 @@ use crate::port::{ContainerPort, Transport};
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Cluster {
     nodes: BTreeMap<NodeName, Node>,
-    pods: BTreeMap<PodKey, Arc<Pod>>,
+    pods: Pods,
     namespaces: BTreeMap<String, Namespace>,
     policies: BTreeMap<PolicyKey, Arc<Policy>>,
 }
@@ -36,7 +37,7 @@ impl Cluster {
     }
 
     /// The pods by key.
-    pub fn pods(&self) -> &BTreeMap<PodKey, Arc<Pod>> {
+    pub fn pods(&self) -> &Pods {
         &self.pods
     }
 
@@ -191,8 +192,7 @@ impl Listing {
 
     /// Adds a pod; a later one of the same key takes its place.
     pub fn pod(&mut self, pod: impl Into<Arc<Pod>>) {
-        let pod = pod.into();
-        self.cluster.pods.insert(pod.key.clone(), pod);
+        self.cluster.pods.insert(pod.into());
     }
 
     /// Adds a namespace; a later one of the same name takes its place.

@@ -23,6 +23,7 @@ mod labels;
 pub mod link;
 pub mod mark;
 pub mod names;
+mod pods;
 pub mod policy;
 pub mod port;
 pub mod selector;
@@ -40,6 +41,7 @@ pub use names::{
     AttachmentKey, ContainerId, IfName, NameError, NetworkName, NodeName, PodKey, host_veth_name,
     reaped_name, shaper_name,
 };
+pub use pods::Pods;
 pub use port::{ContainerPort, HostIp, PortMapping, Transport};
 pub use tag::{NoTag, PodTag};
 pub use tracked::Tracked;

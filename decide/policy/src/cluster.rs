@@ -1,12 +1,12 @@
 //! What policy knows of a cluster.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use selvedge_model::{Labels, Namespace, NodeName, Pod, PodKey};
+use selvedge_model::{Labels, Namespace, NodeName, Pod, PodKey, Pods};
 
+use crate::holders::Holders;
 use selvedge_model::policy::{Direction, Mode, Namespaces, PodPeer, Policy, PolicyKey, Rule};
 
 /// The label by which every namespace can be selected: its name.
@@ -19,9 +19,9 @@ pub const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 pub struct Cluster {
     nodes: BTreeMap<NodeName, Vec<IpAddr>>,
     namespaces: BTreeMap<String, Labels>,
-    pods: BTreeMap<PodKey, Arc<Pod>>,
+    pods: Pods,
     /// The pods that an address means, see [`Cluster::with_address`].
-    holders: BTreeMap<IpAddr, BTreeSet<PodKey>>,
+    holders: Holders,
     policies: BTreeMap<PolicyKey, Arc<Policy>>,
 }
 
@@ -29,11 +29,9 @@ impl Cluster {
     /// What policy knows of the cluster.
     pub fn new(cluster: &selvedge_model::Cluster) -> Self {
         let nodes = cluster.nodes().values().map(|node| (node.name.clone(), node.addresses.clone()));
-        let mut holders: BTreeMap<IpAddr, BTreeSet<PodKey>> = BTreeMap::new();
+        let mut holders = Holders::default();
         for pod in cluster.pods().values().filter(|pod| Self::is_judged(pod)) {
-            for address in &pod.addresses {
-                holders.entry(*address).or_default().insert(pod.key.clone());
-            }
+            holders.add(pod);
         }
         Self {
             nodes: nodes.collect(),
@@ -47,20 +45,11 @@ impl Cluster {
     /// Gives a pod the addresses of its attachment, which has them before any API tells; a pod that isn't known has
     /// none.
     pub fn attach(&mut self, key: &PodKey, addresses: &[IpAddr]) {
-        let Some(pod) = self.pods.get_mut(key).filter(|pod| Self::is_judged(pod)) else { return };
-        let pod = Arc::make_mut(pod);
-        for address in &pod.addresses {
-            if let Entry::Occupied(mut holders) = self.holders.entry(*address) {
-                holders.get_mut().remove(key);
-                if holders.get().is_empty() {
-                    holders.remove();
-                }
-            }
-        }
-        pod.addresses = addresses.to_vec();
-        for address in addresses {
-            self.holders.entry(*address).or_default().insert(key.clone());
-        }
+        let Some(pod) = self.pods.get(key).filter(|pod| Self::is_judged(pod)) else { return };
+        let attached = Arc::new(Pod { addresses: addresses.to_vec(), ..Pod::clone(pod) });
+        self.holders.remove(pod);
+        self.holders.add(&attached);
+        self.pods.insert(attached);
     }
 
     /// True if policies can select the pod, and addresses mean it.
@@ -74,12 +63,12 @@ impl Cluster {
     /// of its own: what it sends and receives is its node's. Where several pods have the same address, which happens
     /// while one follows another and the first has not been heard to have gone, a flow passes if it passes for each.
     pub fn with_address(&self, address: IpAddr) -> impl Iterator<Item = &Pod> {
-        self.holders.get(&address).into_iter().flatten().filter_map(|key| self.pods.get(key)).map(Arc::as_ref)
+        self.holders.of(address).iter().map(Arc::as_ref)
     }
 
     /// The addresses that pods have.
     pub fn addresses(&self) -> impl Iterator<Item = IpAddr> {
-        self.holders.keys().copied()
+        self.holders.addresses()
     }
 
     /// The nodes and their addresses.
@@ -93,7 +82,7 @@ impl Cluster {
     }
 
     /// The pods, those included that no address leads to.
-    pub fn pods(&self) -> &BTreeMap<PodKey, Arc<Pod>> {
+    pub fn pods(&self) -> &Pods {
         &self.pods
     }
 

@@ -15,6 +15,7 @@
 pub mod cluster;
 pub mod compile;
 mod field;
+mod holders;
 pub mod judge;
 pub mod local;
 pub mod read;
