@@ -27,7 +27,7 @@ const CHANGES_A_SECOND: u32 = 100;
 /// An object's size in bytes, most of which is nothing to us.
 const SIZE: usize = 7_000;
 
-/// What an agent may need at rest, in bytes.
+/// What an agent may need at rest, in bytes: it knows all pods of the cluster, for the policies that may admit them.
 const MOST_MEMORY: u64 = 100 << 20;
 
 /// For how long pods change, in seconds, unless the variable says otherwise.

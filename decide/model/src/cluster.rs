@@ -195,6 +195,11 @@ impl Listing {
         self.cluster.pods.insert(pod.into());
     }
 
+    /// Puts these pods in the place of all that were added.
+    pub fn pods(&mut self, pods: Pods) {
+        self.cluster.pods = pods;
+    }
+
     /// Adds a namespace; a later one of the same name takes its place.
     pub fn namespace(&mut self, name: impl Into<String>, namespace: impl Into<Namespace>) {
         self.cluster.namespaces.insert(name.into(), namespace.into());

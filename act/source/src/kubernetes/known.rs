@@ -79,7 +79,7 @@ impl Known {
             });
             listing.node(node);
         }
-        pods.readable.values().for_each(|pod| listing.pod(Arc::clone(pod)));
+        listing.pods(pods.readable.values().cloned().collect());
         for (key, namespace) in &namespaces.readable {
             if let ObjectKey::Namespace(name) = key {
                 listing.namespace(name, namespace.clone());
