@@ -242,7 +242,7 @@ fn a_routed_pod_reaches_the_node_though_its_routes_name_the_gateway_of_a_bridged
 fn add_without_the_bridge_that_an_agent_makes_says_so_and_leaves_nothing() {
     let Some(stage) = Stage::new() else { return };
     let before = traces(&stage);
-    let config = with(tutorial(&stage), json!({"agent": "/nowhere/agent.sock"}));
+    let config = with(tutorial(&stage), json!({"agent": "/nowhere/agent.sock", "whenAgentDown": "open"}));
     let answer = Call::new("ADD", config).of("web-0", &stage.pod()).run(stage.node());
     let (code, message) = answer.refusal();
     assert_eq!(code, 11, "{message}");

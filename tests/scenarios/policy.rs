@@ -257,7 +257,8 @@ fn while_an_add_waits_for_its_agent_the_pod_reaches_nobody_its_own_node_neither(
     let _alone = alone();
     let Some(mut ground) = Ground::new() else { return };
     let far = ground.pod(1, "far");
-    ground.agents.remove(0).kill();
+    // It takes connections, and does nothing.
+    ground.agents[0].stop();
     let node = &ground.cluster.nodes[0];
     let own: IpAddr = node.plan.addresses[0].addr();
     let inboxes = [&node.namespace, far.pod.namespace()].map(Inbox::open);
@@ -272,7 +273,7 @@ fn while_an_add_waits_for_its_agent_the_pod_reaches_nobody_its_own_node_neither(
         if sent > 100 { Ok(()) } else { Err(format!("{sent} sent")) }
     });
     assert_eq!(inboxes.iter().map(Inbox::count).sum::<usize>(), 0, "something came through");
-    let _agent = node.ready_agent();
+    ground.agents[0].go_on();
     waiting.answer().result();
     within(SOON, "the pod is heard by its node", || match inboxes[0].count() {
         0 => Err("nothing came".to_owned()),

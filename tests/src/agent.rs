@@ -66,6 +66,16 @@ impl Agent {
         keeper.join().unwrap_or_else(|_panic| panic!("the agent's thread panicked"))
     }
 
+    /// Has it stand still.
+    pub fn stop(&self) {
+        self.signal(Signal::STOP);
+    }
+
+    /// Has it go on.
+    pub fn go_on(&self) {
+        self.signal(Signal::CONT);
+    }
+
     /// What it answers on its socket to a request; nothing if it doesn't.
     pub fn ask(&self, request: &Value) -> Option<Value> {
         let mut socket = UnixStream::connect(self.socket()).ok()?;

@@ -26,15 +26,15 @@ pub enum Standing {
     Isolated,
 }
 
-/// How long an ADD waits for its Pod to be shown.
+/// How long an ADD waits.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
-    /// Where no policy can be about it: only others' policies would mean it.
+    /// For its Pod to be shown, where no policy can be about it: only others' policies would mean it.
     pub free: Duration,
-    /// Where it is isolated until then.
+    /// The same where it is isolated until then.
     pub isolated: Duration,
-    /// For the attachment to be in force at all.
-    pub at_all: Duration,
+    /// At a time; then it asks again.
+    pub at_a_time: Duration,
 }
 
 /// The attachments in force, for those who wait for one of them. Clones share them.
@@ -49,9 +49,14 @@ impl Admissions {
         changed.notify_all();
     }
 
-    /// Waits until the attachment at a host end is in force, and for its Pod as long as there is patience. How its Pod
-    /// stands then; `None` if it has not come into force.
-    pub fn wait(&self, host: &IfName, owner: &str, patience: Patience) -> Option<Standing> {
+    /// Waits until the attachment at a host end is in force, and for its Pod as long as there is patience, of which
+    /// `waited` is spent. How its Pod stands then; `None` if it is to be asked for again.
+    pub fn wait(
+        &self,
+        (host, owner): (&IfName, &str),
+        waited: Duration,
+        patience: Patience,
+    ) -> Option<Standing> {
         let began = Instant::now();
         let (current, changed) = &*self.0;
         let mut admitted = current.lock().unwrap_or_else(PoisonError::into_inner);
@@ -60,13 +65,16 @@ impl Admissions {
             let standing = found.map(|admission| admission.standing);
             let most = match standing {
                 Some(Standing::Known) => return standing,
-                Some(Standing::Free) => patience.free,
-                Some(Standing::Isolated) => patience.isolated,
-                None => patience.at_all,
+                Some(Standing::Free) => patience.free.saturating_sub(waited),
+                Some(Standing::Isolated) => patience.isolated.saturating_sub(waited),
+                None => Duration::MAX,
             };
-            let left = most.saturating_sub(began.elapsed());
-            if left.is_zero() {
+            if began.elapsed() >= most {
                 return standing;
+            }
+            let left = most.min(patience.at_a_time).saturating_sub(began.elapsed());
+            if left.is_zero() {
+                return None;
             }
             (admitted, _) = changed.wait_timeout(admitted, left).unwrap_or_else(PoisonError::into_inner);
         }
@@ -85,7 +93,7 @@ mod tests {
     }
 
     fn wait(admissions: &Admissions, patience: Patience) -> Option<Standing> {
-        admissions.wait(&"slv1".parse().unwrap(), "one", patience)
+        admissions.wait((&"slv1".parse().unwrap(), "one"), Duration::ZERO, patience)
     }
 
     #[test]
@@ -93,7 +101,7 @@ mod tests {
         let admissions = Admissions::default();
         let waiting = std::thread::spawn({
             let admissions = admissions.clone();
-            move || wait(&admissions, Patience { free: LONG, isolated: LONG, at_all: LONG })
+            move || wait(&admissions, Patience { free: LONG, isolated: LONG, at_a_time: LONG })
         });
         publish(&admissions, "another", Standing::Known);
         publish(&admissions, "one", Standing::Isolated);
@@ -105,13 +113,16 @@ mod tests {
     #[test]
     fn patience_ends() {
         let admissions = Admissions::default();
-        let at_once = Patience { free: Duration::ZERO, isolated: Duration::ZERO, at_all: Duration::ZERO };
+        let at_once = Patience { free: Duration::ZERO, isolated: Duration::ZERO, at_a_time: Duration::ZERO };
         assert_eq!(wait(&admissions, at_once), None);
         publish(&admissions, "another", Standing::Known);
         assert_eq!(wait(&admissions, at_once), None);
         publish(&admissions, "one", Standing::Isolated);
         assert_eq!(wait(&admissions, at_once), Some(Standing::Isolated));
-        publish(&admissions, "one", Standing::Free);
-        assert_eq!(wait(&admissions, Patience { isolated: LONG, ..at_once }), Some(Standing::Free));
+        // Who has waited before has less patience left.
+        let patient = Patience { isolated: LONG, ..at_once };
+        assert_eq!(wait(&admissions, patient), None);
+        let host = "slv1".parse().unwrap();
+        assert_eq!(admissions.wait((&host, "one"), LONG, patient), Some(Standing::Isolated));
     }
 }

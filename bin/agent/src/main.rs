@@ -29,11 +29,11 @@ use crate::explaining::Decided;
 use crate::flags::{Flags, Places, Task};
 use crate::wiring::{Policies, Setup};
 
-/// How long an ADD is kept waiting for its Pod to be shown, within the 25 seconds that it has.
+/// How long an ADD is kept waiting, within the 25 seconds that it has.
 const PATIENCE: Patience = Patience {
     free: Duration::from_secs(1),
     isolated: Duration::from_secs(20),
-    at_all: Duration::from_secs(24),
+    at_a_time: Duration::from_secs(1),
 };
 
 /// The plugin's file name, by which the conflist calls it.
@@ -125,9 +125,9 @@ fn explain(setup: &Setup) -> serve::Explain {
 
 /// Has the loop look at a host end at once, and waits until it is in force.
 fn admit(triggers: Sender<Trigger>, admissions: Admissions) -> serve::Admit {
-    Box::new(move |host, owner| {
+    Box::new(move |host, owner, waited| {
         send(&triggers, Trigger::Admit(host.clone()));
-        admissions.wait(host, owner, PATIENCE)
+        admissions.wait((host, owner), waited, PATIENCE)
     })
 }
 

@@ -29,9 +29,9 @@ use socket::Socket;
 /// Something that a client asks for. It is called on a thread of the connection's own and should only leave word.
 pub(crate) type Callback = Box<dyn Fn() + Send + Sync>;
 
-/// Waits until the attachment at a host end, by its owner record, is in force. How its Pod stands then; `None` if it has
-/// not come into force.
-pub(crate) type Admit = Box<dyn Fn(&IfName, &str) -> Option<Standing> + Send + Sync>;
+/// Waits a while until the attachment at a host end, by its owner record, is in force, for which its ADD has waited so
+/// long. How its Pod stands then; `None` if it is to be asked for again.
+pub(crate) type Admit = Box<dyn Fn(&IfName, &str, Duration) -> Option<Standing> + Send + Sync>;
 
 /// Says what becomes of what one end sends to another, or why that can't be said.
 pub(crate) type Explain = Box<dyn Fn(&Query) -> Result<Explanation, String> + Send + Sync>;

@@ -71,7 +71,15 @@ impl Setup {
         observed: &Observed,
     ) -> Result<Decision, String> {
         if let Some((cluster, prune)) = known {
-            return self.decide_by(Known { cluster, prune, policies: Some(cluster) }, observed);
+            // Manifests that could never be read may hold policies; of the API's each is there, in its closed form at least.
+            let whole = prune == Prune::Marked || self.knows_pods;
+            let policies = whole.then_some(cluster);
+            let mut decision = self.decide_by(Known { cluster, prune, policies }, observed)?;
+            if !whole {
+                let kept = "policies and pods stay as the kernel has them: manifests that could never be read may say more";
+                decision.problems.push(kept.to_owned());
+            }
+            return Ok(decision);
         }
         let unknown = "no complete listing of the cluster yet";
         if self.started.elapsed() < GRACE {

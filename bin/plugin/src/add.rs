@@ -234,6 +234,7 @@ impl Work<'_> {
             network.prepare((&mut self.route, nft), &termination.wait())?;
         }
         termination.check()?;
+        let began = agent::reach(conf, termination)?;
         self.make_pair(nft.as_mut().filter(|_| bridged), &termination.wait())?;
         apply(&mut self.pod, &self.attachment.pod(), &self.attachment.fresh_pod())?;
         apply(&mut self.route, &self.attachment.host(), &self.attachment.fresh_host())?;
@@ -241,7 +242,7 @@ impl Work<'_> {
             .as_ref()
             .map_or(Ok(()), |published| ports::publish(&conf.run_dir, published, &termination.wait()))?;
         self.hear()?;
-        agent::admit(conf, self.attachment, termination)
+        agent::admit(conf, self.attachment, (began, termination))
     }
 
     /// Makes the pair; a bridge's port is guarded before it is up.

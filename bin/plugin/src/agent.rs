@@ -31,30 +31,55 @@ pub(crate) fn ask_to_reap(socket: &Path) -> bool {
     say(socket, "{\"do\":\"reap\"}\n").is_ok()
 }
 
+/// Waits until an agent takes connections, where ADD needs one: a pod is wired only where somebody is there to let it in.
+/// When the waiting began.
+pub(crate) fn reach(conf: &NetConf, termination: &Termination) -> Result<Instant, CniError> {
+    let began = Instant::now();
+    if let (Some(socket), false) = (&conf.agent, conf.without_agent) {
+        let connect = || UnixStream::connect(socket).map(drop).map_err(|why| why.to_string());
+        retry(socket, (began + ADMISSION, termination), connect)?;
+    }
+    Ok(began)
+}
+
 /// Waits until the agent has the attachment's addresses and policy in force. Fails with code 11 if it doesn't in time;
 /// where no agent is named, or pods don't wait for it, one that is there is told, and that is all.
 pub(crate) fn admit(
     conf: &NetConf,
     attachment: &Attachment,
-    termination: &Termination,
+    (began, termination): (Instant, &Termination),
 ) -> Result<(), CniError> {
     let socket: PathBuf = conf.agent.clone().unwrap_or_else(|| conf.run_dir.join(SOCKET));
     let needed = conf.agent.is_some() && !conf.without_agent;
-    let until = Instant::now() + if needed { ADMISSION } else { COURTESY };
-    // Neither name has a character that JSON would escape.
-    let asked =
-        format!("{{\"admit\":{{\"host\":\"{}\",\"owner\":\"{}\"}}}}\n", attachment.host, attachment.owner());
+    let until = began + if needed { ADMISSION } else { COURTESY };
+    let (host, owner) = (&attachment.host, attachment.owner());
+    let ask = || {
+        let waited = began.elapsed().as_millis();
+        // Neither name has a character that JSON would escape.
+        let asked =
+            format!("{{\"admit\":{{\"host\":\"{host}\",\"owner\":\"{owner}\",\"waited\":{waited}}}}}\n");
+        match ask(&socket, &asked, (until, termination)) {
+            Ok(answer) if answer.get("ok").is_some() => Ok(()),
+            Ok(answer) => Err(answer["error"].as_str().unwrap_or("it gave no answer").to_owned()),
+            Err(error) => Err(error.to_string()),
+        }
+    };
+    match needed {
+        true => retry(&socket, (until, termination), ask),
+        false => ask().or(Ok(())),
+    }
+}
+
+/// Tries until it works.
+fn retry(
+    socket: &Path,
+    (until, termination): (Instant, &Termination),
+    work: impl Fn() -> Result<(), String>,
+) -> Result<(), CniError> {
     loop {
         termination.check()?;
-        let why = match ask(&socket, &asked, (until, termination)) {
-            Ok(answer) if answer.get("ok").is_some() => return Ok(()),
-            Ok(answer) => answer["error"].as_str().unwrap_or("it gave no answer").to_owned(),
-            Err(error) => error.to_string(),
-        };
+        let Err(why) = work() else { return Ok(()) };
         termination.check()?;
-        if !needed {
-            return Ok(());
-        }
         if Instant::now() >= until {
             let message = format!("selvedge-agent at {} has not let the pod in: {why}", socket.display());
             return Err(CniError::new(code::TRY_AGAIN, message));

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use selvedge_datapath::state::Route;
 use selvedge_model::NodeName;
 use selvedge_policy::judge::Ends;
-use selvedge_policy::{Cluster, Direction, Flow, LocalNode, Pass, Reason, Unknown, Whose};
+use selvedge_policy::{Cluster, Direction, Flow, LocalNode, Pass, Reason, Whose};
 use selvedge_ruleset::{Listed, Table};
 
 use crate::place::{ExplainError, Place, addresses, protocol};
@@ -42,13 +42,13 @@ pub fn explain(query: &Query, view: View<'_>) -> Result<Explanation, ExplainErro
     let flow = Flow { source: from.source(source), destination, protocol };
     let ends = Ends::of(view.cluster, &flow);
     let mut hops = Vec::new();
-    if let Place::Pod(_) = from {
+    if matches!(from, Place::Pod(_)) || view.is_local(source) {
         hops.push(view.policy_hop(Stage::Egress, (&from, source), ends.may(Direction::Egress)));
     }
     if from.node() != to.node() {
         hops.extend(view.route_hop(&from, destination));
     }
-    if let Place::Pod(_) = to {
+    if matches!(to, Place::Pod(_)) || view.is_local(destination) {
         hops.push(view.policy_hop(Stage::Ingress, (&to, destination), ends.may(Direction::Ingress)));
     }
     let denied = hops.iter().find(|hop| hop.outcome == Outcome::Denied);
@@ -73,9 +73,15 @@ impl View<'_> {
             (_, Ok(pass)) => (pass.to_string(), Outcome::Allowed),
             (_, Err(reason)) => (reason.to_string(), Outcome::Denied),
         };
-        let own = place.node() == Some(self.node);
+        let own = place.node() == Some(self.node) || self.is_local(address);
         let kernel = if own { kernel::of_policy(self.policy, self.listed) } else { Kernel::NotAsked };
-        Hop { node: node_of(place), stage, says, outcome, kernel }
+        let node = if own { self.node.to_string() } else { node_of(place) };
+        Hop { node, stage, says, outcome, kernel }
+    }
+
+    /// True if an attachment here has the address.
+    fn is_local(&self, address: IpAddr) -> bool {
+        self.local.pods.iter().any(|pod| pod.addresses.contains(&address))
     }
 
     /// True if the pod here that has the address is closed, because nobody has shown it.
@@ -83,7 +89,7 @@ impl View<'_> {
         let mut here = self.local.pods.iter().filter(|pod| pod.addresses.contains(&address));
         let is_unseen =
             |whose: &Whose| matches!(whose, Whose::Unseen(_)) && whose.may_be_isolated(self.cluster);
-        self.local.unknown == Unknown::Closed && here.any(|pod| is_unseen(&pod.whose))
+        here.any(|pod| is_unseen(&pod.whose))
     }
 
     /// The way from this node to another one's pod.

@@ -52,6 +52,16 @@ impl Cluster {
         self.pods.insert(attached);
     }
 
+    /// Takes an address from whoever is said to have it: an attachment has it now.
+    pub(crate) fn vacate(&mut self, address: IpAddr) {
+        let holders: Vec<PodKey> = self.with_address(address).map(|pod| pod.key.clone()).collect();
+        for key in holders {
+            let Some(pod) = self.pods.get(&key) else { continue };
+            let left = pod.addresses.iter().copied().filter(|other| *other != address).collect::<Vec<_>>();
+            self.attach(&key, &left);
+        }
+    }
+
     /// True if policies can select the pod, and addresses mean it.
     pub fn is_judged(pod: &Pod) -> bool {
         !pod.host_network && !pod.finished

@@ -7,7 +7,8 @@
 //! | `gate-prerouting` | raw prerouting | what a pod sends goes on only from an address that is known to be its own |
 //! | `gate-output` | output | the node sends to a pod only at such an address |
 //! | `policy-forward` | forward | revoked flows are cut, answers pass; the others leave a pod by its egress chain and enter one by its ingress chain |
-//! | `from-pods`, `to-pods` | | one lookup of the pod's address in a verdict map, and a drop behind it |
+//! | `from-pods`, `to-known-pods` | | one lookup of the pod's address in a verdict map, and a drop behind it |
+//! | `to-pods` | | before that, whether the address is one of the pod's behind that interface |
 //! | `egress-HASH`, `ingress-HASH` | | the rules of all policies that isolate a pod, and a drop behind them |
 //! | `half-isolated` | | for pods that are isolated the other way alone: no connection is taken up in the middle |
 //!
@@ -51,7 +52,7 @@ use selvedge_model::Pod;
 use selvedge_ruleset::matching::{
     IfPrefix, ct_established, icmpv6_type, iifname, iifname_prefix, in_set, oifname, oifname_prefix,
 };
-use selvedge_ruleset::rule::{accept, counter, drop, jump, return_, vmap};
+use selvedge_ruleset::rule::{accept, counter, drop, goto, jump, return_, vmap};
 use selvedge_ruleset::{
     Base, Chain, ChainName, Field, Hook, Icmp6Type, Rule, Set, SetName, Table, Verdict, priority, rule,
 };
@@ -67,6 +68,7 @@ const GATE_OUTPUT: ChainName = ChainName::literal("gate-output");
 const POLICY_FORWARD: ChainName = ChainName::literal("policy-forward");
 const FROM_PODS: ChainName = ChainName::literal("from-pods");
 const TO_PODS: ChainName = ChainName::literal("to-pods");
+const TO_KNOWN_PODS: ChainName = ChainName::literal("to-known-pods");
 const SENT_BY_PODS: ChainName = ChainName::literal("sent-by-pods");
 const SENT_TO_PODS: ChainName = ChainName::literal("sent-to-pods");
 /// Where pods are led that no source has shown, in a namespace that has policies.
@@ -98,7 +100,8 @@ pub fn compile(cluster: &Cluster, node: &LocalNode) -> Table {
         .chain(SENT_TO_PODS, sent_to_pods(node.unknown))
         .chain(POLICY_FORWARD, policy_forward(node))
         .chain(FROM_PODS, by_address(node.unknown, &EGRESS, [Field::IpSaddr, Field::Ip6Saddr]))
-        .chain(TO_PODS, by_address(node.unknown, &INGRESS, [Field::IpDaddr, Field::Ip6Daddr]))
+        .chain(TO_PODS, at_its_interface(node.unknown))
+        .chain(TO_KNOWN_PODS, by_address(node.unknown, &INGRESS, [Field::IpDaddr, Field::Ip6Daddr]))
         .chain(
             UNSEEN,
             Chain::regular(
@@ -167,6 +170,13 @@ fn policy_forward(node: &LocalNode) -> Chain {
     let rules = revoked::rules().chain([rule![ct_established(), accept()]]).chain(own);
     let rules = rules.chain(ways(node, Way::In, &FROM_PODS)).chain(ways(node, Way::Out, &TO_PODS));
     Chain::base(Base::filter(Hook::Forward, priority::FILTER), rules)
+}
+
+/// An address leads to its pod at that pod's interface alone: one that got the address after it has verdicts of its own.
+fn at_its_interface(unknown: Unknown) -> Chain {
+    let known = [(Field::IpDaddr, &PODS.0), (Field::Ip6Daddr, &PODS.1)];
+    let known = known.map(|(field, set)| rule![in_set([Field::OifName, field], set), goto(&TO_KNOWN_PODS)]);
+    Chain::regular(known.into_iter().chain(closed(unknown, "no pod here is known to have this address")))
 }
 
 fn by_address(unknown: Unknown, maps: &Pair, [v4, v6]: [Field; 2]) -> Chain {

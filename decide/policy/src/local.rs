@@ -74,6 +74,9 @@ impl LocalNode {
         };
         let pods: Vec<LocalPod> = attachments.into_iter().map(pod).collect();
         let mut attached: BTreeMap<&PodKey, Vec<IpAddr>> = BTreeMap::new();
+        // Whoever else is said to have one of their addresses had it before.
+        let ours = pods.iter().filter(|pod| pod.whose != Whose::Nobody);
+        ours.flat_map(|pod| &pod.addresses).for_each(|address| cluster.vacate(*address));
         for pod in &pods {
             if let Whose::Pod(key) = &pod.whose {
                 attached.entry(key).or_default().extend(&pod.addresses);

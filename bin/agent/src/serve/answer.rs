@@ -1,5 +1,7 @@
 //! The requests that the socket takes, and their answers: one JSON document each.
 
+use std::time::Duration;
+
 use selvedge_explain::Query;
 use selvedge_reconcile::Standing;
 use selvedge_reconcile::status::State;
@@ -36,6 +38,9 @@ enum Request {
 struct Attachment {
     host: String,
     owner: String,
+    /// How long the ADD has waited before, in milliseconds.
+    #[serde(default)]
+    waited: u64,
 }
 
 /// What can be read.
@@ -90,9 +95,12 @@ impl Answers {
             Ok(host) => host,
             Err(why) => return refused(&format_args!("admit.host: {why}")),
         };
-        let Some(standing) = (self.on_admit)(&host, &attachment.owner) else {
+        let Some(standing) =
+            (self.on_admit)(&host, &attachment.owner, Duration::from_millis(attachment.waited))
+        else {
             let state = self.status.read(|status| reason(&status.state));
-            let why = state.unwrap_or_else(|| format!("no {host} with this owner record is in force"));
+            let why =
+                state.unwrap_or_else(|| format!("{host} is not in force, or its Pod is yet to be shown"));
             return json!({ "error": why }).to_string();
         };
         if standing == Standing::Isolated {
@@ -136,7 +144,7 @@ mod tests {
         };
         let status = Status { state, ..Status::starting("node-a", "1.2.3") };
         let status = Shared(Arc::new(Mutex::new(status)));
-        let on_admit: Admit = Box::new(|host, _| (host.as_str() == "slv1").then_some(Standing::Known));
+        let on_admit: Admit = Box::new(|host, _, _| (host.as_str() == "slv1").then_some(Standing::Known));
         let answers = Answers {
             status,
             on_reap: counting(0),

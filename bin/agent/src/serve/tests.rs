@@ -42,7 +42,7 @@ impl Stage {
                 reaped.fetch_add(1, Ordering::SeqCst);
             }),
             on_explain: Box::new(|_| Err(String::new())),
-            on_admit: Box::new(|_, _| None),
+            on_admit: Box::new(|_, _, _| None),
             on_reconcile: Box::new(|| {}),
         }
     }

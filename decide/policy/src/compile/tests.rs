@@ -171,8 +171,8 @@ fn a_pod_is_closed_until_its_addresses_are_known_to_its_own_node_too() {
         ]
     };
     assert_eq!(open(&table, address), [true; 4]);
-    // Another pod's address is none of its own: only forwarding, where the pod behind it counts, doesn't tell.
-    assert_eq!(open(&table, other), [false, true, true, false]);
+    // Another pod's address is none of its own. What has passed the gate in prerouting isn't asked again.
+    assert_eq!(open(&table, other), [false, true, false, false]);
     node.pods.retain(|pod| !is(pod, "x/web"));
     assert_eq!(open(&compile(&cluster, &node), address), [false; 4]);
     node.bridge = Some("cni0".parse().unwrap());

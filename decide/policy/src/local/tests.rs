@@ -38,8 +38,8 @@ fn local(cluster: &mut Cluster, owner: &Owner) -> LocalPod {
 
 #[test]
 fn an_attachment_is_the_very_pod_that_the_runtime_named_and_no_namesake() {
-    let mut shop = cluster([pod("shop/web", Some("u-1"), "10.244.1.2")]);
-    let mut whose = |tag, address| local(&mut shop, &owner(tag, address)).whose;
+    let shop = || cluster([pod("shop/web", Some("u-1"), "10.244.1.9")]);
+    let whose = |tag, address| local(&mut shop(), &owner(tag, address)).whose;
     let web = || Whose::Pod("shop/web".parse().unwrap());
     assert_eq!(whose(Some(("shop/web", Some("u-1"))), "10.244.1.9"), web());
     assert_eq!(whose(Some(("shop/web", None)), "10.244.1.9"), web());
@@ -77,4 +77,14 @@ fn another_networks_attachments_are_nobodys() {
     let other =
         Owner { network: "other".parse().unwrap(), ..owner(Some(("shop/web", Some("u-1"))), "10.1.0.2") };
     assert_eq!(local(&mut shop, &other).whose, Whose::Nobody);
+}
+
+/// Its predecessor at that address, which is still listed, is no peer in its place.
+#[test]
+fn an_address_that_an_attachment_has_is_nobody_elses() {
+    let mut shop = cluster([pod("shop/ghost", Some("u-1"), "10.244.1.9")]);
+    let new = local(&mut shop, &owner(Some(("shop/new", Some("u-2"))), "10.244.1.9"));
+    assert_eq!(new.whose, Whose::Unseen(Some("shop".to_owned())));
+    assert_eq!(shop.with_address("10.244.1.9".parse().unwrap()).count(), 0);
+    assert!(shop.pods().values().all(|pod| pod.addresses.is_empty()));
 }
