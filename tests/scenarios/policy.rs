@@ -313,6 +313,25 @@ fn agents_that_are_killed_all_the_time_open_nothing_and_cut_nothing() {
 }
 
 #[test]
+fn manifests_that_an_agent_could_never_read_open_nothing() {
+    let _alone = alone();
+    let Some(mut ground) = Ground::new() else { return };
+    let (web, other) = (ground.pod(1, "web"), ground.pod(0, "other"));
+    let _mirror = Mirror::serve(web.pod.namespace(), PORT, "web");
+    ground.policies(&[("only-client", only_from("web", "client"))]);
+    ground.until(1, ("shop/other", "shop/web"), false);
+    ground.agents.pop().unwrap().kill();
+    ground.cluster.put_text("policies", "what: [\n");
+    let agent = ground.cluster.nodes[1].ready_agent();
+    let told = format!("{:?}", agent.status().state);
+    assert!(told.contains("stay as the kernel has them"), "{told}");
+    assert!(!is_open(other.pod.namespace(), web.addresses[0]));
+    ground.policies(&[]);
+    ground.agents.push(agent);
+    ground.until(1, ("shop/other", "shop/web"), true);
+}
+
+#[test]
 fn what_is_flushed_while_no_agent_runs_is_closed_again_by_the_next() {
     let _alone = alone();
     let Some(mut ground) = Ground::new() else { return };

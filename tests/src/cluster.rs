@@ -100,6 +100,11 @@ impl Cluster {
         }
     }
 
+    /// Replaces the text of the manifest of that name, whatever it is.
+    pub fn put_text(&self, name: &str, text: &str) {
+        self.place(text, &self.manifests.join(format!("{name}.yaml")));
+    }
+
     fn place(&self, text: &str, path: &Path) {
         let draft = self.stage.folder().join("draft");
         write(&draft, text);
