@@ -126,3 +126,6 @@ fn advice(hop: &Hop, from: &Place<'_>, to: &Place<'_>, flow: &Flow) -> String {
     };
     format!("allow {what} {peer} on {} in a policy that selects {}", flow.protocol, own.name())
 }
+
+#[cfg(test)]
+mod tests;
