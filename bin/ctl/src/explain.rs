@@ -24,8 +24,8 @@ const EXIT_CODES: &str =
 pub(crate) struct ExplainArgs {
     /// Who sends: a pod as namespace/name, a node, or an address
     source: String,
-    /// Who it is for, with the port and the protocol: shop/web-0:8080, 10.244.1.7:53/UDP, [fd00::7]:80. Without a port it
-    /// is about ICMP echo
+    /// Who it is for, with the port and the protocol: `shop/web-0:8080`, `10.244.1.7:53/UDP`, `[fd00::7]:80`. Without a
+    /// port it is about ICMP echo
     #[arg(value_name = "DST[:PORT[/PROTO]]", value_parser = target)]
     destination: Target,
     /// Print it as JSON
