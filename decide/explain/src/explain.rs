@@ -43,13 +43,15 @@ pub fn explain(query: &Query, view: View<'_>) -> Result<Explanation, ExplainErro
     let ends = Ends::of(view.cluster, &flow);
     let mut hops = Vec::new();
     if matches!(from, Place::Pod(_)) || view.is_local(source) {
-        hops.push(view.policy_hop(Stage::Egress, (&from, source), ends.may(Direction::Egress)));
+        let may = view.may(source, &to, ends.may(Direction::Egress));
+        hops.push(view.policy_hop(Stage::Egress, (&from, source), may));
     }
     if from.node() != to.node() {
         hops.extend(view.route_hop(&from, destination));
     }
     if matches!(to, Place::Pod(_)) || view.is_local(destination) {
-        hops.push(view.policy_hop(Stage::Ingress, (&to, destination), ends.may(Direction::Ingress)));
+        let may = view.may(destination, &from, ends.may(Direction::Ingress));
+        hops.push(view.policy_hop(Stage::Ingress, (&to, destination), may));
     }
     let denied = hops.iter().find(|hop| hop.outcome == Outcome::Denied);
     let (allowed, advice) = (denied.is_none(), denied.map(|hop| advice(hop, &from, &to, &flow)));
@@ -58,20 +60,32 @@ pub fn explain(query: &Query, view: View<'_>) -> Result<Explanation, ExplainErro
 }
 
 impl View<'_> {
+    /// Whether the pod at an address agrees, who may be one that nobody has shown: it and its node reach each other, and
+    /// nobody else reaches it.
+    fn may(
+        &self,
+        address: IpAddr,
+        peer: &Place<'_>,
+        judged: Result<Pass, Box<Reason>>,
+    ) -> Result<Pass, String> {
+        let judged = judged.map_err(|reason| reason.to_string())?;
+        match (self.unseen(address), peer) {
+            (false, _) => Ok(judged),
+            (true, Place::Node(node, _)) if *node == self.node => Ok(Pass::OwnNode),
+            (true, _) => Err("no source has shown this pod yet: it is isolated until one does".to_owned()),
+        }
+    }
+
     /// What a pod's policies say.
     fn policy_hop(
         &self,
         stage: Stage,
         (place, address): (&Place<'_>, IpAddr),
-        may: Result<Pass, Box<Reason>>,
+        may: Result<Pass, String>,
     ) -> Hop {
-        let (says, outcome) = match (self.unseen(address), may) {
-            (true, Ok(pass)) if pass != Pass::OwnNode => (
-                "no source has shown this pod yet: it is isolated until one does".to_owned(),
-                Outcome::Denied,
-            ),
-            (_, Ok(pass)) => (pass.to_string(), Outcome::Allowed),
-            (_, Err(reason)) => (reason.to_string(), Outcome::Denied),
+        let (says, outcome) = match may {
+            Ok(pass) => (pass.to_string(), Outcome::Allowed),
+            Err(reason) => (reason, Outcome::Denied),
         };
         let own = place.node() == Some(self.node) || self.is_local(address);
         let kernel = if own { kernel::of_policy(self.policy, self.listed) } else { Kernel::NotAsked };

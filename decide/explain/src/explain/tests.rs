@@ -144,6 +144,8 @@ fn a_pod_that_nobody_has_shown_is_said_to_be_isolated() {
         let denied = explained.hops.iter().find(|hop| hop.outcome == Outcome::Denied).unwrap();
         assert!(denied.says.contains("isolated until one does") && denied.node == "node-b", "{explained:?}");
     }
+    assert!(site.explain("node-b", "10.244.1.3", Some(80)).unwrap().allowed);
+    assert!(!site.explain("node-a", "10.244.1.3", Some(80)).unwrap().allowed);
 }
 
 #[test]
