@@ -48,6 +48,16 @@ impl Ground {
         Some(Self { agents, pods: Vec::new(), cluster })
     }
 
+    /// The same with a mirror on the second node, and somebody on the first whom a policy forbids to ask it.
+    fn closed_to_others() -> Option<(Self, [Attached; 2], Mirror)> {
+        let mut ground = Self::new()?;
+        let pods = [(1, "web"), (0, "other")].map(|(node, name)| ground.pod(node, name));
+        let mirror = Mirror::serve(pods[0].pod.namespace(), PORT, "web");
+        ground.policies(&[("only-client", only_from("web", "client"))]);
+        ground.until(1, ("shop/other", "shop/web"), false);
+        Some((ground, pods, mirror))
+    }
+
     /// Attaches the pod `shop/NAME`, labelled with its name less any number, as a runtime and the API would.
     fn pod(&mut self, node: usize, name: &str) -> Attached {
         self.pod_in(node, (name, self.cluster.pod()))
@@ -315,11 +325,7 @@ fn agents_that_are_killed_all_the_time_open_nothing_and_cut_nothing() {
 #[test]
 fn manifests_that_an_agent_could_never_read_open_nothing() {
     let _alone = alone();
-    let Some(mut ground) = Ground::new() else { return };
-    let (web, other) = (ground.pod(1, "web"), ground.pod(0, "other"));
-    let _mirror = Mirror::serve(web.pod.namespace(), PORT, "web");
-    ground.policies(&[("only-client", only_from("web", "client"))]);
-    ground.until(1, ("shop/other", "shop/web"), false);
+    let Some((mut ground, [web, other], _mirror)) = Ground::closed_to_others() else { return };
     ground.agents.pop().unwrap().kill();
     ground.cluster.put_text("policies", "what: [\n");
     let agent = ground.cluster.nodes[1].ready_agent();
@@ -334,11 +340,7 @@ fn manifests_that_an_agent_could_never_read_open_nothing() {
 #[test]
 fn what_is_flushed_while_no_agent_runs_is_closed_again_by_the_next() {
     let _alone = alone();
-    let Some(mut ground) = Ground::new() else { return };
-    let (web, other) = (ground.pod(1, "web"), ground.pod(0, "other"));
-    let _mirror = Mirror::serve(web.pod.namespace(), PORT, "web");
-    ground.policies(&[("only-client", only_from("web", "client"))]);
-    ground.until(1, ("shop/other", "shop/web"), false);
+    let Some((mut ground, [web, other], _mirror)) = Ground::closed_to_others() else { return };
     let flush = || {
         let flushed = ground.cluster.nodes[1]
             .namespace

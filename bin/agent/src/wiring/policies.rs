@@ -72,10 +72,8 @@ impl Policies {
         {
             return Arc::clone(policed);
         }
-        let policed =
-            Arc::new(policed(selvedge_policy::Cluster::new(cluster), node, &attached, |cluster, local| {
-                compile(cluster, local)
-            }));
+        let policed = policed(selvedge_policy::Cluster::new(cluster), node, &attached, compile);
+        let policed = Arc::new(policed);
         self.last = Some((Arc::clone(cluster), attached, Arc::clone(&policed)));
         policed
     }
