@@ -88,12 +88,13 @@ bench: build oracles reference
 scale: build
 	SCALE_PAGE="$(CURDIR)/docs/scale.md" cargo test --locked --package selvedge-tests --test scale -- --nocapture
 
-## soak: a storm of calls and kills on the plugin for ten minutes (FOR=600 seconds), then 6,000 random clusters' packets
+## soak: a storm of calls and kills on the plugin for ten minutes (FOR=600 seconds), 6,000 random clusters' packets, 1,000 pods
 .PHONY: soak
 soak: build oracles
 	SELVEDGE_STORM_SECONDS=$(or $(FOR),600) cargo test --locked --package selvedge-tests --test crash -- storm --test-threads 1
 	SELVEDGE_POLICY_SEED=$$(date +%s) SELVEDGE_POLICY_CLUSTERS=$$((10 * $(or $(FOR),600))) \
 		cargo test --locked --package selvedge-tests --test policy -- random --nocapture
+	SELVEDGE_FIRST_PODS=1000 cargo test --locked --package selvedge-tests --test scenarios -- policy::no_pod --nocapture
 
 ## fuzz: searches for bytes that a reader can't take, a minute for each reader (FOR=10 seconds)
 .PHONY: fuzz
