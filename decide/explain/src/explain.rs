@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use selvedge_datapath::state::Route;
 use selvedge_model::NodeName;
 use selvedge_policy::judge::Ends;
-use selvedge_policy::{Cluster, Direction, Flow, LocalNode, Pass, Reason, Whose};
+use selvedge_policy::{Cluster, Direction, Flow, LocalNode, Pass, Reason};
 use selvedge_ruleset::{Listed, Table};
 
 use crate::place::{ExplainError, Place, addresses, protocol};
@@ -101,9 +101,7 @@ impl View<'_> {
     /// True if the pod here that has the address is closed, because nobody has shown it.
     fn unseen(&self, address: IpAddr) -> bool {
         let mut here = self.local.pods.iter().filter(|pod| pod.addresses.contains(&address));
-        let is_unseen =
-            |whose: &Whose| matches!(whose, Whose::Unseen(_)) && whose.may_be_isolated(self.cluster);
-        here.any(|pod| is_unseen(&pod.whose))
+        here.any(|pod| pod.whose.is_closed(self.cluster))
     }
 
     /// The way from this node to another one's pod.

@@ -88,12 +88,12 @@ impl LocalNode {
 }
 
 impl Whose {
-    /// True unless it is known that no policy can be about it.
-    pub fn may_be_isolated(&self, cluster: &Cluster) -> bool {
+    /// True if it is isolated because no source has shown it: its namespace has a policy, or isn't known.
+    pub fn is_closed(&self, cluster: &Cluster) -> bool {
         match self {
-            Self::Pod(_) | Self::Unseen(None) => true,
+            Self::Unseen(None) => true,
             Self::Unseen(Some(namespace)) => cluster.enforced_in(namespace).next().is_some(),
-            Self::Nobody => false,
+            Self::Pod(_) | Self::Nobody => false,
         }
     }
 }

@@ -121,9 +121,7 @@ impl Revoker {
     }
 
     fn allows(&self, ends: &Ends) -> bool {
-        let is_unseen =
-            |whose: &Whose| matches!(whose, Whose::Unseen(_)) && whose.may_be_isolated(&self.cluster);
-        let is_closed = |end: &IpAddr| self.pods.get(end).is_some_and(is_unseen);
+        let is_closed = |end: &IpAddr| self.pods.get(end).is_some_and(|whose| whose.is_closed(&self.cluster));
         if ends.source == ends.destination {
             return true;
         }

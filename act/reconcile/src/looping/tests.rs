@@ -36,16 +36,21 @@ fn decide(known: Option<(&Arc<Cluster>, Prune)>, _: &Observed) -> Result<Decisio
         superseded: BTreeSet::new(),
         prune,
     };
-    Ok(Decision {
+    Ok(decision(desired, None))
+}
+
+/// That this is wanted, and nothing is to be said about it.
+pub(super) fn decision(desired: Desired, revoker: Option<Revoker>) -> Decision {
+    Decision {
         desired,
-        revoker: None,
+        revoker,
         wanted: Wanted::default(),
         problems: Vec::new(),
         notes: Vec::new(),
         without_pod: Vec::new(),
         admitted: BTreeMap::new(),
         blocked: None,
-    })
+    }
 }
 
 type Decide = fn(Option<(&Arc<Cluster>, Prune)>, &Observed) -> Result<Decision, String>;

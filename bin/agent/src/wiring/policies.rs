@@ -97,7 +97,7 @@ fn policed(
     local.unknown = node.unknown;
     let standing = |whose: &Whose| match whose {
         Whose::Pod(_) | Whose::Nobody => Standing::Known,
-        Whose::Unseen(_) if whose.may_be_isolated(&cluster) => Standing::Isolated,
+        Whose::Unseen(_) if whose.is_closed(&cluster) => Standing::Isolated,
         Whose::Unseen(_) => Standing::Free,
     };
     let admitted = attached.iter().zip(&local.pods).map(|((host, owner), pod)| {

@@ -24,7 +24,7 @@ impl<'a> Compiler<'a> {
                 let known = self.cluster.pods().get(key).map(Arc::as_ref);
                 pods.extend(known.filter(|known| pods.iter().all(|other| other.key != known.key)));
             }
-            Whose::Unseen(_) if pod.whose.may_be_isolated(self.cluster) => return Verdict::Goto(UNSEEN),
+            whose if whose.is_closed(self.cluster) => return Verdict::Goto(UNSEEN),
             Whose::Unseen(_) | Whose::Nobody => {}
         }
         let mut chains = Vec::new();

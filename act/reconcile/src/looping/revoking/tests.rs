@@ -18,9 +18,10 @@ use selvedge_ruleset::Seen;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::looping::tests::decision;
 use crate::looping::tests::fake::Fake;
 use crate::looping::{Decision, Reconciler, Trigger};
-use crate::status::{State, Status, StepResult, Wanted};
+use crate::status::{State, Status, StepResult};
 
 const WEB: &str = "10.244.1.2";
 const DB: &str = "10.244.1.3";
@@ -78,16 +79,7 @@ fn decide(known: Option<(&Arc<Cluster>, Prune)>, observed: &Observed) -> Result<
         superseded: BTreeSet::new(),
         prune,
     };
-    Ok(Decision {
-        desired,
-        revoker: Some(Revoker::new(cluster, &node, observed.network.addresses())),
-        wanted: Wanted::default(),
-        problems: Vec::new(),
-        notes: Vec::new(),
-        without_pod: Vec::new(),
-        admitted: BTreeMap::new(),
-        blocked: None,
-    })
+    Ok(decision(desired, Some(Revoker::new(cluster, &node, observed.network.addresses()))))
 }
 
 type Decide = fn(Option<(&Arc<Cluster>, Prune)>, &Observed) -> Result<Decision, String>;
