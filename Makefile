@@ -75,7 +75,7 @@ image: build
 manifests: clients
 	@deploy/render.sh "$(or $(HELM),$(SELVEDGE_CLIENTS_DIR)/helm/helm)" deploy
 
-## bench: times against bridge + host-local, and writes docs/benchmarks.md; then `make scale`
+## bench: times against bridge + host-local, and of policies (ARGS="--parts control"), to docs/benchmarks.md; then `make scale`
 .PHONY: bench
 bench: build oracles reference
 	$(RELEASE) --package selvedge-bench

@@ -1,4 +1,5 @@
-//! `make bench`: Selvedge beside Debian's `bridge` + `host-local`, measured on this machine and printed as a table.
+//! `make bench`: Selvedge measured on this machine, as tables: the plugin beside Debian's `bridge` + `host-local`, and
+//! what NetworkPolicy costs.
 //!
 //! Every side gets a node of its own, with its pods' namespaces made beforehand and its address store on tmpfs. The
 //! sides take turns call by call, so that whatever else the machine does hits all of them; a time is the program's
@@ -12,6 +13,8 @@ mod crowd;
 mod error;
 mod lease;
 mod node;
+mod page;
+mod policy;
 mod report;
 mod rounds;
 mod side;
@@ -31,30 +34,37 @@ use rustix::mount::{MountFlags, mount};
 use selvedge_model::chain;
 
 use crate::error::BenchError;
-use crate::report::Report;
+use crate::page::{Part, page};
+use crate::policy::control;
+use crate::report::{Report, machine};
 use crate::rounds::Effort;
 use crate::side::Kind;
 
 /// Where the private mount namespace has an empty tmpfs: every file that a side writes is below.
 const STORE: &str = "/run";
 
-/// Measures the release programs beside bridge + host-local.
+/// Measures the release programs.
 #[derive(Debug, Parser)]
 struct Flags {
     /// The folder of selvedge, selvedge-agent and selvedgectl.
     #[arg(long)]
     programs: PathBuf,
-    /// The folder below which containernetworking-plugins is unpacked.
-    #[arg(long)]
+    /// The folder below which containernetworking-plugins is unpacked; the part `attach` needs it.
+    #[arg(long, default_value = "/nonexistent")]
     reference: PathBuf,
-    /// The file to write the table to, besides printing it.
+    /// The page to write what was measured to, besides printing it; of other parts it keeps what it says.
     #[arg(long)]
     table: Option<PathBuf>,
+    /// What to measure.
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["attach", "control"])]
+    parts: Vec<Part>,
     /// What to measure beside the reference.
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["bridge", "routed", "agent"])]
     sides: Vec<Kind>,
     #[command(flatten)]
     effort: Effort,
+    #[command(flatten)]
+    control: control::Scale,
     /// Set when this process already has its own mount and network namespace.
     #[arg(long, hide = true)]
     inside: bool,
@@ -62,7 +72,7 @@ struct Flags {
 
 fn main() -> ExitCode {
     let flags = Flags::parse();
-    let outcome = if flags.inside { bench(&flags) } else { Err(reenter()) };
+    let outcome = if flags.inside { bench(&flags) } else { Err(reenter(&flags)) };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -73,12 +83,14 @@ fn main() -> ExitCode {
 }
 
 /// Becomes this program again, in a mount and a network namespace of its own. Returns only if that fails.
-fn reenter() -> BenchError {
+fn reenter(flags: &Flags) -> BenchError {
     let failed = |source| BenchError::system("run unshare (util-linux) for namespaces of our own", source);
     match env::current_exe() {
         Ok(program) => {
             let mut command = Command::new("unshare");
             command.args(["--mount", "--net", "--propagation", "private", "--"]).arg(program);
+            // Where clusters' programs are looked for, and where their files go.
+            command.env("SELVEDGE_BIN_DIR", &flags.programs).env("TMPDIR", STORE);
             failed(command.args(env::args_os().skip(1)).arg("--inside").exec())
         }
         Err(source) => failed(source),
@@ -88,10 +100,18 @@ fn reenter() -> BenchError {
 fn bench(flags: &Flags) -> Result<(), BenchError> {
     mount("tmpfs", STORE, "tmpfs", MountFlags::empty(), None)
         .map_err(|errno| BenchError::system(format!("mount a tmpfs on {STORE} (this needs root)"), errno))?;
-    let report = Report::measure(flags)?;
-    let text = report.to_string();
-    print(&text)?;
-    flags.table.as_deref().map_or(Ok(()), |path| write(path, &text))
+    let mut measured = Vec::new();
+    for part in &flags.parts {
+        let text = match part {
+            Part::Attach => Report::measure(flags)?.to_string(),
+            Part::Control => control::Control::measure(&flags.control)?.to_string(),
+        };
+        print(&text)?;
+        measured.push((*part, text));
+    }
+    let Some(path) = &flags.table else { return Ok(()) };
+    let old = fs::read_to_string(path).unwrap_or_default();
+    write(path, &page(&old, &machine(), &measured))
 }
 
 fn write(path: &Path, text: &str) -> Result<(), BenchError> {

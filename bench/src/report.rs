@@ -22,7 +22,6 @@ const CLUSTERS: [u16; 2] = [3, 1000];
 /// One run of the benchmark.
 #[derive(Debug)]
 pub(crate) struct Report {
-    machine: String,
     version: String,
     effort: Effort,
     empty: Scores,
@@ -69,15 +68,7 @@ impl Report {
         let leased = leased.unwrap_or_default();
         drop(sides);
         let agent = flags.sides.contains(&Kind::Agent).then(|| AgentFigures::measure(flags)).transpose()?;
-        Ok(Self {
-            machine: machine(),
-            version: version.trim().to_owned(),
-            effort,
-            empty,
-            leased,
-            loads,
-            agent,
-        })
+        Ok(Self { version: version.trim().to_owned(), effort, empty, leased, loads, agent })
     }
 }
 
@@ -120,11 +111,11 @@ fn with_agent<T>(
 
 impl Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Self { machine, version, effort, .. } = self;
+        let Self { version, effort, .. } = self;
         writeln!(
             f,
-            "# Benchmarks\n\n`make bench` writes this page: Selvedge beside `bridge` (a gateway, no masquerade) and \
-             `host-local` of\nDebian's containernetworking-plugins {version}.\n\n{machine}\n\n\
+            "Selvedge beside `bridge` (a gateway, no masquerade) and `host-local` of Debian's \
+             containernetworking-plugins\n{version}.\n\n\
              A time is a program's own, from exec to exit; the sides take turns call by call, each on a node of its \
              own, with\nits pods' namespaces made beforehand and its address store on tmpfs. {} pods one after \
              another, then {} at once,\nwhere each time counts from the moment in which all begin; the best of {} \
@@ -249,7 +240,7 @@ pub(crate) fn megabytes(bytes: u64) -> String {
 }
 
 /// Kernel, processor and date: what the figures depend on.
-fn machine() -> String {
+pub(crate) fn machine() -> String {
     let uname = rustix::system::uname();
     let (system, release) = (uname.sysname().to_string_lossy(), uname.release().to_string_lossy());
     let cores = thread::available_parallelism().map_or(1, NonZero::get);

@@ -1,4 +1,6 @@
-//! What the figures should be, as ratios to bridge + host-local.
+//! What the figures should be: ratios to bridge + host-local, and of policy times and amounts.
+
+use std::time::Duration;
 
 use crate::side::Kind;
 use crate::spread::Task;
@@ -41,4 +43,18 @@ pub(crate) const MEMORY_OF_ADD: u64 = 4_000_000;
 /// The most memory that an agent may take, in bytes, for so many nodes.
 pub(crate) fn memory(nodes: u16) -> u64 {
     if nodes <= 3 { 12_000_000 } else { 20_000_000 }
+}
+
+/// The longest that a first load of a large cluster may take.
+pub(crate) const FIRST_LOAD: Duration = Duration::from_secs(2);
+
+/// The p99 of a change's time, by its place: of a label, there and back, and of a policy.
+pub(crate) fn change(place: usize) -> Option<Duration> {
+    let millis = [10, 10, 20, 20];
+    millis.get(place).copied().map(Duration::from_millis)
+}
+
+/// The most memory that an agent may take among so many pods, in bytes.
+pub(crate) fn memory_among(pods: usize) -> u64 {
+    if pods <= 10_000 { 60_000_000 } else { 100_000_000 }
 }

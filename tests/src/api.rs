@@ -74,7 +74,7 @@ struct Shared {
 #[derive(Debug, Default)]
 struct Stored {
     version: u64,
-    objects: BTreeMap<(String, String), Value>,
+    objects: BTreeMap<(String, String), Arc<Value>>,
     history: Vec<(u64, Sent)>,
     faults: Faults,
     requests: Vec<String>,
@@ -173,7 +173,7 @@ impl ApiServer {
         state.version += 1;
         object["metadata"]["resourceVersion"] = state.version.to_string().into();
         let key = (plural.to_owned(), key(&object));
-        let known = state.objects.insert(key, object.clone()).is_some();
+        let known = state.objects.insert(key, Arc::new(object.clone())).is_some();
         let event = json!({"type": if known { "MODIFIED" } else { "ADDED" }, "object": object});
         self.announce(state, plural, &event);
     }
@@ -183,13 +183,13 @@ impl ApiServer {
         let mut state = self.state();
         for mut object in objects {
             object["metadata"]["resourceVersion"] = "1".into();
-            state.objects.insert((plural.to_owned(), key(&object)), object);
+            state.objects.insert((plural.to_owned(), key(&object)), Arc::new(object));
         }
     }
 
     /// An object as it is stored, by its name, with its namespace if it has one: `shop/web-0`.
     pub fn object(&self, plural: &str, name: &str) -> Option<Value> {
-        self.state().objects.get(&(plural.to_owned(), name.to_owned())).cloned()
+        self.state().objects.get(&(plural.to_owned(), name.to_owned())).map(|object| Value::clone(object))
     }
 
     /// Deletes an object by its name, with its namespace if it has one: `shop/web-0`.
@@ -197,7 +197,7 @@ impl ApiServer {
         let mut state = self.state();
         state.version += 1;
         let object = state.objects.remove(&(plural.to_owned(), name.to_owned()));
-        let mut object = object.unwrap_or_else(|| panic!("no {plural} {name}"));
+        let mut object = Arc::unwrap_or_clone(object.unwrap_or_else(|| panic!("no {plural} {name}")));
         object["metadata"]["resourceVersion"] = state.version.to_string().into();
         self.announce(state, plural, &json!({"type": "DELETED", "object": object}));
     }
@@ -323,7 +323,7 @@ fn list(state: &Stored, plural: &str, asked: &Asked) -> Response {
     }
     let limit = asked.get("limit").and_then(|limit| limit.parse().ok()).unwrap_or(usize::MAX);
     let all = chosen(state, plural, asked);
-    let items: Vec<&Value> = all.iter().skip(from).take(limit).copied().collect();
+    let items: Vec<&Value> = all.iter().skip(from).take(limit).map(|object| &***object).collect();
     let mut metadata = json!({"resourceVersion": state.version.to_string()});
     if from + items.len() < all.len() {
         metadata["continue"] = (from + items.len()).to_string().into();
@@ -332,7 +332,7 @@ fn list(state: &Stored, plural: &str, asked: &Asked) -> Response {
 }
 
 /// The objects of a kind that the field selector chooses: all, or the pods of a node.
-fn chosen<'a>(state: &'a Stored, plural: &str, asked: &Asked) -> Vec<&'a Value> {
+fn chosen<'a>(state: &'a Stored, plural: &str, asked: &Asked) -> Vec<&'a Arc<Value>> {
     let node = chosen_node(asked);
     let of_kind = state.objects.iter().filter(|((of, _), _)| of == plural).map(|(_, object)| object);
     of_kind.filter(|object| node.is_none_or(|node| object["spec"]["nodeName"] == node)).collect()
@@ -343,16 +343,14 @@ fn chosen_node(asked: &Asked) -> Option<&str> {
 }
 
 fn watch(shared: &Arc<Shared>, state: &Stored, plural: &str, asked: &Asked) -> Response {
-    let mut first = Vec::new();
+    let (mut there, mut first) = (Vec::new(), Vec::new());
     let watched = Watched { plural: plural.to_owned(), node: chosen_node(asked).map(str::to_owned) };
     if asked.get("sendInitialEvents").is_some_and(|send| send == "true") {
         if state.faults.refuses_streams {
             let why = "a watch stream was requested by the client but a required storage feature is disabled";
             first.push(error_event(500, "InternalError", why));
         }
-        first.extend(
-            chosen(state, plural, asked).iter().map(|o| json!({"type": "ADDED", "object": o}).to_string()),
-        );
+        there = chosen(state, plural, asked).into_iter().cloned().collect();
         first.push(bookmark(plural, state.version, &json!({"k8s.io/initial-events-end": "true"})));
     } else {
         let since: u64 = asked.get("resourceVersion").and_then(|version| version.parse().ok()).unwrap_or(0);
@@ -363,20 +361,22 @@ fn watch(shared: &Arc<Shared>, state: &Stored, plural: &str, asked: &Asked) -> R
         first.extend(missed.filter_map(|(_, sent)| sent.line.clone()));
     }
     let events = shared.events.subscribe();
-    let stream =
-        unfold((first.into_iter(), events, watched), |(mut first, mut events, watched)| async move {
-            loop {
-                let line = match first.next() {
-                    Some(line) => line,
-                    None => match events.recv().await.ok()? {
-                        sent if !watched.hears(&sent) => continue,
-                        sent => sent.line?,
-                    },
-                };
-                let line = Bytes::from(line + "\n");
-                return Some((Ok::<_, Infallible>(line), (first, events, watched)));
-            }
-        });
+    // Written out one by one, so that the first is under way while the last is still none.
+    let there = there.into_iter().map(|object| format!("{{\"type\":\"ADDED\",\"object\":{object}}}"));
+    let first = there.chain(first);
+    let stream = unfold((first, events, watched), |(mut first, mut events, watched)| async move {
+        loop {
+            let line = match first.next() {
+                Some(line) => line,
+                None => match events.recv().await.ok()? {
+                    sent if !watched.hears(&sent) => continue,
+                    sent => sent.line?,
+                },
+            };
+            let line = Bytes::from(line + "\n");
+            return Some((Ok::<_, Infallible>(line), (first, events, watched)));
+        }
+    });
     ([(CONTENT_TYPE, "application/json")], Body::from_stream(stream)).into_response()
 }
 

@@ -49,22 +49,22 @@ fn answer(shared: &Shared, (plural, name, part): (&str, &str, &str), with: (&Hea
         return super::status(StatusCode::BAD_REQUEST, "BadRequest");
     };
     let patched = match kind {
-        "application/strategic-merge-patch+json" => merged(before.clone(), &patch),
-        "application/json-patch+json" => changed(before.clone(), &patch),
+        "application/strategic-merge-patch+json" => merged(Value::clone(before), &patch),
+        "application/json-patch+json" => changed(Value::clone(before), &patch),
         _ => return super::status(StatusCode::UNSUPPORTED_MEDIA_TYPE, "UnsupportedMediaType"),
     };
     let Some(patched) = patched else {
         return super::status(StatusCode::UNPROCESSABLE_ENTITY, "Invalid");
     };
     // Of a status nothing else is changed, and of the rest no status.
-    let mut object = before.clone();
+    let mut object = Value::clone(before);
     object[part] = patched[part].clone();
-    if object == *before {
+    if object == **before {
         return json_of(&object);
     }
     state.version += 1;
     object["metadata"]["resourceVersion"] = state.version.to_string().into();
-    state.objects.insert(key, object.clone());
+    state.objects.insert(key, Arc::new(object.clone()));
     let line = json!({"type": "MODIFIED", "object": object}).to_string();
     let sent = Sent { plural: plural.to_owned(), node: None, line: Some(line) };
     let version = state.version;

@@ -1,0 +1,7 @@
+//! What NetworkPolicy costs: the agent in a large cluster, and the packets of its pods.
+
+pub(crate) mod control;
+mod fleet;
+mod notices;
+mod usual;
+mod world;
