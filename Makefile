@@ -75,9 +75,10 @@ image: build
 manifests: clients
 	@deploy/render.sh "$(or $(HELM),$(SELVEDGE_CLIENTS_DIR)/helm/helm)" deploy
 
-## bench: times against bridge + host-local, and of policies (ARGS="--parts control"), to docs/benchmarks.md; then `make scale`
+## bench: times against bridge + host-local, and of policies (ARGS="--parts control,packets": these), to docs/benchmarks.md; then `make scale`
 .PHONY: bench
 bench: build oracles reference
+	@.ci/need ipset:ipset
 	$(RELEASE) --package selvedge-bench
 	"$$SELVEDGE_BIN_DIR/selvedge-bench" --programs "$$SELVEDGE_BIN_DIR" --reference "$(REFERENCE)" \
 		--table docs/benchmarks.md $(ARGS)

@@ -35,7 +35,7 @@ use selvedge_model::chain;
 
 use crate::error::BenchError;
 use crate::page::{Part, page};
-use crate::policy::control;
+use crate::policy::{control, packets};
 use crate::report::{Report, machine};
 use crate::rounds::Effort;
 use crate::side::Kind;
@@ -56,7 +56,7 @@ struct Flags {
     #[arg(long)]
     table: Option<PathBuf>,
     /// What to measure.
-    #[arg(long, value_enum, value_delimiter = ',', default_values = ["attach", "control"])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["attach", "control", "packets"])]
     parts: Vec<Part>,
     /// What to measure beside the reference.
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["bridge", "routed", "agent"])]
@@ -65,6 +65,8 @@ struct Flags {
     effort: Effort,
     #[command(flatten)]
     control: control::Scale,
+    #[command(flatten)]
+    packets: packets::Passes,
     /// Set when this process already has its own mount and network namespace.
     #[arg(long, hide = true)]
     inside: bool,
@@ -105,6 +107,7 @@ fn bench(flags: &Flags) -> Result<(), BenchError> {
         let text = match part {
             Part::Attach => Report::measure(flags)?.to_string(),
             Part::Control => control::Control::measure(&flags.control)?.to_string(),
+            Part::Packets => packets::Packets::measure(&flags.packets)?.to_string(),
         };
         print(&text)?;
         measured.push((*part, text));

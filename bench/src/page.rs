@@ -7,17 +7,20 @@ pub(crate) enum Part {
     Attach,
     /// The agent in large clusters, with their policies.
     Control,
+    /// The packets of two pods, with policies and without.
+    Packets,
 }
 
 impl Part {
     /// In the order of the page.
-    const ALL: [Self; 2] = [Self::Attach, Self::Control];
+    const ALL: [Self; 3] = [Self::Attach, Self::Control, Self::Packets];
 
     /// What its section of the page is called.
     fn title(self) -> &'static str {
         match self {
             Self::Attach => "Attaching and detaching",
             Self::Control => "NetworkPolicy: the agent in large clusters",
+            Self::Packets => "NetworkPolicy: packets",
         }
     }
 
@@ -26,6 +29,7 @@ impl Part {
         match self {
             Self::Attach => "attach",
             Self::Control => "control",
+            Self::Packets => "packets",
         }
     }
 }

@@ -3,5 +3,8 @@
 pub(crate) mod control;
 mod fleet;
 mod notices;
+pub(crate) mod packets;
+mod traffic;
 mod usual;
 mod world;
+mod xtables;

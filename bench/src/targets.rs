@@ -58,3 +58,6 @@ pub(crate) fn change(place: usize) -> Option<Duration> {
 pub(crate) fn memory_among(pods: usize) -> u64 {
     if pods <= 10_000 { 60_000_000 } else { 100_000_000 }
 }
+
+/// How many times what a packet takes without policies it may take with them.
+pub(crate) const PACKETS: f64 = 1.05;

@@ -101,11 +101,16 @@ impl Fleet {
         within(PATIENCE, "the agent is ready", || self.is_ready());
     }
 
+    /// Ends the agent, and takes away all that it has made of nftables: the wires stay.
+    pub(crate) fn leave_bare(&mut self) -> Result<(), BenchError> {
+        drop(self.agent.take());
+        self.nft(&["delete", "table", "inet", "selvedge"]).map(drop)
+    }
+
     /// Ends the agent, takes away all that it has made of nftables, and starts another: the time from its exec to the
     /// last of the transactions after which nothing follows, all of the node's pods isolated as they are to be.
     pub(crate) fn first_load(&mut self) -> Result<Duration, BenchError> {
-        drop(self.agent.take());
-        self.nft(&["delete", "table", "inet", "selvedge"])?;
+        self.leave_bare()?;
         let mut notices = Notices::of(self.node())?;
         notices.forget()?;
         let began = Instant::now();

@@ -7,6 +7,9 @@ use super::usual::{USUAL, app, policy};
 /// What a namespace's pods are.
 const APPS: [&str; 5] = ["web", "api", "db", "cache", "worker"];
 
+/// Where namespaces are.
+pub(crate) const ZONES: usize = 50;
+
 /// The pods that a node takes by default.
 const PODS_OF_NODE: usize = 110;
 
@@ -145,7 +148,7 @@ pub(crate) fn namespace(number: usize) -> String {
 
 /// Where a namespace is.
 pub(crate) fn zone(place: usize) -> String {
-    format!("zone-{}", place % 50)
+    format!("zone-{}", place % ZONES)
 }
 
 pub(crate) fn name(pod: usize) -> String {
