@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::Errno;
-use selvedge_ruleset::{ChainName, Command, Family, Listed, Ownership, TableId, Transaction};
-use selvedge_wire::flag::CREATE;
+use selvedge_ruleset::rule::log;
+use selvedge_ruleset::{
+    ChainName, Change, Command, Family, Listed, LogPrefix, Ownership, TableId, Transaction, rule,
+};
 use selvedge_wire::{Request, Socket, Writer};
 
 use crate::error::NftError;
 use crate::list::{self, Depth};
-use crate::message::{TABLE_OWNER, TABLE_PERSIST, attr, kind, messages};
-use crate::socket::{self, header, request};
+use crate::message::{kind, messages};
+use crate::socket::{self, header};
 
 /// How often something is tried that others' changes can get in the way of.
 const ATTEMPTS: u32 = 20;
@@ -33,6 +35,8 @@ pub struct NftSocket {
 pub struct Features {
     /// Tables can have an owner and outlive it (Linux 6.9).
     pub owned_tables: bool,
+    /// Rules can tell of packets to groups of the netfilter log (CONFIG_NETFILTER_NETLINK_LOG).
+    pub packet_log: bool,
 }
 
 impl NftSocket {
@@ -44,19 +48,36 @@ impl NftSocket {
 
     /// Asks the kernel what it can do; changes nothing.
     pub fn features(&mut self) -> Result<Features, NftError> {
-        let probe = request(kind::NEW_TABLE, CREATE, crate::message::family(Family::Inet), |w| {
-            w.text(attr::TABLE_NAME, "selvedge-probe");
-            w.u32_be(attr::TABLE_FLAGS, TABLE_OWNER | TABLE_PERSIST);
-        });
-        let first = self.socket.next_sequence();
+        let table = TableId::literal(Family::Inet, "selvedge-probe");
+        let (chain, told) = (ChainName::literal("probe"), rule![log(LogPrefix::default(), 1)]);
+        let tells = [
+            Change::AddTable { owned: false },
+            Change::AddChain(chain.clone(), None),
+            Change::AddRule { chain, before: None, rule: told },
+        ];
+        Ok(Features {
+            owned_tables: self.takes(&table, [Change::AddTable { owned: true }])?,
+            packet_log: self.takes(&table, tells)?,
+        })
+    }
+
+    /// Whether the kernel would take these changes, which are not made.
+    fn takes(
+        &mut self,
+        table: &TableId,
+        changes: impl IntoIterator<Item = Change>,
+    ) -> Result<bool, NftError> {
         let mut batch = Vec::new();
-        begin(None).write(first, 0, &mut batch);
-        probe.write(self.socket.next_sequence(), 0, &mut batch);
+        begin(None).write(self.socket.next_sequence(), 0, &mut batch);
+        for change in changes {
+            for message in messages(&Command { table: table.clone(), change }) {
+                message.write(self.socket.next_sequence(), 0, &mut batch);
+            }
+        }
         // A batch without an end is checked and not committed.
-        let errors = self.errors(&batch)?;
-        match errors.first() {
-            None => Ok(Features { owned_tables: true }),
-            Some((_, Errno::OPNOTSUPP | Errno::INVAL)) => Ok(Features { owned_tables: false }),
+        match self.errors(&batch)?.first() {
+            None => Ok(true),
+            Some((_, Errno::OPNOTSUPP | Errno::INVAL | Errno::NOENT)) => Ok(false),
             Some((_, errno)) => {
                 Err(NftError::List { what: "what nf_tables can do".to_owned(), source: (*errno).into() })
             }

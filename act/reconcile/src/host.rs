@@ -12,7 +12,7 @@ use selvedge_datapath::step::NetStep;
 use selvedge_datapath::{attachment, firewall};
 use selvedge_model::{IfName, NetworkName, Tracked};
 use selvedge_netlink::{NetlinkError, RouteSocket, Sysctls};
-use selvedge_nft::{Conntrack, NftError, NftSocket};
+use selvedge_nft::{Conntrack, Features, NftError, NftSocket};
 use selvedge_xtables::XtablesError;
 use tracing::warn;
 
@@ -128,12 +128,12 @@ impl Host {
         })
     }
 
-    /// Whether the kernel has tables that nobody else can change and that outlive their owner.
+    /// What the kernel's nftables can do.
     ///
     /// # Errors
     /// What the kernel said to the question.
-    pub fn owns_tables(&mut self) -> Result<bool, HostError> {
-        Ok(self.nft.features()?.owned_tables)
+    pub fn features(&mut self) -> Result<Features, HostError> {
+        Ok(self.nft.features()?)
     }
 
     fn unannounced(&mut self) -> Result<Unannounced, HostError> {

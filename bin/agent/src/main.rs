@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use selvedge_model::chain;
+use selvedge_policy::Netlog;
 use selvedge_reconcile::{Admissions, Host, Paths, Patience, Reconciler, Status, Trigger};
 use tracing::{error, info};
 use tracing_subscriber::filter::filter_fn;
@@ -68,6 +69,7 @@ fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
     let config = configuration(&flags.at)?;
     let plugin = flags.at.cni_bin_dir.join(PLUGIN);
     let mut host = Host::open(paths(flags, &config, &plugin))?;
+    let features = host.features()?;
     let mut setup = Setup {
         started: Instant::now(),
         node: flags.node.clone(),
@@ -76,7 +78,8 @@ fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
         installs: flags.at.plugin.is_some(),
         knows_pods: flags.source.manifests.is_none(),
         sysctls: flags.at.sysctl_dir.clone(),
-        owns_tables: host.owns_tables()?,
+        owns_tables: features.owned_tables,
+        netlog: if features.packet_log { Netlog::Present } else { Netlog::Missing },
         config,
         policies: Policies::default(),
         decided: Decided::default(),

@@ -16,7 +16,7 @@ use selvedge_datapath::foreign;
 use selvedge_datapath::node::{self, Attach, DesiredNode, Facts, LocalNode};
 use selvedge_datapath::state::{ObservedLink, Sysctl};
 use selvedge_model::{Cluster, IfName, Node, NodeName, mark};
-use selvedge_policy::Unknown;
+use selvedge_policy::{Netlog, Unknown};
 use selvedge_reconcile::Decision;
 use selvedge_reconcile::status::Wanted;
 use selvedge_ruleset::{Table, TableId};
@@ -51,6 +51,8 @@ pub(crate) struct Setup {
     pub(crate) knows_pods: bool,
     /// Whether tables can be owned by us and outlive us.
     pub(crate) owns_tables: bool,
+    /// Whether the kernel can tell of packets.
+    pub(crate) netlog: Netlog,
     /// What policy wants, as it was last decided.
     pub(crate) policies: Policies,
     /// Who answers those who ask why.
@@ -159,6 +161,7 @@ impl Setup {
             network: &self.config.network,
             bridge: node.bridged.then_some(&self.config.bridge),
             unknown: self.config.policy.when_agent_down,
+            netlog: self.netlog,
         };
         self.policies.decide(known, of, observed)
     }

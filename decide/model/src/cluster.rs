@@ -89,9 +89,9 @@ impl From<Labels> for Namespace {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Log {
     /// None.
-    #[default]
     Off,
-    /// Those that are denied.
+    /// Those that are denied, or that a shadow would deny.
+    #[default]
     Denied,
     /// All.
     All,

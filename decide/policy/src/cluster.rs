@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use selvedge_model::{Labels, Namespace, NodeName, Pod, PodKey, Pods};
+use selvedge_model::{Labels, Log, Namespace, NodeName, Pod, PodKey, Pods};
 
 use crate::holders::Holders;
 use selvedge_model::policy::{Direction, Mode, Namespaces, PodPeer, Policy, PolicyKey, Rule};
@@ -19,6 +19,8 @@ pub const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 pub struct Cluster {
     nodes: BTreeMap<NodeName, Vec<IpAddr>>,
     namespaces: BTreeMap<String, Labels>,
+    /// Of which namespaces' pods not what is usual is logged.
+    logs: BTreeMap<String, Log>,
     pods: Pods,
     /// The pods that an address means, see [`Cluster::with_address`].
     holders: Holders,
@@ -29,6 +31,7 @@ impl Cluster {
     /// What policy knows of the cluster.
     pub fn new(cluster: &selvedge_model::Cluster) -> Self {
         let nodes = cluster.nodes().values().map(|node| (node.name.clone(), node.addresses.clone()));
+        let logs = cluster.namespaces().iter().map(|(name, namespace)| (name.clone(), namespace.log));
         let mut holders = Holders::default();
         for pod in cluster.pods().values().filter(|pod| Self::is_judged(pod)) {
             holders.add(pod);
@@ -36,6 +39,7 @@ impl Cluster {
         Self {
             nodes: nodes.collect(),
             namespaces: cluster.namespaces().iter().map(named).collect(),
+            logs: logs.filter(|(_, log)| *log != Log::default()).collect(),
             pods: cluster.pods().clone(),
             holders,
             policies: cluster.policies().clone(),
@@ -116,10 +120,27 @@ impl Cluster {
 
     /// The policies of a namespace that are in force: a shadow isolates nothing.
     pub fn enforced_in(&self, namespace: &str) -> impl Iterator<Item = &Policy> {
+        self.of_mode_in(Mode::Enforced, namespace)
+    }
+
+    fn of_mode_in(&self, mode: Mode, namespace: &str) -> impl Iterator<Item = &Policy> {
         let first = PolicyKey { namespace: namespace.to_owned(), name: String::new() };
         let here = self.policies.range(first..).map(|(_, policy)| policy.as_ref());
         let here = here.take_while(move |policy| policy.key.namespace == namespace);
-        here.filter(|policy| policy.mode == Mode::Enforced)
+        here.filter(move |policy| policy.mode == mode)
+    }
+
+    /// The shadows that would isolate a pod in a direction, with their rules for it. Policies add up: they would be
+    /// alone in that where no policy in force isolates it, and admit more than those where one does.
+    pub fn shadowing(&self, pod: &Pod, direction: Direction) -> impl Iterator<Item = (&Policy, &[Rule])> {
+        let here = self.of_mode_in(Mode::Shadow, &pod.key.namespace);
+        here.filter(|policy| policy.selects.selects(&pod.labels))
+            .filter_map(move |policy| Some((policy, policy.rules(direction)?)))
+    }
+
+    /// Which flows of a namespace's pods are logged.
+    pub fn log(&self, namespace: &str) -> Log {
+        self.logs.get(namespace).copied().unwrap_or_default()
     }
 
     /// True if a peer of a policy of the namespace `own` means a pod.

@@ -9,7 +9,11 @@
 //! | `policy-forward` | forward | revoked flows are cut, answers pass; the others leave a pod by its egress chain and enter one by its ingress chain |
 //! | `from-pods`, `to-known-pods` | | one lookup of the pod's address in a verdict map, and a drop behind it |
 //! | `to-pods` | | before that, whether the address is one of the pod's behind that interface |
-//! | `egress-HASH`, `ingress-HASH` | | the rules of all policies that isolate a pod, and a drop behind them |
+//! | `egress-HASH`, `ingress-HASH` | | the rules of all policies that isolate a pod, and a drop behind them; of a pod's shadows, and none |
+//! | `denied-egress`, `denied-ingress` | | tell of what a chain does not admit, and drop it |
+//! | `would-deny-egress`, `would-deny-ingress` | | tell of what shadows would not admit |
+//! | `allowed-egress`, `allowed-ingress` | | tell of what passes, where that is asked for |
+//! | `strays`, `revoked` | | drop what belongs to no connection, or to one that is no longer allowed |
 //! | `half-isolated` | | for pods that are isolated the other way alone: no connection is taken up in the middle |
 //!
 //! The gates and the maps are closed by construction: their values are `return` and `goto`, and whatever isn't in them
@@ -28,6 +32,7 @@
 //! | `block-HASH` | the ranges of a block that its exceptions leave |
 //! | `ports-HASH` | protocols and ports |
 //! | `revoked4`, `revoked6` | both directions of flows that were allowed once and are no longer, by addresses, protocol and ports |
+//! | `told-denied4`, `told-denied6`, `told-allowed4`, `told-allowed6` | pods of which something was told lately |
 //! | `revoked-portless4`, `revoked-portless6` | the same of protocols without ports |
 //!
 //! Sets of addresses are hash sets; ranges are in small sets that never change. A set is called by what it stands for,
@@ -37,10 +42,11 @@
 //!
 //! What is in the sets of revoked flows is the kernel's own affair and [`Revoker`](crate::Revoker)'s, no part of the table.
 //!
-//! Left for later: the log and the counters that are read.
+//! What is told of packets, and how often, is in [`log`].
 
 mod blocks;
 mod carry;
+pub(crate) mod log;
 mod peers;
 mod pod;
 pub(crate) mod revoked;
@@ -58,7 +64,7 @@ use selvedge_ruleset::{
 };
 
 use crate::cluster::Cluster;
-use crate::local::{LocalNode, LocalPod, Unknown, Whose};
+use crate::local::{LocalNode, LocalPod, Netlog, Unknown, Whose};
 use selvedge_model::policy::Direction;
 
 const HOST_ENDS: IfPrefix = IfPrefix::literal(selvedge_model::names::HOST_VETH_PREFIX);
@@ -104,14 +110,15 @@ pub fn compile(cluster: &Cluster, node: &LocalNode) -> Table {
         .chain(TO_KNOWN_PODS, by_address(node.unknown, &INGRESS, [Field::IpDaddr, Field::Ip6Daddr]))
         .chain(
             UNSEEN,
-            Chain::regular(
-                [rule![counter(), drop()].comment("pod is not known, its namespace has policies")],
-            ),
+            Chain::regular([
+                log::of_others(log::Tale::Unseen),
+                rule![counter(), drop()].comment("pod is not known, its namespace has policies"),
+            ]),
         );
     let known4 = node.addresses().filter_map(|(pod, a)| Some((pod.interface.clone(), blocks::v4(a)?)));
     let known6 = node.addresses().filter_map(|(pod, a)| Some((pod.interface.clone(), blocks::v6(a)?)));
     table = table.set(PODS.0, Set::of(known4)).set(PODS.1, Set::of(known6));
-    table = revoked::put(itself(cluster, node, table));
+    table = log::put(revoked::put(itself(cluster, node, table)));
     let mut compiler = peers::Compiler::new(cluster, table);
     for (direction, pair) in [(Direction::Egress, EGRESS), (Direction::Ingress, INGRESS)] {
         let verdicts = node.addresses().map(|(pod, a)| (a, compiler.verdict(pod, a, direction)));
@@ -121,7 +128,10 @@ pub fn compile(cluster: &Cluster, node: &LocalNode) -> Table {
         compiler.put(pair.0, || Set::verdicts(v4));
         compiler.put(pair.1, || Set::verdicts(v6));
     }
-    compiler.finish()
+    match node.netlog {
+        Netlog::Present => compiler.finish(),
+        Netlog::Missing => log::mute(compiler.finish()),
+    }
 }
 
 #[derive(Clone, Copy)]

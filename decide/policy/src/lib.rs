@@ -25,9 +25,10 @@ pub mod revoke;
 pub mod testing;
 
 pub use cluster::Cluster;
+pub use compile::log::{LOG_GROUP, Tale};
 pub use compile::{carry, compile};
 pub use judge::{Flow, Protocol, Source, Verdict, judge};
-pub use local::{LocalNode, LocalPod, Unknown, Whose};
+pub use local::{LocalNode, LocalPod, Netlog, Unknown, Whose};
 pub use read::{Refused, in_mode, read, refuse};
 pub use reason::{Party, Pass, Reason, Who};
 pub use revoke::{Cut, Revoker};

@@ -17,6 +17,18 @@ pub struct LocalNode {
     pub bridge: Option<IfName>,
     /// What becomes of those that aren't among the pods yet.
     pub unknown: Unknown,
+    /// Whether its kernel can tell of packets.
+    pub netlog: Netlog,
+}
+
+/// Whether a kernel has the netfilter log (`nfnetlink_log`): without it, it refuses rules that tell of packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Netlog {
+    /// It has.
+    #[default]
+    Present,
+    /// It hasn't.
+    Missing,
 }
 
 /// What becomes of an address of a pod's interface that isn't known yet.
@@ -83,7 +95,7 @@ impl LocalNode {
             }
         }
         attached.into_iter().for_each(|(key, addresses)| cluster.attach(key, &addresses));
-        Self { pods, bridge: bridge.cloned(), unknown: Unknown::default() }
+        Self { pods, bridge: bridge.cloned(), unknown: Unknown::default(), netlog: Netlog::default() }
     }
 }
 

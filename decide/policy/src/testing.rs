@@ -17,7 +17,9 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 use proptest::sample::select;
-use selvedge_model::{ContainerPort, IfName, Labels, Listing, Node, NodeName, Pod, PodKey, Transport};
+use selvedge_model::{
+    ContainerPort, IfName, Labels, Listing, Log, Namespace, Node, NodeName, Pod, PodKey, Transport,
+};
 
 use crate::cluster::Cluster;
 use crate::local::{LocalNode, LocalPod, Whose};
@@ -43,7 +45,7 @@ pub fn cluster() -> impl Strategy<Value = Cluster> {
             };
             let mut listing = nodes_and(pods);
             let known = NAMESPACES.iter().zip(namespaces);
-            known.for_each(|(name, labels)| labels.into_iter().for_each(|l| listing.namespace(*name, l)));
+            known.for_each(|(name, known)| known.into_iter().for_each(|one| listing.namespace(*name, one)));
             policies.into_iter().enumerate().map(named).for_each(|policy| listing.policy(policy));
             Cluster::new(&listing.finish().expect("every kind has been declared complete"))
         },
@@ -96,9 +98,11 @@ fn node(index: usize) -> Node {
     Node { name, pod_cidrs: Vec::new(), addresses: vec![v4.into(), v6.into()] }
 }
 
-/// A namespace's labels; one in some isn't known, though pods may be in it.
-fn namespace() -> impl Strategy<Value = Option<Labels>> {
-    option::weighted(0.93, labels(&["team", "env"]))
+/// A namespace; one in some isn't known, though pods may be in it.
+fn namespace() -> impl Strategy<Value = Option<Namespace>> {
+    let log = prop_oneof![1 => Just(Log::Off), 2 => Just(Log::Denied), 1 => Just(Log::All)];
+    let known = (labels(&["team", "env"]), log).prop_map(|(labels, log)| Namespace { labels, log });
+    option::weighted(0.93, known)
 }
 
 /// Labels of pods or namespaces: each of the keys, with one of two values or not at all.

@@ -7,7 +7,7 @@ use selvedge_datapath::converge::Observed;
 use selvedge_datapath::firewall;
 use selvedge_model::mark::REAP_GROUP;
 use selvedge_model::{Cluster, IfName, NetworkName, NodeName, Owner};
-use selvedge_policy::{LocalNode, Revoker, Unknown, Whose, carry, compile};
+use selvedge_policy::{LocalNode, Netlog, Revoker, Unknown, Whose, carry, compile};
 use selvedge_reconcile::{Admission, Standing};
 use selvedge_ruleset::Table;
 
@@ -22,6 +22,8 @@ pub(super) struct Node<'a> {
     pub(super) bridge: Option<&'a IfName>,
     /// What becomes of attachments that aren't in force yet.
     pub(super) unknown: Unknown,
+    /// Whether the kernel can tell of packets.
+    pub(super) netlog: Netlog,
 }
 
 /// The chains and sets of policy, and the attachments that are in force with them.
@@ -94,7 +96,7 @@ fn policed(
     table: impl FnOnce(&selvedge_policy::Cluster, &LocalNode) -> Table,
 ) -> Policed {
     let mut local = LocalNode::of(&mut cluster, (node.name, node.network), attached, node.bridge);
-    local.unknown = node.unknown;
+    (local.unknown, local.netlog) = (node.unknown, node.netlog);
     let standing = |whose: &Whose| match whose {
         Whose::Pod(_) | Whose::Nobody => Standing::Known,
         Whose::Unseen(_) if whose.is_closed(&cluster) => Standing::Isolated,

@@ -14,6 +14,7 @@ fn started(before: Duration) -> Setup {
         sysctls: PathBuf::from("/proc/sys"),
         knows_pods: true,
         owns_tables: true,
+        netlog: Netlog::Present,
         policies: Policies::default(),
         decided: Decided::default(),
     }

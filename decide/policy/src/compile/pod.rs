@@ -4,12 +4,13 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use selvedge_model::{Pod, Transport};
-use selvedge_ruleset::matching::{End, Match, in_set};
-use selvedge_ruleset::rule::{counter, drop, jump, return_};
+use selvedge_model::{Log, Pod, Transport};
+use selvedge_ruleset::matching::{self, Match, in_set};
+use selvedge_ruleset::rule::{counter, jump};
 use selvedge_ruleset::{Chain, ChainName, Field, L4Proto, Rule as NftRule, Set, Verdict, rule};
 
 use super::UNSEEN;
+use super::log::{Tale, ends};
 use super::peers::{Admitted, Compiler, chain_name, proto_of, set_name};
 use super::revoked::{HALF_ISOLATED, refuses_strays};
 use crate::local::{LocalPod, Whose};
@@ -29,12 +30,7 @@ impl<'a> Compiler<'a> {
         }
         let mut chains = Vec::new();
         for pod in pods {
-            let isolating: Vec<(&Policy, &[Rule])> = self.cluster.isolating(pod, direction).collect();
-            if !isolating.is_empty() {
-                chains.push(self.chain(pod, direction, &isolating));
-            } else if Direction::ALL.iter().any(|way| self.cluster.isolating(pod, *way).next().is_some()) {
-                chains.push(HALF_ISOLATED);
-            }
+            chains.extend(self.of_pod(pod, direction));
         }
         match &chains[..] {
             [] => Verdict::Return,
@@ -51,33 +47,48 @@ impl<'a> Compiler<'a> {
         name
     }
 
-    /// The chain of a pod that these policies isolate.
-    fn chain(
-        &mut self,
-        pod: &Pod,
-        direction: Direction,
-        isolating: &[(&'a Policy, &'a [Rule])],
-    ) -> ChainName {
-        let keys: Vec<_> = isolating.iter().map(|(policy, _)| &policy.key).collect();
+    /// The chain of a pod; none if nothing about it matters.
+    fn of_pod(&mut self, pod: &Pod, direction: Direction) -> Option<ChainName> {
+        let cluster = self.cluster;
+        let is_isolated = |way: Direction| cluster.isolating(pod, way).next().is_some();
+        let log = cluster.log(&pod.key.namespace);
+        let isolating: Vec<(&Policy, &[Rule])> = cluster.isolating(pod, direction).collect();
+        if !isolating.is_empty() {
+            return Some(self.chain(pod, Kind { direction, log, end: End::Denied }, &isolating));
+        }
+        let half = Direction::ALL.into_iter().any(is_isolated);
+        let shadows: Vec<(&Policy, &[Rule])> = cluster.shadowing(pod, direction).collect();
+        match (half, shadows.is_empty() && log != Log::All) {
+            (false, true) => None,
+            (true, true) => Some(HALF_ISOLATED),
+            (half, false) => {
+                Some(self.chain(pod, Kind { direction, log, end: End::Open { half } }, &shadows))
+            }
+        }
+    }
+
+    /// The chain of a pod that these policies isolate, or would isolate if they were in force.
+    fn chain(&mut self, pod: &Pod, kind: Kind, policies: &[(&'a Policy, &'a [Rule])]) -> ChainName {
+        let Kind { direction, log, .. } = kind;
+        let keys: Vec<_> = policies.iter().map(|(policy, _)| &policy.key).collect();
         // What names mean for traffic to the pod is the pod's own: one chain is for pods that agree on it.
         let ports = if direction == Direction::Ingress { &pod.ports[..] } else { &[] };
-        let name = chain_name(direction, &(keys, ports));
+        let name = chain_name(direction, &(keys, ports, kind));
         if self.table.chains.contains_key(&name) {
             return name;
         }
-        let mut rules = vec![refuses_strays()];
-        for (policy, own) in isolating {
+        let mut rules = Vec::from_iter(kind.is_isolated().then(refuses_strays));
+        for (policy, own) in policies {
             for (index, rule) in own.iter().enumerate() {
                 let comment = format!("{} {direction}[{index}]", policy.key);
                 let admitted = self.rule(Place { pod, direction, policy }, rule);
                 rules.extend(admitted.into_iter().map(|matches| {
                     let rule = matches.into_iter().fold(NftRule::default(), NftRule::then);
-                    rule.then(counter()).then(return_()).comment(&comment)
+                    rule.then(counter()).then(ends(log, Tale::Allowed(direction))).comment(&comment)
                 }));
             }
         }
-        let keys: Vec<String> = isolating.iter().map(|(policy, _)| policy.key.to_string()).collect();
-        rules.push(rule![counter(), drop()].comment(format!("not admitted by {}", keys.join(", "))));
+        rules.push(kind.last(policies));
         self.table.chains.insert(name.clone(), Chain::regular(rules));
         name
     }
@@ -85,8 +96,8 @@ impl<'a> Compiler<'a> {
     /// What a rule admits: one of these lists of matches has to hold as a whole.
     fn rule(&mut self, place: Place<'_, 'a>, rule: &'a Rule) -> Vec<Vec<Match>> {
         let end = match place.direction {
-            Direction::Ingress => End::Source,
-            Direction::Egress => End::Destination,
+            Direction::Ingress => matching::End::Source,
+            Direction::Egress => matching::End::Destination,
         };
         let mut admitted = Vec::new();
         for peer in Admitted::all(&place.policy.key.namespace, &rule.peers) {
@@ -115,6 +126,42 @@ impl<'a> Compiler<'a> {
         let numbers = joined(numbers);
         let name = set_name("ports", &format!("{numbers:?}"));
         in_set([Field::L4Proto, Field::ThDport], &self.put(name, || Set::of(numbers)))
+    }
+}
+
+/// What a chain is besides its policies.
+#[derive(Debug, Clone, Copy)]
+struct Kind {
+    direction: Direction,
+    log: Log,
+    end: End,
+}
+
+/// What becomes of what no rule admits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// It is dropped.
+    Denied,
+    /// It passes: the policies, if there are any, are shadows. `half` if the pod is isolated in the other direction.
+    Open { half: bool },
+}
+
+impl Kind {
+    /// True if the pod is isolated in some direction.
+    fn is_isolated(self) -> bool {
+        self.end != End::Open { half: false }
+    }
+
+    /// The rule for what no other admits.
+    fn last(self, policies: &[(&Policy, &[Rule])]) -> NftRule {
+        let Self { direction, log, end } = self;
+        let keys: Vec<String> = policies.iter().map(|(policy, _)| policy.key.to_string()).collect();
+        let (tale, what) = match end {
+            End::Denied => (Tale::Denied(direction), "not admitted by"),
+            End::Open { .. } if keys.is_empty() => return rule![ends(log, Tale::Allowed(direction))],
+            End::Open { .. } => (Tale::WouldDeny(direction), "would not be admitted by"),
+        };
+        rule![counter(), ends(log, tale)].comment(format!("{what} {}", keys.join(", ")))
     }
 }
 

@@ -10,8 +10,10 @@ use std::time::Duration;
 
 use selvedge_ruleset::matching::CtStates;
 use selvedge_ruleset::matching::{TcpFlags, ct_state, in_set, l4proto, tcp_flags};
-use selvedge_ruleset::rule::{counter, drop, update};
+use selvedge_ruleset::rule::{counter, drop, goto, update};
 use selvedge_ruleset::{Chain, ChainName, Field, IpVersion, L4Proto, Rule, Set, SetName, Table, rule};
+
+use super::log::{self, Tale};
 
 /// The sets of revoked flows: of protocols with ports by addresses, protocol and ports as the forward hook sees them, of
 /// others by addresses and protocol.
@@ -26,6 +28,9 @@ pub(crate) const LASTS: Duration = Duration::from_secs(60);
 /// The directions of flows that there is room for: as many as most kernels track flows.
 const ROOM: NonZeroU32 = NonZeroU32::new(1 << 17).expect("not zero");
 const ROOM_PORTLESS: NonZeroU32 = NonZeroU32::new(1 << 12).expect("not zero");
+
+/// Where packets of revoked flows are dropped.
+const REVOKED: ChainName = ChainName::literal("revoked");
 
 /// Where pods are led that are isolated, but not in that direction.
 pub(super) const HALF_ISOLATED: ChainName = ChainName::literal("half-isolated");
@@ -81,6 +86,8 @@ impl Revoked {
 /// The sets, and the chain of what is isolated the other way.
 pub(super) fn put(table: Table) -> Table {
     let table = Revoked::ALL.into_iter().fold(table, |table, which| table.set(which.name(), which.set()));
+    let revoked = rule![drop()].comment("was allowed, and is no longer");
+    let table = table.chain(REVOKED, Chain::regular([log::of_others(Tale::Revoked), revoked]));
     table.chain(HALF_ISOLATED, Chain::regular([refuses_strays()]))
 }
 
@@ -91,7 +98,7 @@ pub(super) fn rules() -> impl Iterator<Item = Rule> {
 
 fn cut<const N: usize>(rule: Rule, key: [Field; N], set: &SetName) -> Rule {
     let rule = rule.then(in_set(key, set)).then(update(key, set, LASTS));
-    rule.then(counter()).then(drop()).comment("was allowed, and is no longer")
+    rule.then(counter()).then(goto(&REVOKED)).comment("was allowed, and is no longer")
 }
 
 /// A connection that isn't tracked goes nowhere at an isolated pod unless it is opened anew: who takes it up in the
@@ -99,6 +106,6 @@ fn cut<const N: usize>(rule: Rule, key: [Field; N], set: &SetName) -> Rule {
 pub(super) fn refuses_strays() -> Rule {
     let handshake = TcpFlags::FIN.or(TcpFlags::SYN).or(TcpFlags::RST).or(TcpFlags::ACK);
     let opens = tcp_flags(TcpFlags::SYN, handshake);
-    rule![ct_state(CtStates::NEW), !opens, counter(), drop()]
+    rule![ct_state(CtStates::NEW), !opens, goto(&log::STRAYS)]
         .comment("opens no connection and belongs to none")
 }

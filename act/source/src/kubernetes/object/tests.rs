@@ -125,7 +125,7 @@ fn a_namespace_has_its_labels_and_what_is_logged() {
     };
     assert_eq!(namespace(None).unwrap().labels["team"], "a");
     let said = [None, Some("off"), Some("denied"), Some("all")].map(|log| namespace(log).unwrap().log);
-    assert_eq!(said, [Log::Off, Log::Off, Log::Denied, Log::All]);
+    assert_eq!(said, [Log::Denied, Log::Off, Log::Denied, Log::All]);
     let expected = "metadata.annotations[\"selvedge.dev/log\"] \"some\": must be off, denied or all";
     assert_eq!(namespace(Some("some")), Err(expected.to_owned()));
 }

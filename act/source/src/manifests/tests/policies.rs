@@ -64,7 +64,7 @@ fn a_policy_without_a_namespace_is_of_the_default_one() {
 #[test]
 fn a_namespace_is_declared_or_there_because_something_is_in_it() {
     let shop = "apiVersion: v1\nkind: Namespace\nmetadata: {name: shop, labels: {team: a}, annotations: \
-                {selvedge.dev/log: denied}}\n";
+                {selvedge.dev/log: all}}\n";
     let list = "apiVersion: v1\nkind: NamespaceList\nitems: [{metadata: {name: empty}}]\n";
     let other = DENY.replace("namespace: shop", "namespace: bank");
     let files =
@@ -72,7 +72,7 @@ fn a_namespace_is_declared_or_there_because_something_is_in_it() {
     let snapshot = first(&files);
     assert_eq!(problems(&snapshot), [""; 0]);
     assert_eq!(namespaces(&snapshot), ["bank {}", "empty {}", "shop {team=a}"]);
-    assert_eq!(snapshot.cluster.namespaces()["shop"].log, Log::Denied);
+    assert_eq!(snapshot.cluster.namespaces()["shop"].log, Log::All);
     assert_eq!(namespaces(&first(&files[2..4])), ["shop {}"]);
 }
 
