@@ -159,7 +159,8 @@ fn command(name: &str, (folder, source, more): (&Path, (&str, &Path), &[(&str, &
         command.arg(flag).arg(value);
     });
     command.arg("--run-dir").arg(folder.join("run"));
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
+    let told = log.try_clone().unwrap_or_else(|error| panic!("open the log in {folder:?}: {error}"));
+    command.stdin(Stdio::null()).stdout(told).stderr(log);
     command
 }
 

@@ -133,6 +133,8 @@ const LOOKUP_INVERTED: u32 = 1;
 const COMPARE_EQUAL: u32 = 0;
 const COMPARE_UNEQUAL: u32 = 1;
 const NAT_DNAT: u32 = 1;
+/// `NFTA_COUNTER_PACKETS`
+const COUNTER_PACKETS: u16 = 2;
 
 /// The kernel's number for a slot: those at multiples of 16 bytes have a number of the older kind, and are listed by
 /// that.
@@ -241,6 +243,15 @@ impl Expression {
             Self::read(&name, data).unwrap_or(Self::Other(name))
         })
         .collect()
+    }
+
+    /// How many packets the first counter of a list has counted.
+    pub(crate) fn packets_of(mut list: Reader<'_>) -> Option<u64> {
+        list.find_map(|(_, element)| {
+            let element = Reader(element);
+            let is_counter = element.text(NAME)? == "counter";
+            element.nest(DATA).filter(|_| is_counter)?.u64_be(COUNTER_PACKETS)
+        })
     }
 
     fn read(name: &str, data: Reader<'_>) -> Option<Self> {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rustix::io::Errno;
-use selvedge_ruleset::listed::{Handle, ListedChain, ListedRule, ListedTable, Ownership, Seen};
+use selvedge_ruleset::listed::{Counted, Handle, ListedChain, ListedRule, ListedTable, Ownership, Seen};
 use selvedge_ruleset::{Base, ChainName, Family, Listed, Rule, Set, SetName, TableId, TableName};
 use selvedge_wire::flag::DUMP;
 use selvedge_wire::{Reader, Socket, Writer};
@@ -162,6 +162,20 @@ pub(crate) fn read_rule(family: Family, attributes: Reader<'_>) -> Option<ReadRu
     }
     let chain = ChainName::listed(attributes.text(attr::RULE_CHAIN)?);
     Some(ReadRule { chain, handle: Handle(attributes.u64_be(attr::RULE_HANDLE)?), rule })
+}
+
+/// The rules of a table that count, with their counts.
+pub(crate) fn counted(socket: &mut Socket, id: &TableId) -> Result<Vec<Counted>, Errno> {
+    let rules = dump(socket, kind::GET_RULE, family(id.family), |w| {
+        w.text(attr::RULE_TABLE, id.name.as_str());
+    })?;
+    let counted = |received: &Received| {
+        let attributes = received.attributes();
+        let packets = Expression::packets_of(attributes.nest(attr::RULE_EXPRESSIONS)?)?;
+        let ReadRule { chain, handle, rule } = read_rule(id.family, attributes)?;
+        Some(Counted { chain, handle, rule, packets })
+    };
+    Ok(rules.iter().filter_map(counted).collect())
 }
 
 fn sets(socket: &mut Socket, id: &TableId, depth: Depth) -> Result<BTreeMap<SetName, Seen<Set>>, Errno> {

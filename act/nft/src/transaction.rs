@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::io::Errno;
+use selvedge_ruleset::listed::Counted;
 use selvedge_ruleset::rule::log;
 use selvedge_ruleset::{
     ChainName, Change, Command, Family, Listed, LogPrefix, Ownership, TableId, Transaction, rule,
@@ -87,6 +88,11 @@ impl NftSocket {
     /// The tables with those ids as they are at one moment; one that isn't there has no entry.
     pub fn list(&mut self, ids: &[TableId]) -> Result<Listed, NftError> {
         self.steady("tables", |socket| list::tables(socket, ids, Depth::Elements)).map(|(listed, _)| listed)
+    }
+
+    /// The rules of a table that count, with their counts; none if it isn't there.
+    pub fn counted(&mut self, table: &TableId) -> Result<Vec<Counted>, NftError> {
+        self.steady("counters", |socket| list::counted(socket, table)).map(|(counted, _)| counted)
     }
 
     /// True if a table has a chain of that name. One question, whatever else is in the table.

@@ -26,6 +26,12 @@ impl Decided {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((policed, routes));
     }
 
+    /// Policy's part of it.
+    pub(crate) fn policed(&self) -> Option<Arc<Policed>> {
+        let decided = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        decided.as_ref().map(|(policed, _)| Arc::clone(policed))
+    }
+
     /// The answer, from what was decided and what the kernel has now.
     ///
     /// # Errors

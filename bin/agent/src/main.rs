@@ -2,22 +2,26 @@
 
 mod check;
 mod config;
+mod counting;
 mod explaining;
 mod flags;
 mod leases;
+mod packets;
 mod serve;
 mod uninstall;
 mod watch;
 mod wiring;
 
 use std::error::Error;
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use selvedge_model::chain;
+use selvedge_nft::Features;
 use selvedge_policy::Netlog;
 use selvedge_reconcile::{Admissions, Host, Paths, Patience, Reconciler, Status, Trigger};
 use tracing::{error, info};
@@ -26,8 +30,10 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::Config;
+use crate::counting::Counters;
 use crate::explaining::Decided;
 use crate::flags::{Flags, Places, Task};
+use crate::packets::Lost;
 use crate::wiring::{Policies, Setup};
 
 /// How long an ADD is kept waiting, within the 25 seconds that it has.
@@ -45,7 +51,7 @@ fn main() -> ExitCode {
     // What the API's client says of its troubles comes to us as errors too, and is told once, in words.
     let ours = filter_fn(|at| !at.target().starts_with("kube_"));
     let lines = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+        .with_writer(io::stderr)
         .with_target(false)
         .with_ansi(false)
         .with_max_level(tracing::Level::INFO);
@@ -69,25 +75,11 @@ fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
     let config = configuration(&flags.at)?;
     let plugin = flags.at.cni_bin_dir.join(PLUGIN);
     let mut host = Host::open(paths(flags, &config, &plugin))?;
-    let features = host.features()?;
-    let mut setup = Setup {
-        started: Instant::now(),
-        node: flags.node.clone(),
-        run_dir: flags.at.run_dir.clone(),
-        plugin,
-        installs: flags.at.plugin.is_some(),
-        knows_pods: flags.source.manifests.is_none(),
-        sysctls: flags.at.sysctl_dir.clone(),
-        owns_tables: features.owned_tables,
-        netlog: if features.packet_log { Netlog::Present } else { Netlog::Missing },
-        config,
-        policies: Policies::default(),
-        decided: Decided::default(),
-    };
+    let mut setup = setup(flags, (config, plugin), host.features()?);
     let status = Arc::new(Mutex::new(Status::starting(flags.node.as_str(), env!("CARGO_PKG_VERSION"))));
     let (triggers, received) = mpsc::channel();
     watch::signals(triggers.clone())?;
-    let admissions = Admissions::default();
+    let (admissions, lost) = (Admissions::default(), Lost::default());
     let caretaker = leases::start(&setup, Arc::clone(&status))?;
     let _serving = serve::start(serve::Options {
         run_dir: flags.at.run_dir.clone(),
@@ -98,6 +90,7 @@ fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
             let caretaker = caretaker.clone();
             move || caretaker.reap()
         }),
+        figures: figures(&setup, lost.clone())?,
         on_explain: explain(&setup),
         on_admit: admit(triggers.clone(), admissions.clone()),
         on_reconcile: Box::new({
@@ -110,6 +103,7 @@ fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
     })?;
     // The kernel is listened to before it is first looked at, so that nothing falls between.
     watch::kernel(triggers.clone())?;
+    packets::tell(&setup, lost)?;
     let _source = watch::source(flags, triggers.clone(), (&status, setup.config.remove_taint))?;
     watch::start(triggers)?;
     info!(node = %setup.node, version = env!("CARGO_PKG_VERSION"), "selvedge-agent started");
@@ -120,10 +114,34 @@ fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+/// What stays the same as long as the agent runs.
+fn setup(flags: &Flags, (config, plugin): (Config, PathBuf), kernel: Features) -> Setup {
+    Setup {
+        started: Instant::now(),
+        node: flags.node.clone(),
+        run_dir: flags.at.run_dir.clone(),
+        plugin,
+        installs: flags.at.plugin.is_some(),
+        knows_pods: flags.source.manifests.is_none(),
+        sysctls: flags.at.sysctl_dir.clone(),
+        owns_tables: kernel.owned_tables,
+        netlog: if kernel.packet_log { Netlog::Present } else { Netlog::Missing },
+        config,
+        policies: Policies::default(),
+        decided: Decided::default(),
+    }
+}
+
 /// Answers from what was last decided.
 fn explain(setup: &Setup) -> serve::Explain {
     let (node, decided) = (setup.node.clone(), setup.decided.clone());
     Box::new(move |query| decided.explain(&node, query).map_err(|why| chain(why.as_ref())))
+}
+
+/// What there is to count of policies.
+fn figures(setup: &Setup, lost: Lost) -> io::Result<serve::Figures> {
+    let counters = Counters::start(setup.decided.clone())?;
+    Ok(Box::new(move || serve::Policies { totals: counters.totals(), lost: lost.count() }))
 }
 
 /// Has the loop look at a host end at once, and waits until it is in force.

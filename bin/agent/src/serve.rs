@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use selvedge_explain::{Explanation, Query};
 use selvedge_model::IfName;
+use selvedge_policy::Totals;
 use selvedge_reconcile::Standing;
 use selvedge_reconcile::status::{State, Status};
 
@@ -36,6 +37,18 @@ pub(crate) type Admit = Box<dyn Fn(&IfName, &str, Duration) -> Option<Standing> 
 /// Says what becomes of what one end sends to another, or why that can't be said.
 pub(crate) type Explain = Box<dyn Fn(&Query) -> Result<Explanation, String> + Send + Sync>;
 
+/// What there is to count of policies.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Policies {
+    /// What they have admitted and denied.
+    pub(crate) totals: Totals,
+    /// How often packets came faster than they could be told.
+    pub(crate) lost: u64,
+}
+
+/// Says what there is to count of policies, now.
+pub(crate) type Figures = Box<dyn Fn() -> Policies + Send + Sync>;
+
 /// What is served and where.
 pub(crate) struct Options {
     /// The directory for `agent.sock`. It is made, for root alone, where it isn't there.
@@ -46,6 +59,8 @@ pub(crate) struct Options {
     pub(crate) status: Arc<Mutex<Status>>,
     /// How long the loop may go without ending a pass before `/healthz` calls it stuck.
     pub(crate) patience: Duration,
+    /// What there is to count of policies.
+    pub(crate) figures: Figures,
     /// Veths wait in the reap group.
     pub(crate) on_reap: Callback,
     /// Somebody asks why something passes, or doesn't.
@@ -119,7 +134,9 @@ pub(crate) fn start(options: Options) -> Result<Serving, ServeError> {
     };
     let socket = Socket::start(&options.run_dir, answers)?;
     let http = match options.listen {
-        Some(address) => Some(Http::start(address, status, Health::starting(options.patience))?),
+        Some(address) => {
+            Some(Http::start(address, (status, options.figures), Health::starting(options.patience))?)
+        }
         None => None,
     };
     Ok(Serving { _http: http, _socket: socket })

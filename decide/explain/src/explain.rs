@@ -12,6 +12,9 @@ use selvedge_ruleset::{Listed, Table};
 use crate::place::{ExplainError, Place, addresses, protocol};
 use crate::{Explanation, Hop, Kernel, Outcome, Query, Stage, kernel};
 
+/// Why a pod is isolated that nobody has shown.
+pub(crate) const UNSEEN: &str = "no source has shown this pod yet: it is isolated until one does";
+
 /// What a node knows.
 #[derive(Debug, Clone, Copy)]
 pub struct View<'a> {
@@ -44,14 +47,16 @@ pub fn explain(query: &Query, view: View<'_>) -> Result<Explanation, ExplainErro
     let mut hops = Vec::new();
     if matches!(from, Place::Pod(_)) || view.is_local(source) {
         let may = view.may(source, &to, ends.may(Direction::Egress));
-        hops.push(view.policy_hop(Stage::Egress, (&from, source), may));
+        let says = (may, ends.would_deny(Direction::Egress));
+        hops.push(view.policy_hop(Stage::Egress, (&from, source), says));
     }
     if from.node() != to.node() {
         hops.extend(view.route_hop(&from, destination));
     }
     if matches!(to, Place::Pod(_)) || view.is_local(destination) {
         let may = view.may(destination, &from, ends.may(Direction::Ingress));
-        hops.push(view.policy_hop(Stage::Ingress, (&to, destination), may));
+        let says = (may, ends.would_deny(Direction::Ingress));
+        hops.push(view.policy_hop(Stage::Ingress, (&to, destination), says));
     }
     let denied = hops.iter().find(|hop| hop.outcome == Outcome::Denied);
     let (allowed, advice) = (denied.is_none(), denied.map(|hop| advice(hop, &from, &to, &flow)));
@@ -72,20 +77,23 @@ impl View<'_> {
         match (self.unseen(address), peer) {
             (false, _) => Ok(judged),
             (true, Place::Node(node, _)) if *node == self.node => Ok(Pass::OwnNode),
-            (true, _) => Err("no source has shown this pod yet: it is isolated until one does".to_owned()),
+            (true, _) => Err(UNSEEN.to_owned()),
         }
     }
 
-    /// What a pod's policies say.
+    /// What a pod's policies say, and its shadows.
     fn policy_hop(
         &self,
         stage: Stage,
         (place, address): (&Place<'_>, IpAddr),
-        may: Result<Pass, String>,
+        (may, would_deny): (Result<Pass, String>, Option<Box<Reason>>),
     ) -> Hop {
-        let (says, outcome) = match may {
-            Ok(pass) => (pass.to_string(), Outcome::Allowed),
-            Err(reason) => (reason, Outcome::Denied),
+        let (says, outcome) = match (may, would_deny) {
+            (Ok(pass), Some(reason)) => {
+                (format!("{pass} (a shadow would deny it: {reason})"), Outcome::Allowed)
+            }
+            (Ok(pass), None) => (pass.to_string(), Outcome::Allowed),
+            (Err(reason), _) => (reason, Outcome::Denied),
         };
         let own = place.node() == Some(self.node) || self.is_local(address);
         let kernel = if own { kernel::of_policy(self.policy, self.listed) } else { Kernel::NotAsked };
@@ -140,4 +148,4 @@ fn advice(hop: &Hop, from: &Place<'_>, to: &Place<'_>, flow: &Flow) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

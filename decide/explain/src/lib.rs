@@ -3,17 +3,20 @@
 //! - [`Query`], [`Explanation`]: the question and its answer, as the agent's socket carries them
 //! - [`mod@explain`]: the answer as one node knows it, from what is desired, and compared with what its kernel holds
 //! - [`place`]: who is meant by a name or an address
+//! - [`told`]: a packet that the kernel told of, with who sent it to whom and why it fared so
 //!
 //! A node judges both ends by the whole cluster's policies; of kernels it knows its own alone, and says so.
 
 pub mod explain;
 mod kernel;
 pub mod place;
+pub mod told;
 
 use serde::{Deserialize, Serialize};
 
 pub use explain::{View, explain};
 pub use place::ExplainError;
+pub use told::{Known, Told};
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

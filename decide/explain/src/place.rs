@@ -49,12 +49,7 @@ pub(crate) enum Place<'a> {
 impl<'a> Place<'a> {
     pub(crate) fn find(cluster: &'a Cluster, name: &str) -> Result<Self, ExplainError> {
         if let Ok(address) = name.parse::<IpAddr>() {
-            let node = cluster.nodes().iter().find(|(_, addresses)| addresses.contains(&address));
-            return Ok(match (cluster.with_address(address).next(), node) {
-                (Some(pod), _) => Self::Pod(pod),
-                (None, Some((node, addresses))) => Self::Node(node, addresses),
-                (None, None) => Self::Address(address),
-            });
+            return Ok(Self::at(cluster, address));
         }
         let node = name.parse::<NodeName>().ok().and_then(|name| cluster.nodes().get_key_value(&name));
         let pod = name.parse::<PodKey>().ok().and_then(|key| cluster.pods().get(&key));
@@ -67,6 +62,16 @@ impl<'a> Place<'a> {
             (_, Some(pod)) => Ok(Self::Pod(pod)),
             (Some((node, addresses)), None) => Ok(Self::Node(node, addresses)),
             (None, None) => Err(ExplainError::Nobody { name: name.to_owned() }),
+        }
+    }
+
+    /// Whoever has an address.
+    pub(crate) fn at(cluster: &'a Cluster, address: IpAddr) -> Self {
+        let node = cluster.nodes().iter().find(|(_, addresses)| addresses.contains(&address));
+        match (cluster.with_address(address).next(), node) {
+            (Some(pod), _) => Self::Pod(pod),
+            (None, Some((node, addresses))) => Self::Node(node, addresses),
+            (None, None) => Self::Address(address),
         }
     }
 

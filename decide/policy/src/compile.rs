@@ -46,6 +46,7 @@
 
 mod blocks;
 mod carry;
+pub(crate) mod counted;
 pub(crate) mod log;
 mod peers;
 mod pod;

@@ -148,14 +148,35 @@ impl<'a> Ends<'a> {
         if isolating.is_empty() {
             return Ok(Pass::NotIsolated);
         }
-        // Policies add up: it takes one rule of any of them.
-        for (policy, rules) in &isolating {
+        let denied = || reason(pod, direction, &isolating, (peer, self.flow.protocol));
+        self.admitted(pod, direction, &isolating).ok_or_else(denied)
+    }
+
+    /// What admits the flow at a pod. Policies add up: it takes one rule of any of them.
+    fn admitted(&self, pod: &Pod, direction: Direction, policies: &[(&Policy, &[Rule])]) -> Option<Pass> {
+        let (_, peer) = self.seen(direction);
+        policies.iter().find_map(|(policy, rules)| {
             let view = View { ends: self, policy, pod, peer, direction };
-            if let Some(index) = rules.iter().position(|rule| view.is_admitted_by(rule)) {
-                return Ok(Pass::Rule { policy: policy.key.clone(), direction, index });
+            let index = rules.iter().position(|rule| view.is_admitted_by(rule))?;
+            Some(Pass::Rule { policy: policy.key.clone(), direction, index })
+        })
+    }
+
+    /// Why one end would not agree if the shadows were in force; `None` if it would, or if it doesn't anyway. A shadow
+    /// changes nothing about what passes.
+    pub fn would_deny(&self, direction: Direction) -> Option<Box<Reason>> {
+        let (subject, peer) = self.seen(direction);
+        let would = |pod: &&'a Pod| {
+            let (cluster, mut isolating) = (self.cluster, self.cluster.isolating(pod, direction));
+            // Where a policy isolates the pod already, another one can only admit more.
+            if self.is_own_node(pod, direction) || isolating.next().is_some() {
+                return None;
             }
-        }
-        Err(reason(pod, direction, &isolating, (peer, self.flow.protocol)))
+            let shadows: Vec<(&Policy, &[Rule])> = cluster.shadowing(pod, direction).collect();
+            let admitted = shadows.is_empty() || self.admitted(pod, direction, &shadows).is_some();
+            (!admitted).then(|| reason(pod, direction, &shadows, (peer, self.flow.protocol)))
+        };
+        if self.are_one_pod() { None } else { subject.pods.iter().find_map(would) }
     }
 
     /// True if the other end is the node that the pod is on. What it sends is known by where it was sent, not by its

@@ -25,6 +25,7 @@ pub mod revoke;
 pub mod testing;
 
 pub use cluster::Cluster;
+pub use compile::counted::{Chains, Counting, Drop, Totals, chains};
 pub use compile::log::{LOG_GROUP, Tale};
 pub use compile::{carry, compile};
 pub use judge::{Flow, Protocol, Source, Verdict, judge};

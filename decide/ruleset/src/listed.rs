@@ -41,6 +41,19 @@ pub enum Ownership {
     },
 }
 
+/// A rule that counts, and what it has counted since it is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Counted {
+    /// Its chain.
+    pub chain: ChainName,
+    /// The kernel's number for it.
+    pub handle: Handle,
+    /// The rule.
+    pub rule: Rule,
+    /// How many packets have come that far in it.
+    pub packets: u64,
+}
+
 /// A chain as listed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListedChain {

@@ -18,7 +18,7 @@ use tokio::runtime::{self, Runtime};
 use tokio::sync::oneshot;
 
 use super::health::{Health, Stuck};
-use super::{ServeError, Shared, metrics, reason};
+use super::{Figures, ServeError, Shared, metrics, reason};
 
 mod bounded;
 
@@ -47,12 +47,16 @@ struct Pages {
 
 impl Http {
     /// Listens on an address and starts to serve.
-    pub(super) fn start(address: SocketAddr, status: Shared, health: Health) -> Result<Self, ServeError> {
+    pub(super) fn start(
+        address: SocketAddr,
+        (status, figures): (Shared, Figures),
+        health: Health,
+    ) -> Result<Self, ServeError> {
         let failed = |source| ServeError::Listen { address, source };
         let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
         let listener = runtime.block_on(TcpListener::bind(address)).map_err(failed)?;
         let address = listener.local_addr().map_err(failed)?;
-        let metrics = metrics::registry(status.clone());
+        let metrics = metrics::registry(status.clone(), figures);
         let pages = Arc::new(Pages { status, health, metrics });
         let (stop, stopped) = oneshot::channel();
         let thread = thread::Builder::new().name(THREAD.to_owned());

@@ -12,15 +12,18 @@ use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 use selvedge_reconcile::status::{Pass, State, Status, StepOutcome, StepResult};
 
-use super::Shared;
+use super::{Figures, Shared};
+
+mod policies;
 
 /// The format's media type.
 pub(super) const MEDIA_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// The metrics of a status, read anew each time that they are encoded.
-pub(super) fn registry(status: Shared) -> Registry {
+pub(super) fn registry(status: Shared, figures: Figures) -> Registry {
     let mut registry = Registry::with_prefix("selvedge");
     registry.register_collector(Box::new(StatusCollector(status)));
+    registry.register_collector(Box::new(policies::Collector(figures)));
     registry
 }
 
@@ -114,7 +117,8 @@ mod tests {
 
     fn text(status: Status) -> String {
         let mut text = String::new();
-        encode(&mut text, &registry(Shared(Arc::new(Mutex::new(status))))).unwrap();
+        let figures = Box::new(super::super::Policies::default);
+        encode(&mut text, &registry(Shared(Arc::new(Mutex::new(status))), figures)).unwrap();
         text
     }
 

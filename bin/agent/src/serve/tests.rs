@@ -38,6 +38,7 @@ impl Stage {
             listen: None,
             status: Arc::clone(&self.status),
             patience: Duration::from_secs(60),
+            figures: Box::new(Policies::default),
             on_reap: Box::new(move || {
                 reaped.fetch_add(1, Ordering::SeqCst);
             }),

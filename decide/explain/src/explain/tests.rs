@@ -3,8 +3,8 @@ use std::net::IpAddr;
 
 use selvedge_datapath::firewall::AGENT;
 use selvedge_datapath::state::RouteProtocol;
-use selvedge_model::{IfName, Labels, Listing, NetworkName, Node, Owner, Pod, PodTag};
-use selvedge_policy::{PolicyKey, compile, read};
+use selvedge_model::{IfName, Labels, Listing, Namespace, NetworkName, Node, Owner, Pod, PodTag};
+use selvedge_policy::{Mode, Policy, PolicyKey, compile, read};
 use selvedge_ruleset::after::after;
 use selvedge_ruleset::{Scope, diff};
 use serde_json::json;
@@ -12,25 +12,29 @@ use serde_json::json;
 use super::*;
 
 /// Pods of `shop` on two nodes, one of which a policy closes; this is the second node.
-struct Site {
-    node: NodeName,
-    cluster: Cluster,
-    local: LocalNode,
+pub(crate) struct Site {
+    pub(crate) node: NodeName,
+    pub(crate) cluster: Cluster,
+    pub(crate) local: LocalNode,
     policy: Table,
     routes: BTreeSet<Route>,
     listed: Listed,
     there: BTreeSet<Route>,
 }
 
-fn address(text: &str) -> IpAddr {
+pub(crate) fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
 impl Site {
     fn new() -> Self {
+        Self::of(Namespace::default(), Mode::Enforced)
+    }
+
+    pub(crate) fn of(shop: Namespace, mode: Mode) -> Self {
         let mut listing = Listing::default();
         Listing::KINDS.into_iter().for_each(|kind| listing.complete(kind));
-        listing.namespace("shop", Labels::default());
+        listing.namespace("shop", shop);
         for (name, ip) in [("node-a", "172.30.0.11"), ("node-b", "172.30.0.12")] {
             let node =
                 Node { name: name.parse().unwrap(), pod_cidrs: Vec::new(), addresses: vec![address(ip)] };
@@ -50,7 +54,8 @@ impl Site {
             });
         }
         let key = PolicyKey { namespace: "shop".to_owned(), name: "deny-all".to_owned() };
-        listing.policy(read(key, &json!({"podSelector": {"matchLabels": {"app": "web"}}})).unwrap());
+        let policy = read(key, &json!({"podSelector": {"matchLabels": {"app": "web"}}})).unwrap();
+        listing.policy(Policy { mode, ..policy });
         let mut cluster = Cluster::new(&listing.finish().unwrap());
         let (node, network): (NodeName, NetworkName) =
             ("node-b".parse().unwrap(), "selvedge".parse().unwrap());
@@ -153,4 +158,17 @@ fn who_is_not_known_is_said() {
     let site = Site::new();
     assert!(matches!(site.explain("shop/nobody", "shop/web", None), Err(ExplainError::Nobody { .. })));
     assert!(matches!(site.explain("shop/client", "fd00::9", None), Err(ExplainError::NoFamily { .. })));
+}
+
+#[test]
+fn what_a_shadow_would_deny_passes_and_is_said() {
+    let site = Site::of(Namespace::default(), Mode::Shadow);
+    let explained = site.explain("shop/client", "shop/web", Some(8080)).unwrap();
+    assert!(explained.allowed && explained.advice.is_none());
+    assert_eq!(
+        explained.hops[1].says,
+        "no policy selects it (a shadow would deny it: selected by shop/deny-all; no rule of 1 policy admits client \
+         on TCP/8080)"
+    );
+    assert_eq!(explained.hops[1].kernel, Kernel::Agrees);
 }

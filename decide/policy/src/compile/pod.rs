@@ -10,26 +10,22 @@ use selvedge_ruleset::rule::{counter, jump};
 use selvedge_ruleset::{Chain, ChainName, Field, L4Proto, Rule as NftRule, Set, Verdict, rule};
 
 use super::UNSEEN;
+use super::counted::{NOT_ADMITTED, WOULD_NOT_BE, of_rules};
 use super::log::{Tale, ends};
 use super::peers::{Admitted, Compiler, chain_name, proto_of, set_name};
 use super::revoked::{HALF_ISOLATED, refuses_strays};
+use crate::cluster::Cluster;
 use crate::local::{LocalPod, Whose};
-use selvedge_model::policy::{Direction, Policy, Port, PortName, Ports, Rule, Which};
+use selvedge_model::policy::{Direction, Policy, PolicyKey, Port, PortName, Ports, Rule, Which};
 
 impl<'a> Compiler<'a> {
     /// Where the map leads what leaves an address of a pod's, or arrives there.
     pub(super) fn verdict(&mut self, pod: &LocalPod, address: IpAddr, direction: Direction) -> Verdict {
-        let mut pods: Vec<&'a Pod> = self.cluster.with_address(address).collect();
-        match &pod.whose {
-            Whose::Pod(key) => {
-                let known = self.cluster.pods().get(key).map(Arc::as_ref);
-                pods.extend(known.filter(|known| pods.iter().all(|other| other.key != known.key)));
-            }
-            whose if whose.is_closed(self.cluster) => return Verdict::Goto(UNSEEN),
-            Whose::Unseen(_) | Whose::Nobody => {}
+        if pod.whose.is_closed(self.cluster) {
+            return Verdict::Goto(UNSEEN);
         }
         let mut chains = Vec::new();
-        for pod in pods {
+        for pod in pods_at(self.cluster, pod, address) {
             chains.extend(self.of_pod(pod, direction));
         }
         match &chains[..] {
@@ -49,38 +45,27 @@ impl<'a> Compiler<'a> {
 
     /// The chain of a pod; none if nothing about it matters.
     fn of_pod(&mut self, pod: &Pod, direction: Direction) -> Option<ChainName> {
-        let cluster = self.cluster;
-        let is_isolated = |way: Direction| cluster.isolating(pod, way).next().is_some();
-        let log = cluster.log(&pod.key.namespace);
-        let isolating: Vec<(&Policy, &[Rule])> = cluster.isolating(pod, direction).collect();
-        if !isolating.is_empty() {
-            return Some(self.chain(pod, Kind { direction, log, end: End::Denied }, &isolating));
-        }
-        let half = Direction::ALL.into_iter().any(is_isolated);
-        let shadows: Vec<(&Policy, &[Rule])> = cluster.shadowing(pod, direction).collect();
-        match (half, shadows.is_empty() && log != Log::All) {
-            (false, true) => None,
-            (true, true) => Some(HALF_ISOLATED),
-            (half, false) => {
-                Some(self.chain(pod, Kind { direction, log, end: End::Open { half } }, &shadows))
+        match Made::of(self.cluster, pod, direction) {
+            Made { kind: Kind { log: Log::Off | Log::Denied, end: End::Open { half }, .. }, policies }
+                if policies.is_empty() =>
+            {
+                half.then_some(HALF_ISOLATED)
             }
+            made => Some(self.chain(pod, &made)),
         }
     }
 
     /// The chain of a pod that these policies isolate, or would isolate if they were in force.
-    fn chain(&mut self, pod: &Pod, kind: Kind, policies: &[(&'a Policy, &'a [Rule])]) -> ChainName {
-        let Kind { direction, log, .. } = kind;
-        let keys: Vec<_> = policies.iter().map(|(policy, _)| &policy.key).collect();
-        // What names mean for traffic to the pod is the pod's own: one chain is for pods that agree on it.
-        let ports = if direction == Direction::Ingress { &pod.ports[..] } else { &[] };
-        let name = chain_name(direction, &(keys, ports, kind));
+    fn chain(&mut self, pod: &Pod, made: &Made<'a>) -> ChainName {
+        let Made { kind: kind @ Kind { direction, log, .. }, policies } = made;
+        let (direction, log, name) = (*direction, *log, made.name(pod));
         if self.table.chains.contains_key(&name) {
             return name;
         }
         let mut rules = Vec::from_iter(kind.is_isolated().then(refuses_strays));
         for (policy, own) in policies {
             for (index, rule) in own.iter().enumerate() {
-                let comment = format!("{} {direction}[{index}]", policy.key);
+                let comment = format!("{}{index}]", of_rules(&policy.key, direction));
                 let admitted = self.rule(Place { pod, direction, policy }, rule);
                 rules.extend(admitted.into_iter().map(|matches| {
                     let rule = matches.into_iter().fold(NftRule::default(), NftRule::then);
@@ -129,6 +114,54 @@ impl<'a> Compiler<'a> {
     }
 }
 
+/// The pods that an attachment's address means.
+pub(super) fn pods_at<'a>(cluster: &'a Cluster, pod: &LocalPod, address: IpAddr) -> Vec<&'a Pod> {
+    let mut pods: Vec<&'a Pod> = cluster.with_address(address).collect();
+    if let Whose::Pod(key) = &pod.whose {
+        let known = cluster.pods().get(key).map(Arc::as_ref);
+        pods.extend(known.filter(|known| pods.iter().all(|other| other.key != known.key)));
+    }
+    pods
+}
+
+/// What a pod's chain is made of.
+#[derive(Debug)]
+pub(super) struct Made<'a> {
+    kind: Kind,
+    policies: Vec<(&'a Policy, &'a [Rule])>,
+}
+
+impl<'a> Made<'a> {
+    /// What is in force for a pod, or would be but for its mode.
+    pub(super) fn of(cluster: &'a Cluster, pod: &Pod, direction: Direction) -> Self {
+        let log = cluster.log(&pod.key.namespace);
+        let policies: Vec<_> = cluster.isolating(pod, direction).collect();
+        if !policies.is_empty() {
+            return Self { kind: Kind { direction, log, end: End::Denied }, policies };
+        }
+        let half = Direction::ALL.into_iter().any(|way| cluster.isolating(pod, way).next().is_some());
+        let kind = Kind { direction, log, end: End::Open { half } };
+        Self { kind, policies: cluster.shadowing(pod, direction).collect() }
+    }
+
+    /// What the chain is called.
+    pub(super) fn name(&self, pod: &Pod) -> ChainName {
+        // What names mean for traffic to the pod is the pod's own: one chain is for pods that agree on it.
+        let ports = if self.kind.direction == Direction::Ingress { &pod.ports[..] } else { &[] };
+        chain_name(self.kind.direction, &(self.keys().collect::<Vec<_>>(), ports, self.kind))
+    }
+
+    /// The policies that it is made of.
+    pub(super) fn keys(&self) -> impl Iterator<Item = &'a PolicyKey> {
+        self.policies.iter().map(|(policy, _)| &policy.key)
+    }
+
+    /// True if these are shadows.
+    pub(super) fn is_shadow(&self) -> bool {
+        self.kind.end != End::Denied
+    }
+}
+
 /// What a chain is besides its policies.
 #[derive(Debug, Clone, Copy)]
 struct Kind {
@@ -157,9 +190,9 @@ impl Kind {
         let Self { direction, log, end } = self;
         let keys: Vec<String> = policies.iter().map(|(policy, _)| policy.key.to_string()).collect();
         let (tale, what) = match end {
-            End::Denied => (Tale::Denied(direction), "not admitted by"),
+            End::Denied => (Tale::Denied(direction), NOT_ADMITTED),
             End::Open { .. } if keys.is_empty() => return rule![ends(log, Tale::Allowed(direction))],
-            End::Open { .. } => (Tale::WouldDeny(direction), "would not be admitted by"),
+            End::Open { .. } => (Tale::WouldDeny(direction), WOULD_NOT_BE),
         };
         rule![counter(), ends(log, tale)].comment(format!("{what} {}", keys.join(", ")))
     }

@@ -1,3 +1,4 @@
+mod counted;
 mod differential;
 mod revoked;
 

@@ -1,10 +1,11 @@
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestRunner};
 
 use super::*;
-use crate::judge::judge;
+use crate::judge::{Ends, judge};
 use crate::testing::{self, interface};
 
 /// A cluster, and the tables of its nodes.
@@ -31,8 +32,9 @@ impl<'a> Nodes<'a> {
         nodes.any(|node| Some(node) != first)
     }
 
-    /// Whether a flow passes all hooks on its way, on the node of its source and on that of its destination.
-    fn pass(&self, flow: &Flow) -> bool {
+    /// Whether a flow passes all hooks on its way, on the node of its source and on that of its destination; and in
+    /// which directions a shadow was found to deny it.
+    fn pass(&self, flow: &Flow) -> (bool, BTreeSet<Direction>) {
         let uplink: IfName = "eth0".parse().unwrap();
         let destination = self.pod(flow.destination);
         let there = match destination {
@@ -60,31 +62,48 @@ impl<'a> Nodes<'a> {
                 ways.extend(there.map(|there| (there, Some(uplink), arrives(there).1)));
             }
         }
-        ways.into_iter().all(|(node, iif, oif)| self.pass_at(node, flow, (iif, oif)))
+        let mut shadows = BTreeSet::new();
+        let passes =
+            ways.into_iter().all(|(node, iif, oif)| self.pass_at(node, (flow, &mut shadows), (iif, oif)));
+        (passes, shadows)
     }
 
     /// Whether it passes the hooks of one node: what comes from no interface is the node's own, what leaves by none is
     /// for it.
-    fn pass_at(&self, node: &NodeName, flow: &Flow, (iif, oif): (Option<IfName>, Option<IfName>)) -> bool {
+    fn pass_at(
+        &self,
+        node: &NodeName,
+        (flow, shadows): (&Flow, &mut BTreeSet<Direction>),
+        (iif, oif): (Option<IfName>, Option<IfName>),
+    ) -> bool {
         let hooks = match (&iif, &oif) {
             (None, _) => vec![Hook::Output],
             (Some(_), None) => vec![Hook::Prerouting, Hook::Input],
             (Some(_), Some(_)) => vec![Hook::Prerouting, Hook::Forward],
         };
-        let passes = |hook: Hook| {
+        let mut passes = |hook: Hook| {
             let oif = oif.clone().filter(|_| hook != Hook::Prerouting);
             let packet = Packet { iif: iif.clone(), oif, ..packet(flow) };
             let traced = trace(&self.tables[node], hook, &packet).unwrap();
+            shadows.extend(traced.rules.iter().filter_map(|rule| shadow(&self.tables[node], rule)));
             traced.verdict == selvedge_ruleset::Policy::Accept
         };
-        hooks.into_iter().all(passes)
+        hooks.into_iter().all(&mut passes)
     }
+}
+
+/// The direction of a rule by which a shadow denies.
+fn shadow(table: &Table, (chain, index): &(ChainName, usize)) -> Option<Direction> {
+    let comment = table.chains[chain].rules[*index].comment_text()?.as_str();
+    let is_of = |way: &Direction| chain.as_str().starts_with(&format!("{way}-"));
+    comment.starts_with("would not be admitted by").then(|| Direction::ALL.into_iter().find(is_of))?
 }
 
 /// What is judged is what the kernel would do, on thousands of random clusters.
 #[test]
 fn a_packets_way_through_the_compiled_tables_ends_as_it_is_judged() {
     let counts = RefCell::new((0_usize, 0_usize, 0_usize, 0_usize));
+    let shadowed = Cell::new(0_usize);
     // The same clusters each time; others, and more, by PROPTEST_RNG_SEED and PROPTEST_CASES.
     let given = ProptestConfig::default();
     let rng_seed = if given.rng_seed == RngSeed::Random { RngSeed::Fixed(1) } else { given.rng_seed };
@@ -105,7 +124,14 @@ fn a_packets_way_through_the_compiled_tables_ends_as_it_is_judged() {
                 continue;
             }
             let verdict = judge(&cluster, &flow);
-            prop_assert_eq!(verdict.is_allowed(), nodes.pass(&flow), "{:?}: {}", flow, verdict);
+            let (passes, shadows) = nodes.pass(&flow);
+            prop_assert_eq!(verdict.is_allowed(), passes, "{:?}: {}", flow, verdict);
+            if passes {
+                let ends = Ends::of(&cluster, &flow);
+                let would = Direction::ALL.into_iter().filter(|way| ends.would_deny(*way).is_some());
+                prop_assert_eq!(would.collect::<BTreeSet<_>>(), shadows.clone(), "shadows of {:?}", flow);
+                shadowed.set(shadowed.get() + usize::from(!shadows.is_empty()));
+            }
             counts.1 += 1;
             counts.2 += usize::from(verdict.is_allowed());
         }
@@ -115,6 +141,8 @@ fn a_packets_way_through_the_compiled_tables_ends_as_it_is_judged() {
     println!(
         "{clusters} clusters, {flows} flows compared, {allowed} of them allowed; {torn} with ends on several nodes"
     );
+    println!("{} of those that passed would be denied by shadows", shadowed.get());
     result.unwrap_or_else(|why| panic!("{why}"));
+    assert!(shadowed.get() > flows / 500, "shadows are tried");
     assert!((flows / 5..=flows * 4 / 5).contains(&allowed), "{allowed} of {flows} are allowed");
 }

@@ -1,3 +1,5 @@
+use selvedge_model::policy::Mode;
+
 use super::*;
 
 #[test]
@@ -60,4 +62,26 @@ fn a_refused_policy_closes_what_it_selects_and_is_named() {
         world.from("10.244.1.2", "10.244.1.1", TCP80).to_string(),
         "denied at x/a, ingress: selected by x/bad; no rule of 1 policy admits b on TCP/80 (refused, so closed: x/bad)"
     );
+}
+
+#[test]
+fn a_shadow_denies_nothing_and_says_what_it_would_where_no_policy_isolates() {
+    let shadow = |key, spec| Policy { mode: Mode::Shadow, ..policy(key, spec) };
+    let mut world = world([("x/in-force", json!({"podSelector": by("pod", "b"), "ingress": [{}]}))]);
+    let from_b = json!([{"from": [{"podSelector": by("pod", "b")}]}]);
+    world.policies.push(shadow("x/trial", json!({"podSelector": {}, "ingress": from_b})));
+    world.expect(TCP80, |_, _| true);
+    let cluster = world.cluster();
+    let would = |source: &str, destination: &str, direction| {
+        let (source, destination) = (Source::Address(address(source)), address(destination));
+        let flow = Flow { source, destination, protocol: TCP80 };
+        Ends::of(&cluster, &flow).would_deny(direction).map(|reason| reason.to_string())
+    };
+    let (xa, xb, ya) = ("10.244.1.1", "10.244.1.2", "10.244.1.11");
+    let why = "selected by x/trial; no rule of 1 policy admits y/a on TCP/80";
+    assert_eq!(would(ya, xa, Direction::Ingress).as_deref(), Some(why));
+    assert_eq!(would(xb, xa, Direction::Ingress), None, "its rule admits");
+    assert_eq!(would(ya, xb, Direction::Ingress), None, "what is in force admits, the shadow can only add");
+    assert_eq!(would(xa, ya, Direction::Egress), None, "it is about the other direction");
+    assert_eq!(would(xa, xa, Direction::Ingress), None, "a pod reaches itself");
 }
