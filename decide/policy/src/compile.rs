@@ -163,8 +163,9 @@ fn discovery() -> [Rule; 2] {
 fn sent_by_pods(unknown: Unknown) -> Chain {
     let own = [(Field::IpSaddr, &PODS.0), (Field::Ip6Saddr, &PODS.1)];
     let own = own.map(|(field, set)| rule![in_set([Field::IifName, field], set), return_()]);
+    let told = log::of_foreign().into_iter().filter(|_| unknown == Unknown::Closed);
     let closed = closed(unknown, "no pod here is known to have this source");
-    Chain::regular(own.into_iter().chain(discovery()).chain(closed))
+    Chain::regular(own.into_iter().chain(discovery()).chain(told).chain(closed))
 }
 
 fn sent_to_pods(unknown: Unknown) -> Chain {

@@ -3,14 +3,16 @@
 //! A pod's packets that its own chain decides about are told as often as its own share allows, by an element of its
 //! address in a dynamic set; the others, which no one pod stands for, share one limit. What isn't told is still counted.
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use ipnet::{IpNet, Ipv6Net};
 use selvedge_model::Log;
+use selvedge_ruleset::matching::{nfproto, saddr};
 use selvedge_ruleset::rule::{counter, drop, goto, limit, log, return_, update_limited};
 use selvedge_ruleset::{
-    Chain, ChainName, Field, Limit, LogPrefix, Rule, Set, SetName, Statement, Table, rule,
+    Chain, ChainName, Field, IpVersion, Limit, LogPrefix, Rule, Set, SetName, Statement, Table, rule,
 };
 
 use selvedge_model::policy::Direction;
@@ -98,6 +100,9 @@ const fn per_second(rate: u32, burst: u32) -> Limit {
     Limit::per_second(rate.expect("not zero"), burst.expect("not zero"))
 }
 
+/// `fe80::/10`
+const LINK_LOCAL: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10);
+
 /// Where strays are dropped.
 pub(super) const STRAYS: ChainName = ChainName::literal("strays");
 
@@ -145,6 +150,14 @@ fn tells(tale: Tale, direction: Direction) -> Chain {
 /// Tells of something that no one pod stands for.
 pub(super) fn of_others(tale: Tale) -> Rule {
     rule![limit(OF_OTHERS), tale.statement()]
+}
+
+/// Tells of what a pod has sent from an address that isn't known to be its own. What a kernel sends by itself before it
+/// has an address, or without one, is nothing to tell.
+pub(super) fn of_foreign() -> [Rule; 2] {
+    let nobody = IpNet::from(IpAddr::V6(Ipv6Addr::UNSPECIFIED));
+    let told = [rule![nfproto(IpVersion::V4)], rule![!saddr(LINK_LOCAL), !saddr(nobody)]];
+    told.map(|rule| rule.then(limit(OF_OTHERS)).then(Tale::Foreign.statement()))
 }
 
 /// The chains that tell, and the sets by which they tell no more than they may.
