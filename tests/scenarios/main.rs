@@ -6,6 +6,7 @@
 //! - `elsewhere`: peers' routes that lead elsewhere
 //! - `install`: what the agent puts on the disk
 //! - `limits`: pods with limits, and what those leave
+//! - `logs`: what is logged and counted of what policies deny, and shadows that only say what they would
 //! - `policy`: NetworkPolicies, from the first packet of a pod to the last of a flow that they forbid
 //! - `ports`: published ports beside an agent
 //! - `restart`: kills, ends, and what changed while no agent ran
@@ -22,6 +23,7 @@ mod elsewhere;
 mod following;
 mod install;
 mod limits;
+mod logs;
 mod matrix;
 mod policy;
 mod ports;

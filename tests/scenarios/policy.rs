@@ -31,20 +31,25 @@ fn pods() -> usize {
 }
 
 /// Two nodes with agents, and the pods that have been attached.
-struct Ground {
-    agents: Vec<Agent>,
+pub(crate) struct Ground {
+    pub(crate) agents: Vec<Agent>,
     pods: Vec<Value>,
-    cluster: Cluster,
+    pub(crate) cluster: Cluster,
 }
 
 impl Ground {
     fn new() -> Option<Self> {
+        Self::with(Node::ready_agent)
+    }
+
+    /// The same with agents that are started so.
+    pub(crate) fn with(agent: impl Fn(&Node) -> Agent) -> Option<Self> {
         let cluster = Cluster::build(2, Attach::Routed)?;
         cluster.put(
             "namespaces",
             &[json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}})],
         );
-        let agents = cluster.nodes.iter().map(Node::ready_agent).collect();
+        let agents = cluster.nodes.iter().map(agent).collect();
         Some(Self { agents, pods: Vec::new(), cluster })
     }
 
@@ -59,7 +64,7 @@ impl Ground {
     }
 
     /// Attaches the pod `shop/NAME`, labelled with its name less any number, as a runtime and the API would.
-    fn pod(&mut self, node: usize, name: &str) -> Attached {
+    pub(crate) fn pod(&mut self, node: usize, name: &str) -> Attached {
         self.pod_in(node, (name, self.cluster.pod()))
     }
 
@@ -87,7 +92,7 @@ impl Ground {
         self.cluster.put("pods", &self.pods);
     }
 
-    fn policies(&self, policies: &[(&str, Value)]) {
+    pub(crate) fn policies(&self, policies: &[(&str, Value)]) {
         let object = |(name, spec): &(&str, Value)| {
             json!({
                 "apiVersion": "networking.k8s.io/v1", "kind": "NetworkPolicy",
@@ -98,7 +103,7 @@ impl Ground {
     }
 
     /// Waits until the agent of a node says that something is denied, or allowed.
-    fn until(&self, node: usize, (from, to): (&str, &str), allowed: bool) -> Value {
+    pub(crate) fn until(&self, node: usize, (from, to): (&str, &str), allowed: bool) -> Value {
         let query = json!({"explain": {"from": from, "to": to, "port": PORT, "protocol": "TCP"}});
         within(SOON, "the policy is in force", || {
             let answer = self.agents[node].ask(&query).unwrap_or_default();

@@ -23,7 +23,7 @@ use crate::explaining::Decided;
 use crate::wiring::Setup;
 
 /// After how long it is tried again to listen.
-const RETRY: Duration = Duration::from_secs(30);
+const RETRY: Duration = Duration::from_secs(5);
 
 /// How often packets came faster than they could be told. Clones share it.
 #[derive(Debug, Clone, Default)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use selvedge_ruleset::matching::{IfPrefix, l4proto, oifname_prefix, tcp_dport, udp_dport};
-use selvedge_ruleset::rule::{drop, limit, log, mark_or, update_limited};
+use selvedge_ruleset::rule::{counter, drop, limit, log, mark_or, update_limited};
 use selvedge_ruleset::value::L4Proto;
 use selvedge_ruleset::{
     Base, Chain, ChainName, Family, Field, Headers, Hook, Limit, LogPrefix, Logged, Rule, Set, SetName,
@@ -83,7 +83,8 @@ fn a_packet_is_told_with_what_its_headers_say() {
         let lo = IfPrefix::literal("lo");
         let udp = rule![udp_dport(9), mark_or(0x4000), log(prefix("denied by shop/web: "), GROUP)];
         let tcp = rule![oifname_prefix(&lo), tcp_dport(80), log(prefix(""), GROUP), drop()];
-        let _socket = told_by([udp, tcp]);
+        let mut socket = told_by([udp, tcp]);
+        assert!(socket.features().unwrap().packet_log);
         let mut packets = PacketLog::open(GROUP).unwrap();
         assert_eq!(packets.next_heard().unwrap(), None);
         let sender = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -144,6 +145,31 @@ fn limits_let_as_many_pass_as_they_say_each_sender_its_own() {
         let expected = [("all", "127.0.0.1"), ("each", "127.0.0.1"), ("each", "127.0.0.2")];
         let expected = expected.map(|(prefix, from)| ((prefix.to_owned(), from.to_owned()), 3));
         assert_eq!(told, BTreeMap::from(expected));
+    });
+}
+
+#[test]
+fn counters_are_read_with_their_rules_and_only_grow() {
+    if !installed("ip") {
+        return;
+    }
+    in_namespace(|| {
+        let counts = rule![udp_dport(9), counter(), drop()].comment("discarded");
+        let mut socket = told_by([rule![udp_dport(7), drop()], counts.clone()]);
+        let mut read = || {
+            let counted = socket.counted(&ID).unwrap();
+            let [one] = &counted[..] else { panic!("{counted:?}") };
+            assert_eq!((&one.rule, one.chain.as_str()), (&counts, "output"));
+            one.packets
+        };
+        assert_eq!(read(), 0);
+        send(loopback(1), 9, 3);
+        assert_eq!(read(), 3);
+        send(loopback(1), 7, 2);
+        send(loopback(1), 9, 1);
+        assert_eq!(read(), 4);
+        let none = TableId::literal(Family::Inet, "nobodys");
+        assert_eq!(socket.counted(&none).unwrap(), []);
     });
 }
 

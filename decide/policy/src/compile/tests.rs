@@ -197,6 +197,24 @@ fn neighbour_discovery_passes_before_an_address_is_known() {
     }
 }
 
+/// It would refuse the whole table.
+#[test]
+fn a_kernel_without_the_netfilter_log_gets_the_same_rules_but_those_that_tell() {
+    let cluster = small(&policies());
+    let node = attached(&cluster, &node_1());
+    let mute = compile(&cluster, &LocalNode { netlog: Netlog::Missing, ..node.clone() });
+    shape::check(&ID, &mute).unwrap();
+    assert!(mute.sets.keys().all(|set| mute.uses(set)));
+    let listed = Listing(&ID, &compile(&cluster, &node)).to_string();
+    let rest = |text: &str| text.lines().filter(|line| !line.contains("log prefix")).count();
+    let rules = |table: &Table| table.chains.values().map(|chain| chain.rules.len()).sum::<usize>();
+    assert!(!Listing(&ID, &mute).to_string().contains("log prefix"));
+    assert_eq!(rules(&compile(&cluster, &node)) - rules(&mute), listed.lines().count() - rest(&listed));
+    let db = (Some("eth0"), Some("slv-x-db"));
+    assert!(!passes(&mute, Hook::Forward, db, ("192.0.2.9", "10.244.1.3")));
+    assert!(passes(&mute, Hook::Forward, db, ("10.1.2.3", "10.244.1.3")));
+}
+
 /// Its labels aren't known, so any policy of its namespace might select it.
 #[test]
 fn a_pod_that_no_source_has_shown_is_isolated_where_its_namespace_has_policies_or_is_not_known() {
