@@ -119,12 +119,18 @@ fn what_policies_deny_is_logged_and_counted_and_a_flood_of_it_costs_a_few_lines(
     let mine = ["namespace=\"shop\"", "policy=\"deny-all\"", "direction=\"ingress\""];
     ground.until_counted("selvedge_policy_denied_packets_total", &mine, 1);
 
-    let (before, began) = (ground.counted("selvedge_policy_denied_packets_total", &mine), Instant::now());
+    flood(&ground, (from, to), &mine);
+    silence(&ground, (from, to), &mine);
+}
+
+/// Thousands of packets are counted, and a few of them logged.
+fn flood(ground: &Ground, (from, to): (&Namespace, IpAddr), mine: &[&str]) {
+    let (before, began) = (ground.counted("selvedge_policy_denied_packets_total", mine), Instant::now());
     let mut sent = 0;
     within(SOON, "a flood is denied", || {
         // Some may be lost on the way.
         sent += send(from, (to, 7002), 1_000);
-        let denied = ground.counted("selvedge_policy_denied_packets_total", &mine) - before;
+        let denied = ground.counted("selvedge_policy_denied_packets_total", mine) - before;
         if denied >= 2_000 { Ok(()) } else { Err(format!("{denied} of {sent} are counted")) }
     });
     ground.until_counted("selvedge_policy_dropped_packets_total", &["reason=\"policy\""], before + 2_000);
@@ -132,17 +138,20 @@ fn what_policies_deny_is_logged_and_counted_and_a_flood_of_it_costs_a_few_lines(
     let (lines, seconds) = (ground.told(7002).len(), began.elapsed().as_secs_f64());
     println!("{sent} packets were sent, {lines} of them are in the log");
     assert!(lines as f64 <= BURST + RATE * seconds + 1.0, "{lines} lines in {seconds} s");
+}
 
+/// Nothing is logged where the namespace wants none of it, and all is counted.
+fn silence(ground: &Ground, (from, to): (&Namespace, IpAddr), mine: &[&str]) {
     ground.namespace("off");
     within(SOON, "nothing is logged", || {
         if ground.kernel_tells() { Err(ground.agents[1].log()) } else { Ok(()) }
     });
-    let before = ground.counted("selvedge_policy_denied_packets_total", &mine);
+    let before = ground.counted("selvedge_policy_denied_packets_total", mine);
     // The pod's share is whole again.
     thread::sleep(Duration::from_secs(1));
     within(SOON, "it is denied", || {
         send(from, (to, 7003), 10);
-        let counted = ground.counted("selvedge_policy_denied_packets_total", &mine);
+        let counted = ground.counted("selvedge_policy_denied_packets_total", mine);
         if counted > before { Ok(()) } else { Err(format!("{counted} are counted")) }
     });
     thread::sleep(SILENCE);

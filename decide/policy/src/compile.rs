@@ -42,7 +42,7 @@
 //!
 //! What is in the sets of revoked flows is the kernel's own affair and [`Revoker`](crate::Revoker)'s, no part of the table.
 //!
-//! What is told of packets, and how often, is in [`log`].
+//! What is told of packets, and how often, is in `log`; what their counters count in `counted`.
 
 mod blocks;
 mod carry;
