@@ -1,6 +1,7 @@
 //! nftables and connection tracking over nfnetlink: listed, changed in transactions, watched.
 //!
 //! - [`NftSocket`]: lists tables as values of `selvedge-ruleset`, and applies its transactions
+//! - [`Mirror`]: tables that are listed again only where somebody else changed something
 //! - [`Monitor`]: who changed which table
 //! - [`Conntrack`]: lists and deletes tracked connections
 //! - [`PacketLog`]: the packets that rules tell of
@@ -21,6 +22,7 @@ mod forward;
 mod list;
 mod logging;
 mod message;
+mod mirror;
 mod monitor;
 mod packets;
 mod place;
@@ -31,6 +33,7 @@ mod userdata;
 
 pub use conntrack::Conntrack;
 pub use error::NftError;
+pub use mirror::Mirror;
 pub use monitor::{Author, Event, Monitor};
 pub use packets::{Heard, PacketLog};
 pub use recorded::recorded;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use rustix::io::Errno;
 use selvedge_ruleset::listed::{Counted, Handle, ListedChain, ListedRule, ListedTable, Ownership, Seen};
-use selvedge_ruleset::{Base, ChainName, Family, Listed, Rule, Set, SetName, TableId, TableName};
+use selvedge_ruleset::{Base, ChainName, Family, Listed, Rule, Set, SetName, SetType, TableId, TableName};
 use selvedge_wire::flag::DUMP;
 use selvedge_wire::{Reader, Socket, Writer};
 
@@ -192,17 +192,29 @@ fn sets(socket: &mut Socket, id: &TableId, depth: Depth) -> Result<BTreeMap<SetN
             sets.insert(SetName::listed(name), Seen::Unknown("a set that was not looked into".to_owned()));
             continue;
         }
-        let lists = dump(socket, kind::GET_ELEMENT, family(id.family), |w| {
-            w.text(attr::SET_TABLE, id.name.as_str());
-            w.text(attr::SET_NAME, &name);
-        })?;
-        let lists = lists.iter().map(Received::attributes);
-        let read =
-            elements::read_type(set.attributes()).and_then(|set_type| elements::read_set(set_type, lists));
+        let name = SetName::listed(name);
+        let read = match elements::read_type(set.attributes()) {
+            Some(set_type) => elements_of(socket, id, &name, &set_type)?,
+            None => None,
+        };
         let unknown = || Seen::Unknown("a set of a type that this program has no name for".to_owned());
-        sets.insert(SetName::listed(name), read.map_or_else(unknown, Seen::Known));
+        sets.insert(name, read.map_or_else(unknown, Seen::Known));
     }
     Ok(sets)
+}
+
+/// A set of that type with its elements; `None` if one can't be read.
+pub(crate) fn elements_of(
+    socket: &mut Socket,
+    id: &TableId,
+    name: &SetName,
+    set_type: &SetType,
+) -> Result<Option<Set>, Errno> {
+    let lists = dump(socket, kind::GET_ELEMENT, family(id.family), |w| {
+        w.text(attr::SET_TABLE, id.name.as_str());
+        w.text(attr::SET_NAME, name.as_str());
+    })?;
+    Ok(elements::read_set(set_type.clone(), lists.iter().map(Received::attributes)))
 }
 
 fn dump(

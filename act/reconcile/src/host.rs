@@ -12,7 +12,8 @@ use selvedge_datapath::step::NetStep;
 use selvedge_datapath::{attachment, firewall};
 use selvedge_model::{IfName, NetworkName, Tracked};
 use selvedge_netlink::{NetlinkError, RouteSocket, Sysctls};
-use selvedge_nft::{Conntrack, Features, NftError, NftSocket};
+use selvedge_nft::{Conntrack, Features, Mirror, NftError, NftSocket};
+use selvedge_ruleset::{Table, TableId};
 use selvedge_xtables::XtablesError;
 use tracing::warn;
 
@@ -86,6 +87,9 @@ pub enum HostError {
 pub struct Host {
     route: RouteSocket,
     nft: NftSocket,
+    tables: Mirror,
+    /// Other people's forward chains, and the generation of rules that they were seen in.
+    forward: Option<(u32, Vec<ForwardChain>)>,
     conntrack: Conntrack,
     sysctls: Sysctls,
     paths: Paths,
@@ -118,6 +122,8 @@ impl Host {
         Ok(Self {
             route: RouteSocket::open()?.with_sysctls(Sysctls::at(paths.sysctls.clone())),
             nft: NftSocket::open()?,
+            tables: Mirror::new([firewall::AGENT, firewall::GUARD]),
+            forward: None,
             conntrack: Conntrack::open()?,
             sysctls: Sysctls::at(paths.sysctls.clone()),
             plugin: paths.plugin.clone().map(|(from, to)| PluginFile::new(from, to)),
@@ -157,6 +163,19 @@ impl Host {
         })
     }
 
+    /// Other people's forward chains, looked for again where anybody has changed any rules since.
+    fn forward_chains(&mut self) -> Result<Vec<ForwardChain>, HostError> {
+        let generation = self.tables.generation();
+        match &self.forward {
+            Some((seen, forward)) if Some(*seen) == generation => Ok(forward.clone()),
+            _ => {
+                let forward = self.nft.forward_chains(&self.paths.network)?;
+                self.forward = generation.map(|generation| (generation, forward.clone()));
+                Ok(forward)
+            }
+        }
+    }
+
     /// The values of those that are there.
     fn read_sysctls(
         &self,
@@ -178,7 +197,7 @@ impl Host {
     fn apply_one(&mut self, step: &Step) -> Result<(), HostError> {
         match step {
             Step::Net(step) => Ok(self.route.apply_until_failure(std::slice::from_ref(step), None)?),
-            Step::Rules(_, transaction) => Ok(self.nft.apply(transaction)?),
+            Step::Rules(_, transaction) => Ok(self.tables.apply(&mut self.nft, transaction)?),
             Step::Accept(Place::Legacy(version), rules) => {
                 selvedge_xtables::accept(*version, &self.paths.network, rules)?;
                 Ok(())
@@ -210,12 +229,8 @@ impl Kernel for Host {
 
     /// The tables are read before the links: an element whose port isn't among the links then really has none.
     fn observe(&mut self) -> Result<Observed, HostError> {
-        let tables = self.nft.list(&[firewall::AGENT, firewall::GUARD])?;
-        let mut forward = if self.paths.forward_accept {
-            self.nft.forward_chains(&self.paths.network)?
-        } else {
-            Vec::new()
-        };
+        let tables = self.tables.list(&mut self.nft)?;
+        let mut forward = if self.paths.forward_accept { self.forward_chains()? } else { Vec::new() };
         let network = self.route.observe()?;
         let hearing = network.links.iter().filter(|(_, link)| link.hears_routers());
         self.hearing = hearing.map(|(name, _)| name.clone()).collect();
@@ -284,6 +299,10 @@ impl Kernel for Host {
 
     fn forget(&mut self, flows: &[Tracked]) -> Result<(), HostError> {
         Ok(self.conntrack.forget(flows)?)
+    }
+
+    fn share(&mut self, tables: &BTreeMap<TableId, Table>) {
+        self.tables.share(tables);
     }
 
     fn serves(&mut self) {

@@ -10,6 +10,7 @@ use selvedge_datapath::Prune;
 use selvedge_datapath::converge::{self, Desired, Observed, Step, TABLE};
 use selvedge_model::{Cluster, IfName, Tracked, chain};
 use selvedge_policy::Revoker;
+use selvedge_ruleset::{Table, TableId};
 use tracing::{error, info, warn};
 
 use self::revoking::Revoking;
@@ -103,6 +104,9 @@ pub trait Kernel {
     /// # Errors
     /// What it refused; it is tried again with the next pass.
     fn forget(&mut self, flows: &[Tracked]) -> Result<(), Self::Error>;
+
+    /// Told of what is in force, which costs nothing to compare with what is wanted as long as it is that.
+    fn share(&mut self, tables: &BTreeMap<TableId, Table>);
 
     /// Leaves word, for as long as the machine runs, that pods have been served.
     fn serves(&mut self);
@@ -209,7 +213,7 @@ where
         let is_cluster = |trigger: &Trigger| matches!(trigger, Trigger::Cluster(..));
         let moment = Instant::now() + GATHER;
         let mut until = match &first {
-            Trigger::Cluster(..) => moment.max(rested),
+            Trigger::Cluster(..) => rested,
             Trigger::Admit(_) => Instant::now(),
             _ => moment,
         };
@@ -279,6 +283,7 @@ where
             (true, false) => State::Degraded { reasons: decision.problems },
             (true, true) => State::Ready,
         };
+        self.kernel.share(&decision.desired.tables);
         let mut status = self.status();
         (status.wanted, status.notes) = (decision.wanted, decision.notes);
         status.without_pod = decision.without_pod;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use selvedge_ruleset::{Change, Command, Listed, Scope, Table, TableId, Transaction, diff};
 
@@ -38,7 +39,7 @@ pub struct Observed {
     /// The sysctls that matter.
     pub sysctls: BTreeMap<Sysctl, String>,
     /// The tables that may be ours.
-    pub tables: Listed,
+    pub tables: Arc<Listed>,
     /// Other people's forward chains, with our rules in them.
     pub forward: Vec<ForwardChain>,
     /// The plugin, beside the one that is to be there.

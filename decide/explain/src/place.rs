@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use selvedge_model::{NodeName, Pod, PodKey, Transport};
+use selvedge_model::{Node, NodeName, Pod, PodKey, Transport};
 use selvedge_policy::{Cluster, Protocol, Source};
 
 use crate::{Party, Query};
@@ -51,28 +51,31 @@ impl<'a> Place<'a> {
         if let Ok(address) = name.parse::<IpAddr>() {
             return Ok(Self::at(cluster, address));
         }
-        let node = name.parse::<NodeName>().ok().and_then(|name| cluster.nodes().get_key_value(&name));
+        let node = name.parse::<NodeName>().ok().and_then(|name| cluster.nodes().get(&name));
         let pod = name.parse::<PodKey>().ok().and_then(|key| cluster.pods().get(&key));
         match (node, pod) {
             (_, Some(pod)) if pod.host_network => {
-                let node = pod.node.as_ref().and_then(|node| cluster.nodes().get_key_value(node));
-                node.map(|(node, addresses)| Self::Node(node, addresses))
-                    .ok_or_else(|| ExplainError::NoAddress { name: name.to_owned() })
+                let node = pod.node.as_ref().and_then(|node| cluster.nodes().get(node));
+                node.map(Self::of_node).ok_or_else(|| ExplainError::NoAddress { name: name.to_owned() })
             }
             (_, Some(pod)) => Ok(Self::Pod(pod)),
-            (Some((node, addresses)), None) => Ok(Self::Node(node, addresses)),
+            (Some(node), None) => Ok(Self::of_node(node)),
             (None, None) => Err(ExplainError::Nobody { name: name.to_owned() }),
         }
     }
 
     /// Whoever has an address.
     pub(crate) fn at(cluster: &'a Cluster, address: IpAddr) -> Self {
-        let node = cluster.nodes().iter().find(|(_, addresses)| addresses.contains(&address));
+        let node = cluster.nodes().values().find(|node| node.addresses.contains(&address));
         match (cluster.with_address(address).next(), node) {
             (Some(pod), _) => Self::Pod(pod),
-            (None, Some((node, addresses))) => Self::Node(node, addresses),
+            (None, Some(node)) => Self::of_node(node),
             (None, None) => Self::Address(address),
         }
+    }
+
+    fn of_node(node: &'a Node) -> Self {
+        Self::Node(&node.name, &node.addresses)
     }
 
     pub(crate) fn name(&self) -> String {

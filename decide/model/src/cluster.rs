@@ -9,30 +9,36 @@ use ipnet::IpNet;
 
 use crate::labels::Labels;
 use crate::names::{NodeName, PodKey};
-use crate::pods::Pods;
-use crate::policy::{Policy, PolicyKey};
+use crate::namespaced::{Key, Keyed, Namespaced};
+use crate::policy::Policy;
 use crate::port::{ContainerPort, Transport};
 
-/// Everything we know of a cluster at one moment.
+/// The pods of a cluster.
+pub type Pods = Namespaced<Pod>;
+
+/// The NetworkPolicies of a cluster.
+pub type Policies = Namespaced<Policy>;
+
+/// Everything we know of a cluster at one moment. Clones share what hasn't changed.
 ///
 /// [`Listing::finish`] makes it, so a partial listing can't be taken for the truth and nothing is ever pruned on its
 /// account.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Cluster {
-    nodes: BTreeMap<NodeName, Node>,
+    nodes: Arc<BTreeMap<NodeName, Node>>,
     pods: Pods,
-    namespaces: BTreeMap<String, Namespace>,
-    policies: BTreeMap<PolicyKey, Arc<Policy>>,
+    namespaces: Arc<BTreeMap<String, Namespace>>,
+    policies: Policies,
 }
 
 impl Cluster {
     /// The cluster of which only one node is known, of no listing: what it lacks is no reason to prune anything.
     pub fn of(node: Node) -> Self {
-        Self { nodes: BTreeMap::from([(node.name.clone(), node)]), ..Self::default() }
+        Self { nodes: Arc::new(BTreeMap::from([(node.name.clone(), node)])), ..Self::default() }
     }
 
     /// The nodes by name.
-    pub fn nodes(&self) -> &BTreeMap<NodeName, Node> {
+    pub fn nodes(&self) -> &Arc<BTreeMap<NodeName, Node>> {
         &self.nodes
     }
 
@@ -42,12 +48,12 @@ impl Cluster {
     }
 
     /// The namespaces by name.
-    pub fn namespaces(&self) -> &BTreeMap<String, Namespace> {
+    pub fn namespaces(&self) -> &Arc<BTreeMap<String, Namespace>> {
         &self.namespaces
     }
 
     /// The NetworkPolicies by key.
-    pub fn policies(&self) -> &BTreeMap<PolicyKey, Arc<Policy>> {
+    pub fn policies(&self) -> &Policies {
         &self.policies
     }
 }
@@ -137,6 +143,20 @@ pub struct Pod {
     pub ports: Vec<ContainerPort>,
 }
 
+impl Keyed for Pod {
+    type Key = PodKey;
+
+    fn key(&self) -> &PodKey {
+        &self.key
+    }
+}
+
+impl Key for PodKey {
+    fn namespace(&self) -> &str {
+        &self.namespace
+    }
+}
+
 impl Pod {
     /// The annotations of a static pod's mirror that hold the static pod's hash, which is its UID for the kubelet.
     pub const MIRRORS: [&str; 2] = ["kubernetes.io/config.hash", "kubernetes.io/config.mirror"];
@@ -187,7 +207,7 @@ impl Listing {
 
     /// Adds a node; a later one of the same name takes its place.
     pub fn node(&mut self, node: Node) {
-        self.cluster.nodes.insert(node.name.clone(), node);
+        Arc::make_mut(&mut self.cluster.nodes).insert(node.name.clone(), node);
     }
 
     /// Adds a pod; a later one of the same key takes its place.
@@ -195,31 +215,34 @@ impl Listing {
         self.cluster.pods.insert(pod.into());
     }
 
-    /// Puts these pods in the place of all that were added.
-    pub fn pods(&mut self, pods: Pods) {
-        self.cluster.pods = pods;
+    /// The listing of all that was said of four kinds of objects.
+    pub fn of(
+        nodes: Arc<BTreeMap<NodeName, Node>>,
+        pods: Pods,
+        namespaces: Arc<BTreeMap<String, Namespace>>,
+        policies: Policies,
+    ) -> Self {
+        Self { cluster: Cluster { nodes, pods, namespaces, policies }, complete: Self::KINDS.into() }
     }
 
     /// Adds a namespace; a later one of the same name takes its place.
     pub fn namespace(&mut self, name: impl Into<String>, namespace: impl Into<Namespace>) {
-        self.cluster.namespaces.insert(name.into(), namespace.into());
+        Arc::make_mut(&mut self.cluster.namespaces).insert(name.into(), namespace.into());
     }
 
     /// Adds the namespaces that pods and policies are in and that are not there yet, without labels.
     pub fn imply_namespaces(&mut self) {
         let Cluster { pods, namespaces, policies, .. } = &mut self.cluster;
-        let of_pods = pods.keys().map(|key| &key.namespace);
-        for name in of_pods.chain(policies.keys().map(|key| &key.namespace)) {
+        for name in pods.namespaces().chain(policies.namespaces()) {
             if !namespaces.contains_key(name) {
-                namespaces.insert(name.clone(), Namespace::default());
+                Arc::make_mut(namespaces).insert(name.to_owned(), Namespace::default());
             }
         }
     }
 
     /// Adds a policy; a later one of the same key takes its place.
     pub fn policy(&mut self, policy: impl Into<Arc<Policy>>) {
-        let policy = policy.into();
-        self.cluster.policies.insert(policy.key.clone(), policy);
+        self.cluster.policies.insert(policy.into());
     }
 
     /// Declares that all objects of a kind have been put in.
@@ -237,7 +260,7 @@ impl Listing {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::Mode;
+    use crate::policy::{Mode, PolicyKey};
     use crate::selector::Selector;
 
     #[test]

@@ -8,6 +8,7 @@
 //! - [`mark`]: what we write on kernel objects so that they can be told from everybody else's
 //! - [`chain`]: an error with its causes
 //! - [`port`]: ports of a node that lead to a pod
+//! - [`Namespaced`]: objects by their keys, of which clones share what hasn't changed
 //! - [`Gather`]: filling ordered collections
 //! - [`policy`], [`selector`]: NetworkPolicies, and which labels they mean
 //! - [`tracked`]: conversations as the kernel tracks them
@@ -23,7 +24,7 @@ mod labels;
 pub mod link;
 pub mod mark;
 pub mod names;
-mod pods;
+mod namespaced;
 pub mod policy;
 pub mod port;
 pub mod selector;
@@ -32,7 +33,7 @@ pub mod tracked;
 
 pub use bandwidth::{Bandwidth, RateLimit};
 pub use chain::chain;
-pub use cluster::{Cluster, Kind, Listing, Log, Namespace, Node, Pod, StillListing};
+pub use cluster::{Cluster, Kind, Listing, Log, Namespace, Node, Pod, Pods, Policies, StillListing};
 pub use gather::Gather;
 pub use labels::{Labels, SharedLabels};
 pub use link::{MacAddr, Mtu};
@@ -41,7 +42,7 @@ pub use names::{
     AttachmentKey, ContainerId, IfName, NameError, NetworkName, NodeName, PodKey, host_veth_name,
     reaped_name, shaper_name,
 };
-pub use pods::Pods;
+pub use namespaced::{Changed, Key, Keyed, Namespaced};
 pub use port::{ContainerPort, HostIp, PortMapping, Transport};
 pub use tag::{NoTag, PodTag};
 pub use tracked::Tracked;

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::num::NonZeroU16;
 
+use crate::namespaced::{Key, Keyed};
 use crate::port::Transport;
 use ipnet::IpNet;
 
@@ -20,6 +21,12 @@ pub struct PolicyKey {
 impl fmt::Display for PolicyKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+impl Key for PolicyKey {
+    fn namespace(&self) -> &str {
+        &self.namespace
     }
 }
 
@@ -84,6 +91,14 @@ impl Mode {
             "shadow" => Some(Self::Shadow),
             _ => None,
         }
+    }
+}
+
+impl Keyed for Policy {
+    type Key = PolicyKey;
+
+    fn key(&self) -> &PolicyKey {
+        &self.key
     }
 }
 

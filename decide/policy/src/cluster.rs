@@ -4,61 +4,69 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use selvedge_model::{Labels, Log, Namespace, NodeName, Pod, PodKey, Pods};
+use selvedge_model::{Labels, Log, Namespace, Node, NodeName, Pod, PodKey, Pods, Policies};
 
 use crate::holders::Holders;
-use selvedge_model::policy::{Direction, Mode, Namespaces, PodPeer, Policy, PolicyKey, Rule};
+use selvedge_model::policy::{Direction, Mode, Namespaces, PodPeer, Policy, Rule};
 
 /// The label by which every namespace can be selected: its name.
 pub const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 
-/// Nodes, namespaces, pods and policies at one moment, and which pods have which address.
+/// Nodes, namespaces, pods and policies at one moment, and which pods have which address. Clones share what hasn't
+/// changed.
 ///
 /// It is made of a complete [`selvedge_model::Cluster`].
 #[derive(Debug, Clone, Default)]
 pub struct Cluster {
-    nodes: BTreeMap<NodeName, Vec<IpAddr>>,
-    namespaces: BTreeMap<String, Labels>,
+    nodes: Arc<BTreeMap<NodeName, Node>>,
+    namespaces: Arc<BTreeMap<String, Labels>>,
     /// Of which namespaces' pods not what is usual is logged.
-    logs: BTreeMap<String, Log>,
+    logs: Arc<BTreeMap<String, Log>>,
     pods: Pods,
     /// The pods that an address means, see [`Cluster::with_address`].
     holders: Holders,
-    policies: BTreeMap<PolicyKey, Arc<Policy>>,
+    policies: Policies,
 }
 
 impl Cluster {
     /// What policy knows of the cluster.
     pub fn new(cluster: &selvedge_model::Cluster) -> Self {
-        let nodes = cluster.nodes().values().map(|node| (node.name.clone(), node.addresses.clone()));
-        let logs = cluster.namespaces().iter().map(|(name, namespace)| (name.clone(), namespace.log));
-        let mut holders = Holders::default();
-        for pod in cluster.pods().values().filter(|pod| Self::is_judged(pod)) {
-            holders.add(pod);
+        Self::default().after(&selvedge_model::Cluster::default(), cluster)
+    }
+
+    /// What policy knows of a cluster that was another one `before`, of which this was made.
+    #[must_use]
+    pub fn after(mut self, before: &selvedge_model::Cluster, now: &selvedge_model::Cluster) -> Self {
+        self.nodes = Arc::clone(now.nodes());
+        if !Arc::ptr_eq(now.namespaces(), before.namespaces()) {
+            let logs = now.namespaces().iter().map(|(name, namespace)| (name.clone(), namespace.log));
+            self.logs = Arc::new(logs.filter(|(_, log)| *log != Log::default()).collect());
+            self.namespaces = Arc::new(now.namespaces().iter().map(named).collect());
         }
-        Self {
-            nodes: nodes.collect(),
-            namespaces: cluster.namespaces().iter().map(named).collect(),
-            logs: logs.filter(|(_, log)| *log != Log::default()).collect(),
-            pods: cluster.pods().clone(),
-            holders,
-            policies: cluster.policies().clone(),
+        for (then, now) in now.pods().changes(before.pods()) {
+            then.filter(|pod| Self::is_judged(pod)).inspect(|pod| self.holders.remove(pod));
+            now.filter(|pod| Self::is_judged(pod)).inspect(|pod| self.holders.add(pod));
         }
+        self.pods = now.pods().clone();
+        self.policies = now.policies().clone();
+        self
     }
 
     /// Gives a pod the addresses of its attachment, which has them before any API tells; a pod that isn't known has
     /// none.
     pub fn attach(&mut self, key: &PodKey, addresses: &[IpAddr]) {
-        let Some(pod) = self.pods.get(key).filter(|pod| Self::is_judged(pod)) else { return };
+        let has_others = |pod: &&Arc<Pod>| Self::is_judged(pod) && pod.addresses != addresses;
+        let Some(pod) = self.pods.get(key).filter(has_others) else { return };
         let attached = Arc::new(Pod { addresses: addresses.to_vec(), ..Pod::clone(pod) });
         self.holders.remove(pod);
         self.holders.add(&attached);
         self.pods.insert(attached);
     }
 
-    /// Takes an address from whoever is said to have it: an attachment has it now.
-    pub(crate) fn vacate(&mut self, address: IpAddr) {
-        let holders: Vec<PodKey> = self.with_address(address).map(|pod| pod.key.clone()).collect();
+    /// Takes an address from whoever else is said to have it: an attachment has it now, of that pod if it is one's.
+    pub(crate) fn vacate(&mut self, address: IpAddr, of: Option<&PodKey>) {
+        let others = self.with_address(address).map(|pod| &pod.key).filter(|key| Some(*key) != of);
+        let holders: Vec<PodKey> = others.cloned().collect();
         for key in holders {
             let Some(pod) = self.pods.get(&key) else { continue };
             let left = pod.addresses.iter().copied().filter(|other| *other != address).collect::<Vec<_>>();
@@ -85,8 +93,8 @@ impl Cluster {
         self.holders.addresses()
     }
 
-    /// The nodes and their addresses.
-    pub fn nodes(&self) -> &BTreeMap<NodeName, Vec<IpAddr>> {
+    /// The nodes.
+    pub fn nodes(&self) -> &BTreeMap<NodeName, Node> {
         &self.nodes
     }
 
@@ -101,38 +109,53 @@ impl Cluster {
     }
 
     /// The policies.
-    pub fn policies(&self) -> &BTreeMap<PolicyKey, Arc<Policy>> {
+    pub fn policies(&self) -> &Policies {
         &self.policies
     }
 
     /// True if that is an address of the node that the pod is on.
     pub fn is_own_node(&self, pod: &Pod, address: IpAddr) -> bool {
-        let addresses = pod.node.as_ref().and_then(|node| self.nodes.get(node));
-        addresses.is_some_and(|addresses| addresses.contains(&address))
+        let node = pod.node.as_ref().and_then(|node| self.nodes.get(node));
+        node.is_some_and(|node| node.addresses.contains(&address))
+    }
+
+    /// The namespaces whose labels are not as they were before, or that have come or gone.
+    pub(crate) fn relabelled<'a>(&'a self, before: &'a Self) -> impl Iterator<Item = &'a String> {
+        let same = Arc::ptr_eq(&self.namespaces, &before.namespaces);
+        let (now, then) = (&self.namespaces, &before.namespaces);
+        let changed = now.iter().filter(|(name, labels)| then.get(*name) != Some(labels));
+        let gone = then.keys().filter(|name| !now.contains_key(*name));
+        let all = changed.map(|(name, _)| name).chain(gone);
+        all.filter(move |_| !same)
     }
 
     /// The policies that isolate a pod in a direction, with their rules for it.
-    pub fn isolating(&self, pod: &Pod, direction: Direction) -> impl Iterator<Item = (&Policy, &[Rule])> {
+    pub fn isolating(
+        &self,
+        pod: &Pod,
+        direction: Direction,
+    ) -> impl Iterator<Item = (&Arc<Policy>, &[Rule])> {
         let here = self.enforced_in(&pod.key.namespace);
         here.filter(|policy| policy.selects.selects(&pod.labels))
             .filter_map(move |policy| Some((policy, policy.rules(direction)?)))
     }
 
     /// The policies of a namespace that are in force: a shadow isolates nothing.
-    pub fn enforced_in(&self, namespace: &str) -> impl Iterator<Item = &Policy> {
+    pub fn enforced_in(&self, namespace: &str) -> impl Iterator<Item = &Arc<Policy>> {
         self.of_mode_in(Mode::Enforced, namespace)
     }
 
-    fn of_mode_in(&self, mode: Mode, namespace: &str) -> impl Iterator<Item = &Policy> {
-        let first = PolicyKey { namespace: namespace.to_owned(), name: String::new() };
-        let here = self.policies.range(first..).map(|(_, policy)| policy.as_ref());
-        let here = here.take_while(move |policy| policy.key.namespace == namespace);
-        here.filter(move |policy| policy.mode == mode)
+    fn of_mode_in(&self, mode: Mode, namespace: &str) -> impl Iterator<Item = &Arc<Policy>> {
+        self.policies.within(namespace).iter().filter(move |policy| policy.mode == mode)
     }
 
     /// The shadows that would isolate a pod in a direction, with their rules for it. Policies add up: they would be
     /// alone in that where no policy in force isolates it, and admit more than those where one does.
-    pub fn shadowing(&self, pod: &Pod, direction: Direction) -> impl Iterator<Item = (&Policy, &[Rule])> {
+    pub fn shadowing(
+        &self,
+        pod: &Pod,
+        direction: Direction,
+    ) -> impl Iterator<Item = (&Arc<Policy>, &[Rule])> {
         let here = self.of_mode_in(Mode::Shadow, &pod.key.namespace);
         here.filter(|policy| policy.selects.selects(&pod.labels))
             .filter_map(move |policy| Some((policy, policy.rules(direction)?)))

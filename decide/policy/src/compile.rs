@@ -46,15 +46,20 @@
 
 mod blocks;
 mod carry;
+mod compiler;
 pub(crate) mod counted;
 pub(crate) mod log;
+mod members;
 mod peers;
 mod pod;
 pub(crate) mod revoked;
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 pub use carry::carry;
+pub use compiler::Compiled;
+use compiler::Compiler;
 use selvedge_model::Pod;
 use selvedge_ruleset::matching::{
     IfPrefix, ct_established, icmpv6_type, iifname, iifname_prefix, in_set, oifname, oifname_prefix,
@@ -90,10 +95,15 @@ const INGRESS: Pair = Pair(SetName::literal("ingress4"), SetName::literal("ingre
 pub(crate) struct Pair(pub(crate) SetName, pub(crate) SetName);
 
 /// The chains and sets of policy for the agent's table.
+pub fn compile(cluster: &Cluster, node: &LocalNode) -> Table {
+    compile_after(&Compiled::default(), &Arc::new(cluster.clone()), node).into_table()
+}
+
+/// The same where something was compiled before: what hasn't changed since is taken over, at the cost of what has.
 ///
 /// For its pods to be peers of each other before any API tells of their addresses, the cluster has been told of them:
 /// [`Cluster::attach`].
-pub fn compile(cluster: &Cluster, node: &LocalNode) -> Table {
+pub fn compile_after(before: &Compiled, cluster: &Arc<Cluster>, node: &LocalNode) -> Compiled {
     let mut table = Table::new()
         .chain(
             GATE_PREROUTING,
@@ -120,7 +130,7 @@ pub fn compile(cluster: &Cluster, node: &LocalNode) -> Table {
     let known6 = node.addresses().filter_map(|(pod, a)| Some((pod.interface.clone(), blocks::v6(a)?)));
     table = table.set(PODS.0, Set::of(known4)).set(PODS.1, Set::of(known6));
     table = log::put(revoked::put(itself(cluster, node, table)));
-    let mut compiler = peers::Compiler::new(cluster, table);
+    let mut compiler = Compiler::new(cluster, table, before);
     for (direction, pair) in [(Direction::Egress, EGRESS), (Direction::Ingress, INGRESS)] {
         let verdicts = node.addresses().map(|(pod, a)| (a, compiler.verdict(pod, a, direction)));
         let verdicts: Vec<(IpAddr, Verdict)> = verdicts.collect();
@@ -131,7 +141,7 @@ pub fn compile(cluster: &Cluster, node: &LocalNode) -> Table {
     }
     match node.netlog {
         Netlog::Present => compiler.finish(),
-        Netlog::Missing => log::mute(compiler.finish()),
+        Netlog::Missing => compiler.finish().with(log::mute),
     }
 }
 

@@ -4,6 +4,7 @@
 //! "Network Policies", where the words *isolated for ingress* and *isolated for egress* come from.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use selvedge_model::{NodeName, Pod, Transport};
 
@@ -144,7 +145,7 @@ impl<'a> Ends<'a> {
         if self.is_own_node(pod, direction) {
             return Ok(Pass::OwnNode);
         }
-        let isolating: Vec<(&Policy, &[Rule])> = self.cluster.isolating(pod, direction).collect();
+        let isolating: Vec<(&Arc<Policy>, &[Rule])> = self.cluster.isolating(pod, direction).collect();
         if isolating.is_empty() {
             return Ok(Pass::NotIsolated);
         }
@@ -153,7 +154,12 @@ impl<'a> Ends<'a> {
     }
 
     /// What admits the flow at a pod. Policies add up: it takes one rule of any of them.
-    fn admitted(&self, pod: &Pod, direction: Direction, policies: &[(&Policy, &[Rule])]) -> Option<Pass> {
+    fn admitted(
+        &self,
+        pod: &Pod,
+        direction: Direction,
+        policies: &[(&Arc<Policy>, &[Rule])],
+    ) -> Option<Pass> {
         let (_, peer) = self.seen(direction);
         policies.iter().find_map(|(policy, rules)| {
             let view = View { ends: self, policy, pod, peer, direction };
@@ -172,7 +178,7 @@ impl<'a> Ends<'a> {
             if self.is_own_node(pod, direction) || isolating.next().is_some() {
                 return None;
             }
-            let shadows: Vec<(&Policy, &[Rule])> = cluster.shadowing(pod, direction).collect();
+            let shadows: Vec<(&Arc<Policy>, &[Rule])> = cluster.shadowing(pod, direction).collect();
             let admitted = shadows.is_empty() || self.admitted(pod, direction, &shadows).is_some();
             (!admitted).then(|| reason(pod, direction, &shadows, (peer, self.flow.protocol)))
         };
@@ -248,7 +254,7 @@ impl View<'_> {
 fn reason(
     pod: &Pod,
     direction: Direction,
-    isolating: &[(&Policy, &[Rule])],
+    isolating: &[(&Arc<Policy>, &[Rule])],
     (peer, protocol): (&End<'_>, Protocol),
 ) -> Box<Reason> {
     let keys = |wanted: fn(&Policy) -> bool| -> Vec<PolicyKey> {

@@ -4,6 +4,7 @@
 //! - [`cluster`]: what policy knows of a cluster
 //! - [`mod@judge`], [`reason`]: whether a flow passes, and why: the definition
 //! - [`local`]: which attachment of a node is which Pod
+//! - [`following`]: the same as it changes
 //! - [`mod@compile`]: what the kernel of one node gets, chain by chain
 //! - [`revoke`]: which flows that are tracked already are no longer allowed, and what cuts them
 //! - `testing`, with the feature of that name: random clusters and written cases, for the tests of other crates
@@ -15,6 +16,7 @@
 pub mod cluster;
 pub mod compile;
 mod field;
+pub mod following;
 mod holders;
 pub mod judge;
 pub mod local;
@@ -27,7 +29,8 @@ pub mod testing;
 pub use cluster::Cluster;
 pub use compile::counted::{Chains, Counting, Drop, Totals, chains};
 pub use compile::log::{LOG_GROUP, Tale};
-pub use compile::{carry, compile};
+pub use compile::{Compiled, carry, compile, compile_after};
+pub use following::Following;
 pub use judge::{Flow, Protocol, Source, Verdict, judge};
 pub use local::{LocalNode, LocalPod, Netlog, Unknown, Whose};
 pub use read::{Refused, in_mode, read, refuse};

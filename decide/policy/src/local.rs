@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use selvedge_model::{Gather, IfName, NetworkName, NodeName, Owner, Pod, PodKey, PodTag};
+use selvedge_model::{IfName, NetworkName, NodeName, Owner, PodKey};
 
 use crate::cluster::Cluster;
+use index::Index;
+
+pub(crate) mod index;
 
 /// A node, as far as policy needs it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -78,21 +81,37 @@ impl LocalNode {
         bridge: Option<&IfName>,
     ) -> Self {
         let index = Index::of(cluster, node);
+        Self::by(&index, cluster, network, (attachments, bridge))
+    }
+
+    /// The same by an index of the node's pods.
+    pub(crate) fn by<'a>(
+        index: &Index,
+        cluster: &mut Cluster,
+        network: &NetworkName,
+        (attachments, bridge): (impl IntoIterator<Item = (&'a IfName, &'a Owner)>, Option<&IfName>),
+    ) -> Self {
         let at = |host: &IfName, owner: &Owner| bridge.filter(|_| owner.is_bridged()).unwrap_or(host).clone();
+        let whose = |owner: &Owner| match owner.network == *network {
+            true => index.whose(cluster, owner),
+            false => Whose::Nobody,
+        };
         let pod = |(host, owner): (&'a IfName, &'a Owner)| LocalPod {
-            whose: if owner.network == *network { index.whose(owner) } else { Whose::Nobody },
+            whose: whose(owner),
             interface: at(host, owner),
             addresses: owner.addresses.iter().map(IpNet::addr).collect(),
         };
         let pods: Vec<LocalPod> = attachments.into_iter().map(pod).collect();
         let mut attached: BTreeMap<&PodKey, Vec<IpAddr>> = BTreeMap::new();
-        // Whoever else is said to have one of their addresses had it before.
-        let ours = pods.iter().filter(|pod| pod.whose != Whose::Nobody);
-        ours.flat_map(|pod| &pod.addresses).for_each(|address| cluster.vacate(*address));
         for pod in &pods {
             if let Whose::Pod(key) = &pod.whose {
                 attached.entry(key).or_default().extend(&pod.addresses);
             }
+        }
+        // Whoever else is said to have one of their addresses had it before.
+        for pod in pods.iter().filter(|pod| pod.whose != Whose::Nobody) {
+            let own = if let Whose::Pod(key) = &pod.whose { Some(key) } else { None };
+            pod.addresses.iter().for_each(|address| cluster.vacate(*address, own));
         }
         attached.into_iter().for_each(|(key, addresses)| cluster.attach(key, &addresses));
         Self { pods, bridge: bridge.cloned(), unknown: Unknown::default(), netlog: Netlog::default() }
@@ -106,45 +125,6 @@ impl Whose {
             Self::Unseen(None) => true,
             Self::Unseen(Some(namespace)) => cluster.enforced_in(namespace).next().is_some(),
             Self::Pod(_) | Self::Nobody => false,
-        }
-    }
-}
-
-/// The Pods of a node, by what attachments tell of theirs.
-struct Index {
-    by_name: BTreeMap<String, (PodKey, Vec<String>)>,
-    by_address: BTreeMap<IpAddr, PodKey>,
-    namespaces: Vec<String>,
-}
-
-impl Index {
-    fn of(cluster: &Cluster, node: &NodeName) -> Self {
-        let here = || cluster.pods().values().filter(|pod| pod.node.as_ref().is_none_or(|on| on == node));
-        let by_name = |pod: &Pod| {
-            let tag = PodTag::new(&pod.key, None);
-            // Of a static pod's mirror the runtime knows the static pod's.
-            let mirrored = pod.mirror.as_deref().map(str::to_owned);
-            (tag.name().to_owned(), (pod.key.clone(), pod.uid.iter().cloned().chain(mirrored).collect()))
-        };
-        let judged = here().filter(|pod| Cluster::is_judged(pod));
-        let addresses =
-            judged.flat_map(|pod| pod.addresses.iter().map(|address| (*address, pod.key.clone())));
-        Self {
-            by_name: here().map(|pod| by_name(pod)).gather(),
-            by_address: addresses.gather(),
-            namespaces: cluster.namespaces().keys().cloned().collect(),
-        }
-    }
-
-    fn whose(&self, owner: &Owner) -> Whose {
-        let Some(tag) = &owner.pod else {
-            // A record from before there were tags.
-            let mut pods = owner.addresses.iter().filter_map(|net| self.by_address.get(&net.addr()));
-            return pods.next().map_or(Whose::Nobody, |key| Whose::Pod(key.clone()));
-        };
-        match self.by_name.get(tag.name()) {
-            Some((key, uids)) if tag.is_of(uids.iter().map(String::as_str)) => Whose::Pod(key.clone()),
-            _ => Whose::Unseen(self.namespaces.iter().find(|namespace| tag.is_in(namespace)).cloned()),
         }
     }
 }

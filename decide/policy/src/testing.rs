@@ -34,8 +34,13 @@ pub const NAMESPACES: [&str; 3] = ["x", "y", "z"];
 /// The nodes that pods are on.
 pub const NODES: [&str; 2] = ["node-1", "node-2"];
 
-/// A cluster of up to nine pods in three namespaces on two nodes, and up to eight policies.
+/// A cluster of up to nine pods in three namespaces on two nodes, and up to eight policies, as policy knows it.
 pub fn cluster() -> impl Strategy<Value = Cluster> {
+    listed().prop_map(|cluster| Cluster::new(&cluster))
+}
+
+/// The same as it is listed.
+pub fn listed() -> impl Strategy<Value = selvedge_model::Cluster> {
     let policies = vec(policies::policy(), 1..=8);
     (vec(namespace(), NAMESPACES.len()), vec(pod(), 3..=9), policies).prop_map(
         |(namespaces, pods, policies)| {
@@ -47,7 +52,7 @@ pub fn cluster() -> impl Strategy<Value = Cluster> {
             let known = NAMESPACES.iter().zip(namespaces);
             known.for_each(|(name, known)| known.into_iter().for_each(|one| listing.namespace(*name, one)));
             policies.into_iter().enumerate().map(named).for_each(|policy| listing.policy(policy));
-            Cluster::new(&listing.finish().expect("every kind has been declared complete"))
+            listing.finish().expect("every kind has been declared complete")
         },
     )
 }

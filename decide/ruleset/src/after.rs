@@ -5,7 +5,7 @@ use std::collections::btree_map::Entry;
 use crate::listed::{Handle, Listed, ListedChain, ListedRule, ListedTable, Ownership, Seen};
 use crate::name::{ChainName, SetName, TableId};
 use crate::rule::Rule;
-use crate::set::{Data, Element, Set};
+use crate::set::{Data, Element, Key, Set};
 use crate::table::Base;
 use crate::transaction::{Change, Command, Elements, Transaction};
 
@@ -167,15 +167,17 @@ impl ListedTable {
         let Some(Seen::Known(set)) = self.sets.get_mut(&added.set).filter(|_| chains_there) else {
             return Err(Reason::Missing);
         };
-        let mut elements = set.elements().clone();
-        for (key, element) in &added.elements {
-            // One that is there stays as it is.
-            let there = elements.entry(key.clone()).or_insert_with(|| element.clone());
-            if there.data != element.data {
-                return Err(Reason::Exists);
-            }
+        if added.elements.iter().any(|(key, element)| !set.set_type().fits(key, element)) {
+            return Err(Reason::Exists);
         }
-        *set = Set::listed(added.set_type.clone(), elements).ok_or(Reason::Exists)?;
+        // One that is there stays as it is.
+        let there = |key: &Key, data: &Data| set.elements().get(key).map(|there| there.data == *data);
+        if added.elements.iter().any(|(key, element)| there(key, &element.data) == Some(false)) {
+            return Err(Reason::Exists);
+        }
+        let new = added.elements.iter().filter(|(key, _)| !set.elements().contains_key(*key));
+        let new: Vec<_> = new.map(|(key, element)| (key.clone(), Some(element.clone()))).collect();
+        *set = set.clone().edited(new);
         Ok(())
     }
 
@@ -183,11 +185,10 @@ impl ListedTable {
         let Some(Seen::Known(set)) = self.sets.get_mut(&deleted.set) else {
             return Err(Reason::Missing);
         };
-        let mut elements = set.elements().clone();
-        for key in deleted.elements.keys() {
-            elements.remove(key).ok_or(Reason::Missing)?;
+        if deleted.elements.keys().any(|key| !set.elements().contains_key(key)) {
+            return Err(Reason::Missing);
         }
-        *set = Set::listed(deleted.set_type.clone(), elements).ok_or(Reason::Missing)?;
+        *set = set.clone().edited(deleted.elements.keys().map(|key| (key.clone(), None)));
         Ok(())
     }
 }

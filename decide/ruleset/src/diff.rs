@@ -231,6 +231,9 @@ fn element_changes(
     if desired.set_type().dynamic.is_some() {
         return (None, None);
     }
+    if observed.is_some_and(|observed| observed.shares(desired)) && stale.chains.is_empty() {
+        return (None, None);
+    }
     let none = BTreeMap::new();
     let observed = observed.map_or(&none, Set::elements);
     let stays = |key: &Key, element: &Element| {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
@@ -70,9 +71,12 @@ impl From<Data> for Element {
     }
 }
 
-/// A set or a map. Every element has the set's type.
+/// A set or a map. Every element has the set's type. Clones share the elements.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Set {
+pub struct Set(Arc<Content>);
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Content {
     set_type: SetType,
     elements: BTreeMap<Key, Element>,
 }
@@ -122,24 +126,25 @@ impl Set {
         let key = K::types();
         let data = DataType::Nothing;
         let set_type = SetType { key, interval: K::INTERVAL, timeout: true, dynamic: Some(size), data };
-        Self { set_type, elements: BTreeMap::new() }
+        Self::holding(set_type, BTreeMap::new())
     }
 
     /// The set with elements as the kernel lists them; `None` if one is not of the set's type.
     pub fn listed(set_type: SetType, elements: BTreeMap<Key, Element>) -> Option<Self> {
         let fits = elements.iter().all(|(key, element)| set_type.fits(key, element));
-        fits.then_some(Self { set_type, elements })
+        fits.then(|| Self::holding(set_type, elements))
     }
 
     /// The set with elements that the kernel takes away after a time.
     #[must_use]
     pub fn with_timeouts<K: SetKey>(mut self, elements: impl IntoIterator<Item = (K, Duration)>) -> Self {
-        self.set_type.timeout = true;
+        let content = Arc::make_mut(&mut self.0);
+        content.set_type.timeout = true;
         for (key, timeout) in elements {
             let (key, element) =
                 (key.parts(), Element { timeout: Some(timeout), ..Element::from(Data::Nothing) });
-            debug_assert!(self.set_type.fits(&key, &element), "a key of the set's own type");
-            self.elements.insert(key, element);
+            debug_assert!(content.set_type.fits(&key, &element), "a key of the set's own type");
+            content.elements.insert(key, element);
         }
         self
     }
@@ -147,7 +152,7 @@ impl Set {
     /// The set with a comment on the element of that key, if it has one.
     #[must_use]
     pub fn comment(mut self, key: impl SetKey, comment: Comment) -> Self {
-        if let Some(element) = self.elements.get_mut(&key.parts()) {
+        if let Some(element) = Arc::make_mut(&mut self.0).elements.get_mut(&key.parts()) {
             element.comment = Some(comment);
         }
         self
@@ -155,18 +160,44 @@ impl Set {
 
     /// What it holds.
     pub fn set_type(&self) -> &SetType {
-        &self.set_type
+        &self.0.set_type
     }
 
     /// Its elements by key.
     pub fn elements(&self) -> &BTreeMap<Key, Element> {
-        &self.elements
+        &self.0.elements
+    }
+
+    /// True if it shares its elements with the other, and so has the same.
+    pub fn shares(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// The set with these keys leading to something else, or nowhere any more. Where none of that is a change, it goes on
+    /// sharing its elements.
+    #[must_use]
+    pub fn edited(mut self, edits: impl IntoIterator<Item = (Key, Option<Element>)>) -> Self {
+        for (key, element) in edits {
+            if self.0.elements.get(&key) == element.as_ref() {
+                continue;
+            }
+            let elements = &mut Arc::make_mut(&mut self.0).elements;
+            match element {
+                Some(element) => drop(elements.insert(key, element)),
+                None => drop(elements.remove(&key)),
+            }
+        }
+        self
+    }
+
+    fn holding(set_type: SetType, elements: BTreeMap<Key, Element>) -> Self {
+        Self(Arc::new(Content { set_type, elements }))
     }
 
     /// The kernel refuses ranges that overlap: in a plain set of single-part ranges they become one.
     fn merged(set_type: SetType, elements: BTreeMap<Key, Element>) -> Self {
         if !set_type.interval || set_type.key.len() != 1 || set_type.data != DataType::Nothing {
-            return Self { set_type, elements };
+            return Self::holding(set_type, elements);
         }
         let mut ranges: Vec<Part> = Vec::new();
         for range in elements.into_keys().flatten() {
@@ -176,7 +207,7 @@ impl Set {
             }
         }
         let plain = || Element::from(Data::Nothing);
-        Self { set_type, elements: ranges.into_iter().map(|range| (vec![range], plain())).gather() }
+        Self::holding(set_type, ranges.into_iter().map(|range| (vec![range], plain())).gather())
     }
 }
 

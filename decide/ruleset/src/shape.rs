@@ -50,7 +50,7 @@ pub enum Misshapen {
 /// Finds the first thing that is wrong with a table, if there is one.
 pub fn check(id: &TableId, table: &Table) -> Result<(), Misshapen> {
     for chain in table.chains.values() {
-        for rule in &chain.rules {
+        for rule in chain.rules.iter() {
             check_rule(id.family, table, chain, rule)?;
         }
     }

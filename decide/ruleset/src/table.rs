@@ -1,6 +1,7 @@
 //! Tables and chains.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::name::{ChainName, SetName};
 use crate::rule::Rule;
@@ -39,7 +40,7 @@ impl Table {
 
     /// True if a rule looks into that set.
     pub fn uses(&self, set: &SetName) -> bool {
-        let mut rules = self.chains.values().flat_map(|chain| &chain.rules);
+        let mut rules = self.chains.values().flat_map(|chain| chain.rules.iter());
         rules.any(|rule| rule.sets().any(|used| used == set))
     }
 
@@ -63,8 +64,8 @@ impl Table {
 pub struct Chain {
     /// Where packets enter it, unless they only get there by jump or goto.
     pub base: Option<Base>,
-    /// Its rules, in their order.
-    pub rules: Vec<Rule>,
+    /// Its rules, in their order. Clones share them.
+    pub rules: Arc<[Rule]>,
 }
 
 impl Chain {

@@ -40,7 +40,7 @@ proptest! {
     #[test]
     fn rules_of_any_statements_come_back(picks in proptest::collection::vec(any::<prop::sample::Index>(), 0..5)) {
         for (id, table) in samples::all() {
-            let rules: Vec<&Rule> = table.chains.values().flat_map(|chain| &chain.rules).collect();
+            let rules: Vec<&Rule> = table.chains.values().flat_map(|chain| chain.rules.iter()).collect();
             let all: Vec<&Statement> = rules.iter().flat_map(|rule| rule.statements()).collect();
             let rule = Rule::new(picks.iter().map(|pick| (*pick.get(&all)).clone()));
             let back = decompile(id.family, &compile(id.family, &rule));

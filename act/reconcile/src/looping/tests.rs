@@ -229,7 +229,7 @@ fn what_somebody_else_changed_is_repaired_counted_and_named() {
     let mut reconciler = settled();
     reconciler.kernel.lose_route("10.244.2.0/24");
     reconciler.kernel.observed.sysctls.insert(Sysctl::Ipv4Forward, "0".to_owned());
-    reconciler.kernel.observed.tables.clear();
+    reconciler.kernel.observed.tables = Arc::default();
     reconciler.kernel.observed.forward[0].ours.clear();
     reconciler.kernel.observed.plugin = Plugin::Missing;
     reconciler.kernel.observed.conflist = Some("altered".to_owned());

@@ -22,7 +22,8 @@ use crate::kubernetes::known::Known;
 use crate::kubernetes::object::{ApiNamespace, ApiNode, ApiPod, ApiPolicy, Followed};
 use crate::kubernetes::standing::Standing;
 
-/// How long the API must be quiet before what was heard is handed over.
+/// How long the API must be quiet before what was heard is handed over, unless it was quiet before: then the first
+/// word is handed over at once.
 const QUIET: Duration = Duration::from_millis(20);
 
 /// How long an API that never gets quiet is waited for.
@@ -68,6 +69,7 @@ pub(super) async fn follow(
         lost: BTreeMap::new(),
         credentials: None,
         told: None,
+        told_at: Instant::now(),
         deliver,
     };
     let mut pause = AGAIN;
@@ -174,6 +176,8 @@ struct Following<'a, D> {
     credentials: Option<String>,
     /// What was handed over last.
     told: Option<Update>,
+    /// When anything was looked at to be handed over.
+    told_at: Instant,
     deliver: D,
 }
 
@@ -215,6 +219,10 @@ impl<D: FnMut(Update) -> ControlFlow<()>> Following<'_, D> {
                 return self.tell();
             }
             let now = Instant::now();
+            if due.is_none() && now >= self.told_at + QUIET {
+                self.tell()?;
+                continue;
+            }
             let patience = due.map_or(now + PATIENCE, |(_, patience)| patience);
             due = Some(((now + QUIET).min(patience), patience));
         }
@@ -321,6 +329,7 @@ impl<D: FnMut(Update) -> ControlFlow<()>> Following<'_, D> {
 
     /// Hands over how things stand, if it is not what was handed over last.
     fn tell(&mut self) -> ControlFlow<()> {
+        self.told_at = Instant::now();
         let complete = self.known.complete();
         let lost = self.lost.iter();
         let lost = lost.map(|(kind, (_, why))| format!("Kubernetes API, {}: {why}", plural(*kind)));

@@ -1,25 +1,34 @@
 //! What is known of the cluster's objects: complete, or on the way to be.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::Arc;
 
+use ipnet::IpNet;
 use kube::runtime::watcher::Event;
-use selvedge_model::policy::Policy;
-use selvedge_model::{Cluster, Listing, Namespace, Node, NodeName, Pod, SharedLabels};
+use selvedge_model::{
+    Cluster, Keyed, Listing, Namespace, Namespaced, Node, NodeName, Pods, Policies, SharedLabels,
+};
 
 use crate::kubernetes::object::{ApiNamespace, ApiNode, ApiPod, ApiPolicy, Followed, Keeper, Refusal};
 use crate::networks::Networks;
-use crate::object::ObjectKey;
 
 /// The objects of every kind that is followed.
 #[derive(Debug)]
 pub(super) struct Known {
     keeper: Keeper,
-    nodes: Objects<Node>,
-    pods: Objects<Arc<Pod>>,
-    namespaces: Objects<Namespace>,
-    policies: Objects<Arc<Policy>>,
+    nodes: Objects<Nodes>,
+    /// The nodes as they were last looked at, and what of them is in force.
+    claimed: Option<(Nodes, Claimed)>,
+    pods: Objects<Pods>,
+    namespaces: Objects<Arc<BTreeMap<String, Namespace>>>,
+    policies: Objects<Policies>,
 }
+
+type Nodes = Arc<BTreeMap<NodeName, Node>>;
+
+/// Nodes none of which has another's pod network, and what kept any from it.
+type Claimed = (Nodes, Vec<String>);
 
 /// What the objects come to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,12 +44,17 @@ impl Known {
     pub(super) fn new(node: NodeName) -> Self {
         let keeper = Keeper { node, labels: SharedLabels::default() };
         let (nodes, pods) = (Objects::default(), Objects::default());
-        Self { keeper, nodes, pods, namespaces: Objects::default(), policies: Objects::default() }
+        let (namespaces, policies) = (Objects::default(), Objects::default());
+        Self { keeper, nodes, claimed: None, pods, namespaces, policies }
     }
 
     /// Takes what happened to a Node.
     pub(super) fn node(&mut self, event: Event<ApiNode>) {
         self.nodes.take(event, &mut self.keeper);
+        let Some(Set { readable, .. }) = &self.nodes.complete else { return };
+        if self.claimed.as_ref().is_none_or(|(seen, _)| !Arc::ptr_eq(seen, readable)) {
+            self.claimed = Some((Arc::clone(readable), claimed(readable)));
+        }
     }
 
     /// Takes what happened to a Pod.
@@ -63,30 +77,14 @@ impl Known {
     pub(super) fn complete(&self) -> Option<Complete> {
         let (nodes, pods) = (self.nodes.complete.as_ref()?, self.pods.complete.as_ref()?);
         let (namespaces, policies) = (self.namespaces.complete.as_ref()?, self.policies.complete.as_ref()?);
-        let mut listing = Listing::default();
-        let mut networks = Networks::default();
-        let mut problems = Vec::new();
-        for (key, node) in &nodes.readable {
-            let mut node = node.clone();
-            // The first by name keeps it, whichever came first: all nodes of the cluster must decide alike.
-            node.pod_cidrs.retain(|cidr| match networks.claim(*cidr, key) {
-                Ok(()) => true,
-                Err((other, owner)) => {
-                    problems
-                        .push(format!("{key}: podCIDR {cidr} overlaps {other} of {owner}, which keeps it"));
-                    false
-                }
-            });
-            listing.node(node);
-        }
-        listing.pods(pods.readable.values().cloned().collect());
-        for (key, namespace) in &namespaces.readable {
-            if let ObjectKey::Namespace(name) = key {
-                listing.namespace(name, namespace.clone());
-            }
-        }
-        policies.readable.values().for_each(|policy| listing.policy(Arc::clone(policy)));
-        Listing::KINDS.into_iter().for_each(|kind| listing.complete(kind));
+        let (_, (nodes_in_force, problems)) = self.claimed.as_ref()?;
+        let listing = Listing::of(
+            Arc::clone(nodes_in_force),
+            pods.readable.clone(),
+            Arc::clone(&namespaces.readable),
+            policies.readable.clone(),
+        );
+        let mut problems = problems.clone();
         let sets = [&nodes.unreadable, &pods.unreadable, &namespaces.unreadable, &policies.unreadable];
         let unreadable = || sets.into_iter().flat_map(BTreeMap::values);
         problems.extend(unreadable().map(|object| object.problem.clone()));
@@ -95,18 +93,92 @@ impl Known {
     }
 }
 
+/// The nodes, each without the networks that overlap another's. The first by name keeps them, whichever came first: all
+/// nodes of the cluster must decide alike.
+fn claimed(nodes: &Nodes) -> Claimed {
+    let mut networks = Networks::default();
+    let mut in_force = Arc::clone(nodes);
+    let mut problems = Vec::new();
+    for (name, node) in nodes.iter() {
+        let mut claim = |cidr: &IpNet| match networks.claim(*cidr, name) {
+            Ok(()) => true,
+            Err((other, owner)) => {
+                problems.push(format!(
+                    "Node {name}: podCIDR {cidr} overlaps {other} of Node {owner}, which keeps it"
+                ));
+                false
+            }
+        };
+        let kept: Vec<IpNet> = node.pod_cidrs.iter().copied().filter(&mut claim).collect();
+        if kept.len() < node.pod_cidrs.len()
+            && let Some(node) = Arc::make_mut(&mut in_force).get_mut(name)
+        {
+            node.pod_cidrs = kept;
+        }
+    }
+    (in_force, problems)
+}
+
+/// Where objects of a kind are kept.
+pub(super) trait Store: Default {
+    /// By what they are told from each other.
+    type Key: Display;
+    /// What is kept of one.
+    type Kept: Clone + PartialEq;
+
+    fn get(&self, key: &Self::Key) -> Option<&Self::Kept>;
+    fn put(&mut self, key: Self::Key, kept: Self::Kept);
+    fn remove(&mut self, key: &Self::Key);
+}
+
+impl<K: Ord + Clone + Display, V: Clone + PartialEq> Store for Arc<BTreeMap<K, V>> {
+    type Key = K;
+    type Kept = V;
+
+    fn get(&self, key: &K) -> Option<&V> {
+        BTreeMap::get(self, key)
+    }
+
+    fn put(&mut self, key: K, kept: V) {
+        Arc::make_mut(self).insert(key, kept);
+    }
+
+    fn remove(&mut self, key: &K) {
+        if self.contains_key(key) {
+            Arc::make_mut(self).remove(key);
+        }
+    }
+}
+
+impl<T: Keyed<Key: Display> + PartialEq> Store for Namespaced<T> {
+    type Key = T::Key;
+    type Kept = Arc<T>;
+
+    fn get(&self, key: &T::Key) -> Option<&Arc<T>> {
+        Self::get(self, key)
+    }
+
+    fn put(&mut self, _: T::Key, kept: Arc<T>) {
+        self.insert(kept);
+    }
+
+    fn remove(&mut self, key: &T::Key) {
+        Self::remove(self, key);
+    }
+}
+
 /// The objects of one kind.
 #[derive(Debug)]
-struct Objects<T> {
+struct Objects<S> {
     /// By the last complete listing and what has happened since; `None` before the first.
-    complete: Option<Set<T>>,
+    complete: Option<Set<S>>,
     /// A listing under way, which nothing may be concluded from yet.
-    coming: Option<Set<T>>,
+    coming: Option<Set<S>>,
 }
 
 #[derive(Debug)]
-struct Set<T> {
-    readable: BTreeMap<ObjectKey, T>,
+struct Set<S> {
+    readable: S,
     /// Those whose present form can't be read, by their key or, if that can't be read either, by what is wrong.
     unreadable: BTreeMap<String, Unreadable>,
 }
@@ -118,20 +190,20 @@ struct Unreadable {
     in_force: bool,
 }
 
-impl<T> Default for Objects<T> {
+impl<S> Default for Objects<S> {
     fn default() -> Self {
         Self { complete: None, coming: None }
     }
 }
 
-impl<T> Default for Set<T> {
+impl<S: Default> Default for Set<S> {
     fn default() -> Self {
-        Self { readable: BTreeMap::new(), unreadable: BTreeMap::new() }
+        Self { readable: S::default(), unreadable: BTreeMap::new() }
     }
 }
 
-impl<T: Clone + PartialEq> Objects<T> {
-    fn take<K: Followed<Kept = T>>(&mut self, event: Event<K>, keeper: &mut Keeper) {
+impl<S: Store> Objects<S> {
+    fn take<K: Followed<Store = S>>(&mut self, event: Event<K>, keeper: &mut Keeper) {
         match event {
             Event::Init => self.coming = Some(Set::default()),
             Event::InitApply(object) | Event::Apply(object) => self.put(object, keeper),
@@ -139,14 +211,14 @@ impl<T: Clone + PartialEq> Objects<T> {
             Event::InitDone => self.complete = self.coming.take().or_else(|| self.complete.take()),
             Event::Delete(object) => {
                 if let (Ok(key), Some(set)) = (object.key(), self.current()) {
-                    set.unreadable.remove(&key.to_string());
+                    set.unreadable.remove(&shown::<K>(&key));
                     set.readable.remove(&key);
                 }
             }
         }
     }
 
-    fn put<K: Followed<Kept = T>>(&mut self, object: K, keeper: &mut Keeper) {
+    fn put<K: Followed<Store = S>>(&mut self, object: K, keeper: &mut Keeper) {
         let (key, kept) = match object.key() {
             Ok(key) => (key, object.keep(keeper)),
             Err(why) => {
@@ -156,34 +228,42 @@ impl<T: Clone + PartialEq> Objects<T> {
                 return;
             }
         };
+        let shown = shown::<K>(&key);
         let last = self.complete.as_ref().and_then(|complete| complete.readable.get(&key)).cloned();
         let (form, unreadable) = match kept {
             // What was handed over already is not kept twice.
             Ok(kept) => (if kept == last { last } else { kept }, None),
             Err(refusal) => {
-                let (form, unreadable) = instead(refusal, last.filter(|last| !K::is_stand_in(last)), &key);
+                let (form, unreadable) = instead(refusal, last.filter(|last| !K::is_stand_in(last)), &shown);
                 (form, Some(unreadable))
             }
         };
         let Some(set) = self.current() else { return };
         match unreadable {
-            None => drop(set.unreadable.remove(&key.to_string())),
-            Some(unreadable) => drop(set.unreadable.insert(key.to_string(), unreadable)),
+            None => drop(set.unreadable.remove(&shown)),
+            Some(unreadable) => drop(set.unreadable.insert(shown, unreadable)),
         }
         match form {
-            Some(form) => drop(set.readable.insert(key, form)),
-            None => drop(set.readable.remove(&key)),
+            // Without a change nothing that others share is copied.
+            Some(form) if set.readable.get(&key) == Some(&form) => {}
+            Some(form) => set.readable.put(key, form),
+            None => set.readable.remove(&key),
         }
     }
 
     /// Where what is said now belongs: to a listing under way, or to what is complete.
-    fn current(&mut self) -> Option<&mut Set<T>> {
+    fn current(&mut self) -> Option<&mut Set<S>> {
         self.coming.as_mut().or(self.complete.as_mut())
     }
 }
 
+/// An object's kind and name.
+fn shown<K: Followed>(key: &<K::Store as Store>::Key) -> String {
+    format!("{} {key}", K::kind(&()))
+}
+
 /// What is in force in place of what is no good: its last good form, or what stands in for one.
-fn instead<T>(refusal: Refusal<T>, last_good: Option<T>, key: &ObjectKey) -> (Option<T>, Unreadable) {
+fn instead<T>(refusal: Refusal<T>, last_good: Option<T>, shown: &str) -> (Option<T>, Unreadable) {
     let Refusal { why, closed } = refusal;
     let said = match (&last_good, &closed) {
         (Some(_), _) => " (its last good form stays in force)",
@@ -191,7 +271,7 @@ fn instead<T>(refusal: Refusal<T>, last_good: Option<T>, key: &ObjectKey) -> (Op
         (None, None) => "",
     };
     let form = last_good.or_else(|| closed.map(|closed| closed.form));
-    let unreadable = Unreadable { problem: format!("{key}: {why}{said}"), in_force: form.is_some() };
+    let unreadable = Unreadable { problem: format!("{shown}: {why}{said}"), in_force: form.is_some() };
     (form, unreadable)
 }
 

@@ -5,8 +5,10 @@ mod pod;
 mod policy;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -15,8 +17,8 @@ use selvedge_model::{Node, NodeName, SharedLabels};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::kubernetes::known::Store;
 use crate::kubernetes::standing::{Condition, Standing, Taint};
-use crate::object::ObjectKey;
 
 pub(super) use namespace::ApiNamespace;
 pub(super) use pod::ApiPod;
@@ -26,20 +28,23 @@ pub(super) use policy::ApiPolicy;
 pub(super) trait Followed:
     Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + Sync + 'static
 {
-    /// What is kept of one.
-    type Kept: Clone + PartialEq;
+    /// Where they are kept.
+    type Store: Store;
 
     /// Which object it is, or what it lacks for that.
-    fn key(&self) -> Result<ObjectKey, String>;
+    fn key(&self) -> Result<<Self::Store as Store>::Key, String>;
 
     /// What is kept of it, if anything is, or which field is no good.
-    fn keep(self, keeper: &mut Keeper) -> Result<Option<Self::Kept>, Refusal<Self::Kept>>;
+    fn keep(self, keeper: &mut Keeper) -> Result<Option<Kept<Self>>, Refusal<Kept<Self>>>;
 
     /// True if what is kept only stands in for an object that never had a good form.
-    fn is_stand_in(_: &Self::Kept) -> bool {
+    fn is_stand_in(_: &Kept<Self>) -> bool {
         false
     }
 }
+
+/// What is kept of an object.
+pub(super) type Kept<K> = <<K as Followed>::Store as Store>::Kept;
 
 /// Who keeps objects.
 #[derive(Debug)]
@@ -158,14 +163,14 @@ impl ApiNode {
 }
 
 impl Followed for ApiNode {
-    type Kept = Node;
+    type Store = Arc<BTreeMap<NodeName, Node>>;
 
-    fn key(&self) -> Result<ObjectKey, String> {
-        Ok(ObjectKey::Node(parsed("metadata.name", self.metadata.name.as_deref().unwrap_or_default())?))
+    fn key(&self) -> Result<NodeName, String> {
+        parsed("metadata.name", self.metadata.name.as_deref().unwrap_or_default())
     }
 
     fn keep(self, _: &mut Keeper) -> Result<Option<Node>, Refusal<Node>> {
-        let name: NodeName = parsed("metadata.name", self.metadata.name.as_deref().unwrap_or_default())?;
+        let name = self.key()?;
         let cidr = |(i, text): (usize, &String)| {
             parsed::<IpNet>(&format!("spec.podCIDRs[{i}]"), text).map(|net| net.trunc())
         };

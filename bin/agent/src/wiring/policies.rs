@@ -6,8 +6,11 @@ use std::sync::Arc;
 use selvedge_datapath::converge::Observed;
 use selvedge_datapath::firewall;
 use selvedge_model::mark::REAP_GROUP;
+use selvedge_model::names::HOST_VETH_PREFIX;
 use selvedge_model::{Cluster, IfName, NetworkName, NodeName, Owner};
-use selvedge_policy::{LocalNode, Netlog, Revoker, Unknown, Whose, carry, compile};
+use selvedge_policy::{
+    Compiled, Following, LocalNode, Netlog, Revoker, Unknown, Whose, carry, compile, compile_after,
+};
 use selvedge_reconcile::{Admission, Standing};
 use selvedge_ruleset::Table;
 
@@ -46,9 +49,12 @@ impl Policed {
     }
 }
 
-/// The last decision, for as long as nothing that it came from has changed.
+/// The last decision: as long as nothing that it came from has changed it stays, and then what comes after is made of it
+/// and of what has.
 #[derive(Debug, Default)]
 pub(crate) struct Policies {
+    following: Option<Following>,
+    compiled: Compiled,
     last: Option<(Arc<Cluster>, Attached, Arc<Policed>)>,
 }
 
@@ -65,18 +71,24 @@ impl Policies {
         observed: &Observed,
     ) -> Arc<Policed> {
         let attached = (attached(observed), node.bridge.cloned());
-        let Some(cluster) = known else {
+        let Some(heard) = known else {
             return Arc::new(unheard(node, &attached, observed));
         };
         if let Some((before, same, policed)) = &self.last
-            && Arc::ptr_eq(before, cluster)
+            && Arc::ptr_eq(before, heard)
             && *same == attached
         {
             return Arc::clone(policed);
         }
-        let policed = policed(selvedge_policy::Cluster::new(cluster), node, &attached, compile);
-        let policed = Arc::new(policed);
-        self.last = Some((Arc::clone(cluster), attached, Arc::clone(&policed)));
+        let new = || Following::new(node.name.clone(), node.network.clone());
+        let following = self.following.get_or_insert_with(new);
+        following.hear(heard);
+        let (cluster, mut local) = following.local(&attached.0, attached.1.as_ref());
+        (local.unknown, local.netlog) = (node.unknown, node.netlog);
+        let cluster = Arc::new(cluster);
+        self.compiled = compile_after(&self.compiled, &cluster, &local);
+        let policed = Arc::new(Policed::of(cluster, local, self.compiled.table().clone(), &attached));
+        self.last = Some((Arc::clone(heard), attached, Arc::clone(&policed)));
         policed
     }
 }
@@ -84,32 +96,35 @@ impl Policies {
 /// What stays while nothing is known of the cluster.
 fn unheard(node: Node<'_>, attached: &Attached, observed: &Observed) -> Policed {
     let kernel = observed.tables.get(&firewall::AGENT).map(|table| table.known());
-    policed(selvedge_policy::Cluster::default(), node, attached, |cluster, local| {
-        kernel.and_then(|kernel| carry(&kernel, local)).unwrap_or_else(|| compile(cluster, local))
-    })
+    let nothing = Following::new(node.name.clone(), node.network.clone());
+    let (cluster, mut local) = nothing.local(&attached.0, attached.1.as_ref());
+    (local.unknown, local.netlog) = (node.unknown, node.netlog);
+    let table = kernel.and_then(|kernel| carry(&kernel, &local)).unwrap_or_else(|| compile(&cluster, &local));
+    Policed::of(Arc::new(cluster), local, table, attached)
 }
 
-fn policed(
-    mut cluster: selvedge_policy::Cluster,
-    node: Node<'_>,
-    (attached, _): &Attached,
-    table: impl FnOnce(&selvedge_policy::Cluster, &LocalNode) -> Table,
-) -> Policed {
-    let mut local = LocalNode::of(&mut cluster, (node.name, node.network), attached, node.bridge);
-    (local.unknown, local.netlog) = (node.unknown, node.netlog);
-    let standing = |whose: &Whose| match whose {
-        Whose::Pod(_) | Whose::Nobody => Standing::Known,
-        Whose::Unseen(_) if whose.is_closed(&cluster) => Standing::Isolated,
-        Whose::Unseen(_) => Standing::Free,
-    };
-    let admitted = attached.iter().zip(&local.pods).map(|((host, owner), pod)| {
-        (host.clone(), Admission { owner: owner.to_string(), standing: standing(&pod.whose) })
-    });
-    let (admitted, table) = (admitted.collect(), table(&cluster, &local));
-    Policed { admitted, table, cluster: Arc::new(cluster), local }
+impl Policed {
+    fn of(
+        cluster: Arc<selvedge_policy::Cluster>,
+        local: LocalNode,
+        table: Table,
+        (attached, _): &Attached,
+    ) -> Self {
+        let standing = |whose: &Whose| match whose {
+            Whose::Pod(_) | Whose::Nobody => Standing::Known,
+            Whose::Unseen(_) if whose.is_closed(&cluster) => Standing::Isolated,
+            Whose::Unseen(_) => Standing::Free,
+        };
+        let admitted = attached.iter().zip(&local.pods).map(|((host, owner), pod)| {
+            (host.clone(), Admission { owner: owner.to_string(), standing: standing(&pod.whose) })
+        });
+        Self { admitted: admitted.collect(), table, cluster, local }
+    }
 }
 
 fn attached(observed: &Observed) -> BTreeMap<IfName, Owner> {
-    let links = observed.network.links.iter().filter(|(_, link)| link.group != REAP_GROUP);
+    let is_host_end = |name: &IfName| name.as_str().starts_with(HOST_VETH_PREFIX);
+    let links = observed.network.links.iter();
+    let links = links.filter(|(name, link)| link.group != REAP_GROUP && is_host_end(name));
     links.filter_map(|(name, link)| Some((name.clone(), link.alias.parse::<Owner>().ok()?))).collect()
 }

@@ -178,7 +178,10 @@ pub(super) fn put(table: Table) -> Table {
 pub(super) fn mute(mut table: Table) -> Table {
     let tells =
         |rule: &Rule| rule.statements().iter().any(|statement| matches!(statement, Statement::Log(_)));
-    table.chains.values_mut().for_each(|chain| chain.rules.retain(|rule| !tells(rule)));
+    table
+        .chains
+        .values_mut()
+        .for_each(|chain| chain.rules = chain.rules.iter().filter(|rule| !tells(rule)).cloned().collect());
     [DENIED, ALLOWED].iter().for_each(|sets| {
         table.sets.remove(&sets.0);
         table.sets.remove(&sets.1);

@@ -10,9 +10,10 @@ use selvedge_ruleset::rule::{counter, jump};
 use selvedge_ruleset::{Chain, ChainName, Field, L4Proto, Rule as NftRule, Set, Verdict, rule};
 
 use super::UNSEEN;
+use super::compiler::Compiler;
 use super::counted::{NOT_ADMITTED, WOULD_NOT_BE, of_rules};
 use super::log::{Tale, ends};
-use super::peers::{Admitted, Compiler, chain_name, proto_of, set_name};
+use super::peers::{Admitted, chain_name, proto_of, set_name};
 use super::revoked::{HALF_ISOLATED, refuses_strays};
 use crate::cluster::Cluster;
 use crate::local::{LocalPod, Whose};
@@ -59,7 +60,8 @@ impl<'a> Compiler<'a> {
     fn chain(&mut self, pod: &Pod, made: &Made<'a>) -> ChainName {
         let Made { kind: kind @ Kind { direction, log, .. }, policies } = made;
         let (direction, log, name) = (*direction, *log, made.name(pod));
-        if self.table.chains.contains_key(&name) {
+        let made_of: Vec<&Arc<Policy>> = policies.iter().map(|(policy, _)| *policy).collect();
+        if self.table.chains.contains_key(&name) || self.keep_chain(&name, &made_of) {
             return name;
         }
         let mut rules = Vec::from_iter(kind.is_isolated().then(refuses_strays));
@@ -75,6 +77,7 @@ impl<'a> Compiler<'a> {
         }
         rules.push(kind.last(policies));
         self.table.chains.insert(name.clone(), Chain::regular(rules));
+        self.made(&name, made_of);
         name
     }
 
@@ -128,7 +131,7 @@ pub(super) fn pods_at<'a>(cluster: &'a Cluster, pod: &LocalPod, address: IpAddr)
 #[derive(Debug)]
 pub(super) struct Made<'a> {
     kind: Kind,
-    policies: Vec<(&'a Policy, &'a [Rule])>,
+    policies: Vec<(&'a Arc<Policy>, &'a [Rule])>,
 }
 
 impl<'a> Made<'a> {
@@ -186,7 +189,7 @@ impl Kind {
     }
 
     /// The rule for what no other admits.
-    fn last(self, policies: &[(&Policy, &[Rule])]) -> NftRule {
+    fn last(self, policies: &[(&Arc<Policy>, &[Rule])]) -> NftRule {
         let Self { direction, log, end } = self;
         let keys: Vec<String> = policies.iter().map(|(policy, _)| policy.key.to_string()).collect();
         let (tale, what) = match end {

@@ -1,3 +1,4 @@
+mod changes;
 mod counted;
 mod differential;
 mod revoked;

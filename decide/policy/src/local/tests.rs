@@ -1,4 +1,4 @@
-use selvedge_model::{Labels, Listing};
+use selvedge_model::{Labels, Listing, Pod, PodTag};
 
 use super::*;
 

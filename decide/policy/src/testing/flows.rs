@@ -14,7 +14,7 @@ const OUTSIDE: [&str; 2] = ["192.0.2.9", "2001:db8::9"];
 /// address as others may bear it, and somebody outside.
 pub fn parties(cluster: &Cluster) -> Vec<Source> {
     let nodes =
-        || cluster.nodes().iter().flat_map(|(name, addresses)| addresses.iter().map(move |a| (name, *a)));
+        || cluster.nodes().iter().flat_map(|(name, node)| node.addresses.iter().map(move |a| (name, *a)));
     let hosts = nodes().map(|(name, address)| Source::Host(name.clone(), address));
     let outside = OUTSIDE.iter().filter_map(|text| text.parse().ok());
     let pods = cluster.pods().values().flat_map(|pod| pod.addresses.iter().copied());

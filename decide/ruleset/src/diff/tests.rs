@@ -161,7 +161,7 @@ fn any_chain() -> impl Strategy<Value = Chain> {
         Just(rule![goto(&C)]),
         Just(rule![counter()].comment("counted")),
     ];
-    (base, vec(rule, 0..6)).prop_map(|(base, rules)| Chain { base, rules })
+    (base, vec(rule, 0..6)).prop_map(|(base, rules)| Chain { base, rules: rules.into() })
 }
 
 fn any_set() -> impl Strategy<Value = Set> {

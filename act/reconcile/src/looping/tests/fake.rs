@@ -1,13 +1,15 @@
 //! A node that does what steps say, as the pure models have it.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
 use selvedge_datapath::converge::{Observed, Plugin, Step};
 use selvedge_datapath::foreign::{ForwardChain, Place};
 use selvedge_datapath::state::{LinkKind, ObservedLink, Sysctl};
 use selvedge_model::{MacAddr, Mtu, Tracked};
-use selvedge_ruleset::IpVersion;
 use selvedge_ruleset::after::after;
+use selvedge_ruleset::{IpVersion, Table, TableId};
 
 use crate::looping::{Kernel, Trigger};
 
@@ -77,7 +79,7 @@ impl Fake {
             Step::Net(step) => self.observed.network.apply(step, &mut self.observed.sysctls),
             Step::Rules(_, transaction) => {
                 let tables = after(&self.observed.tables, transaction);
-                self.observed.tables = tables.map_err(|refused| Refusal(refused.to_string()))?;
+                self.observed.tables = Arc::new(tables.map_err(|refused| Refusal(refused.to_string()))?);
             }
             Step::Accept(place, rules) => {
                 let chain = self.observed.forward.iter_mut().find(|chain| chain.place == *place);
@@ -136,6 +138,8 @@ impl Kernel for Fake {
         self.flows.retain(|flow| !flows.contains(flow));
         Ok(())
     }
+
+    fn share(&mut self, _: &BTreeMap<TableId, Table>) {}
 
     fn serves(&mut self) {
         self.served += 1;

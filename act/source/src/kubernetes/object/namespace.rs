@@ -1,11 +1,13 @@
 //! Namespaces.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use selvedge_model::{Log, Namespace};
 use serde::Deserialize;
 
 use super::{Followed, Keeper, Refusal, annotation, named};
-use crate::object::ObjectKey;
 
 /// A Namespace (core/v1).
 #[derive(Debug, Clone, Deserialize)]
@@ -14,10 +16,10 @@ pub(in crate::kubernetes) struct ApiNamespace {
 }
 
 impl Followed for ApiNamespace {
-    type Kept = Namespace;
+    type Store = Arc<BTreeMap<String, Namespace>>;
 
-    fn key(&self) -> Result<ObjectKey, String> {
-        named("metadata.name", &self.metadata.name).map(ObjectKey::Namespace)
+    fn key(&self) -> Result<String, String> {
+        named("metadata.name", &self.metadata.name)
     }
 
     fn keep(self, _: &mut Keeper) -> Result<Option<Namespace>, Refusal<Namespace>> {

@@ -5,11 +5,10 @@ use std::num::NonZeroU16;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use selvedge_model::{ContainerPort, NodeName, Pod, PodKey, Transport};
+use selvedge_model::{ContainerPort, NodeName, Pod, PodKey, Pods, Transport};
 use serde::Deserialize;
 
 use super::{Followed, Keeper, Refusal, annotation, namespaced, parsed};
-use crate::object::ObjectKey;
 
 /// A Pod (core/v1).
 #[derive(Debug, Clone, Deserialize)]
@@ -61,17 +60,15 @@ struct PodIp {
 }
 
 impl Followed for ApiPod {
-    type Kept = Arc<Pod>;
+    type Store = Pods;
 
-    fn key(&self) -> Result<ObjectKey, String> {
-        let (namespace, name) = namespaced(&self.metadata)?;
-        Ok(ObjectKey::Pod(PodKey { namespace, name }))
+    fn key(&self) -> Result<PodKey, String> {
+        namespaced(&self.metadata).map(|(namespace, name)| PodKey { namespace, name })
     }
 
     /// Of other nodes' pods only what policies ask for: who has which address.
-    fn keep(self, keeper: &mut Keeper) -> Result<Option<Self::Kept>, Refusal<Self::Kept>> {
-        let (namespace, name) = namespaced(&self.metadata)?;
-        let key = PodKey { namespace, name };
+    fn keep(self, keeper: &mut Keeper) -> Result<Option<Arc<Pod>>, Refusal<Arc<Pod>>> {
+        let key = self.key()?;
         let node = Some(&self.spec.node_name).filter(|name| !name.is_empty());
         let node: Option<NodeName> = node.map(|name| parsed("spec.nodeName", name)).transpose()?;
         let is_elsewhere = node.as_ref().is_some_and(|node| *node != keeper.node);

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use selvedge_model::Policies;
 use selvedge_model::policy::{Mode, Policy, PolicyKey};
 use selvedge_policy::{in_mode, read};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Followed, Keeper, Refusal, StandIn, annotation, namespaced};
-use crate::object::ObjectKey;
 
 /// A NetworkPolicy (networking.k8s.io/v1).
 #[derive(Debug, Clone, Deserialize)]
@@ -19,21 +19,15 @@ pub(in crate::kubernetes) struct ApiPolicy {
     spec: Value,
 }
 
-impl ApiPolicy {
-    fn policy_key(&self) -> Result<PolicyKey, String> {
+impl Followed for ApiPolicy {
+    type Store = Policies;
+
+    fn key(&self) -> Result<PolicyKey, String> {
         namespaced(&self.metadata).map(|(namespace, name)| PolicyKey { namespace, name })
     }
-}
 
-impl Followed for ApiPolicy {
-    type Kept = Arc<Policy>;
-
-    fn key(&self) -> Result<ObjectKey, String> {
-        self.policy_key().map(ObjectKey::Policy)
-    }
-
-    fn keep(self, _: &mut Keeper) -> Result<Option<Self::Kept>, Refusal<Self::Kept>> {
-        let key = self.policy_key()?;
+    fn keep(self, _: &mut Keeper) -> Result<Option<Arc<Policy>>, Refusal<Arc<Policy>>> {
+        let key = self.key()?;
         let mode = annotation(&self.metadata, Mode::ANNOTATION).map(Value::from);
         match in_mode(read(key, &self.spec), mode.as_ref()) {
             Ok(policy) => Ok(Some(Arc::new(policy))),
@@ -48,7 +42,7 @@ impl Followed for ApiPolicy {
         }
     }
 
-    fn is_stand_in(kept: &Self::Kept) -> bool {
+    fn is_stand_in(kept: &Arc<Policy>) -> bool {
         kept.refused.is_some()
     }
 }

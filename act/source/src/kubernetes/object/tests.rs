@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 
 /// What the agent of node `n` keeps.
-fn keep<K: Followed>(value: Value) -> Result<Option<K::Kept>, String> {
+fn keep<K: Followed>(value: Value) -> Result<Option<Kept<K>>, String> {
     let object = serde_json::from_value::<K>(value).map_err(|why| why.to_string())?;
     object.keep(&mut keeper()).map_err(|refusal| refusal.why)
 }
@@ -16,7 +16,7 @@ fn keeper() -> Keeper {
     Keeper { node: "n".parse().unwrap(), labels: SharedLabels::default() }
 }
 
-fn kept<K: Followed>(value: Value) -> Result<K::Kept, String> {
+fn kept<K: Followed>(value: Value) -> Result<Kept<K>, String> {
     keep::<K>(value).map(|kept| kept.expect("it is kept"))
 }
 

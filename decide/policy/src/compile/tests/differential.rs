@@ -43,7 +43,7 @@ impl<'a> Nodes<'a> {
                 .cluster
                 .nodes()
                 .iter()
-                .find(|(_, own)| own.contains(&flow.destination))
+                .find(|(_, own)| own.addresses.contains(&flow.destination))
                 .map(|(node, _)| node),
         };
         let sender = self.pod(flow.source.address());
