@@ -14,6 +14,7 @@ use crate::NftSocket;
 mod dynamic;
 mod firewall;
 mod forward;
+mod mirror;
 mod ownership;
 mod packets;
 mod policy;
