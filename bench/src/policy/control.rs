@@ -34,13 +34,14 @@ pub(crate) struct Scale {
     /// Changes of each kind, one at a time.
     #[arg(long, default_value_t = 200)]
     pub(crate) changes_of_each: usize,
+    /// Between a change and the next, in milliseconds, so that each is one of its own: an agent may rest after a pass.
+    #[arg(long, default_value_t = 250)]
+    pub(crate) between_changes: u64,
     /// How large a pod's object is in the API, in bytes.
     #[arg(long, default_value_t = 7_000)]
     pub(crate) object_bytes: usize,
 }
 
-/// Between two changes, so that each is one of its own.
-const BETWEEN: Duration = Duration::from_millis(50);
 /// Until memory is read.
 const AT_REST: Duration = Duration::from_secs(5);
 /// For how long a change is waited for.
@@ -121,7 +122,7 @@ impl Figures {
         thread::sleep(AT_REST);
         let (rest, most) = (fleet.memory("VmRSS")?, fleet.memory("VmHWM")?);
         say(&format!("bench: it has {} resident, {} at most", megabytes(rest), megabytes(most)));
-        let changes = changes(&fleet, effort.changes_of_each)?;
+        let changes = changes(&fleet, effort)?;
         thread::sleep(AT_REST);
         let memory = [rest, most, fleet.memory("VmRSS")?];
         let figures = Self { pods, loads, changes, memory };
@@ -176,12 +177,13 @@ impl Figures {
 }
 
 /// Makes changes one at a time, and times each from the moment in which the API has it to the kernel's notice.
-fn changes(fleet: &Fleet, count: usize) -> Result<Changes, BenchError> {
+fn changes(fleet: &Fleet, effort: &Scale) -> Result<Changes, BenchError> {
+    let (count, between) = (effort.changes_of_each, Duration::from_millis(effort.between_changes));
     let mut notices = Notices::of(fleet.node())?;
     let mut changes = Changes::default();
     let mut used = [fleet.processor()?; 3];
     let mut timed = |place: usize, event: (Turn, &str, [u8; 4]), change: &mut dyn FnMut()| {
-        thread::sleep(BETWEEN);
+        thread::sleep(between);
         notices.forget()?;
         let began = Instant::now();
         change();
@@ -238,18 +240,26 @@ fn short(time: Duration) -> String {
 
 impl Display for Control {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        let Scale { local_pods, namespaces, policies, changes_of_each, loads_of_all, object_bytes, .. } =
-            &self.effort;
+        let Scale {
+            local_pods,
+            namespaces,
+            policies,
+            changes_of_each,
+            loads_of_all,
+            object_bytes,
+            between_changes,
+            ..
+        } = &self.effort;
         writeln!(
             f,
-            "One agent whose node has {local_pods} pods, in a cluster of {namespaces} namespaces and {policies} policies, all told by a \
-             double of the API\nserver on the same machine, a pod's object of {object_bytes} bytes. The pods were \
-             attached by the plugin. First load: from\nthe agent's exec, with nothing of it in nftables, to the last \
-             of the transactions after which nothing follows; {loads_of_all}\ntimes. Changes: {changes_of_each} of each kind, \
-             one at a time, each from the moment at which the API is given it to the kernel's\nnotice that the \
-             transaction is in force: of the pod's address in a set that a local pod's rules look up, or of the\nlocal \
-             pod's verdict, which leads to another chain then. So the times have the double's, the agent's, the \
-             kernel's and\nthe listener's share in them.\n"
+            "One agent whose node has {local_pods} pods, in clusters of {namespaces} namespaces and {policies} policies, \
+             all told by a double of the\nAPI server on the same machine, a pod's object of {object_bytes} bytes. The \
+             pods were attached by the plugin. First load: from\nthe agent's exec, with nothing of it in nftables, to the \
+             last of the transactions after which nothing follows; {loads_of_all}\ntimes. Changes: {changes_of_each} of \
+             each kind, one at a time, {between_changes} ms after the one before was seen, each from the moment in\n\
+             which the API is given it to the kernel's notice that the transaction is in force: of the pod's address in a \
+             set that a\nlocal pod's rules look up, or of the local pod's verdict, which leads to another chain then. So \
+             the times have the\ndouble's, the agent's, the kernel's and the listener's share in them.\n"
         )?;
         let missed = self.missed();
         let missed = if missed.is_empty() { "none".to_owned() } else { missed.join("; ") };
