@@ -142,11 +142,13 @@ fn flood(ground: &Ground, (from, to): (&Namespace, IpAddr), mine: &[&str]) {
 
 /// Nothing is logged where the namespace wants none of it, and all is counted.
 fn silence(ground: &Ground, (from, to): (&Namespace, IpAddr), mine: &[&str]) {
+    let earlier = ground.counted("selvedge_policy_denied_packets_total", mine);
     ground.namespace("off");
     within(SOON, "nothing is logged", || {
         if ground.kernel_tells() { Err(ground.agents[1].log()) } else { Ok(()) }
     });
     let before = ground.counted("selvedge_policy_denied_packets_total", mine);
+    assert!(before >= earlier, "the sum outlasts the chain: {earlier}, then {before}");
     // The pod's share is whole again.
     thread::sleep(Duration::from_secs(1));
     within(SOON, "it is denied", || {

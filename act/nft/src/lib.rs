@@ -3,6 +3,7 @@
 //! - [`NftSocket`]: lists tables as values of `selvedge-ruleset`, and applies its transactions
 //! - [`Mirror`]: tables that are listed again only where somebody else changed something
 //! - [`Monitor`]: who changed which table
+//! - [`Departures`]: the rules that went, and what they had counted
 //! - [`Conntrack`]: lists and deletes tracked connections
 //! - [`PacketLog`]: the packets that rules tell of
 //! - [`recorded`]: what was received once, read again
@@ -14,6 +15,7 @@
 mod compile;
 mod conntrack;
 mod decompile;
+mod departures;
 mod dynset;
 mod elements;
 mod error;
@@ -32,6 +34,7 @@ mod transaction;
 mod userdata;
 
 pub use conntrack::Conntrack;
+pub use departures::Departures;
 pub use error::NftError;
 pub use mirror::Mirror;
 pub use monitor::{Author, Event, Monitor};

@@ -169,13 +169,14 @@ pub(crate) fn counted(socket: &mut Socket, id: &TableId) -> Result<Vec<Counted>,
     let rules = dump(socket, kind::GET_RULE, family(id.family), |w| {
         w.text(attr::RULE_TABLE, id.name.as_str());
     })?;
-    let counted = |received: &Received| {
-        let attributes = received.attributes();
-        let packets = Expression::packets_of(attributes.nest(attr::RULE_EXPRESSIONS)?)?;
-        let ReadRule { chain, handle, rule } = read_rule(id.family, attributes)?;
-        Some(Counted { chain, handle, rule, packets })
-    };
-    Ok(rules.iter().filter_map(counted).collect())
+    Ok(rules.iter().filter_map(|rule| read_counted(id.family, rule.attributes())).collect())
+}
+
+/// A rule that counts, with its count.
+pub(crate) fn read_counted(family: Family, attributes: Reader<'_>) -> Option<Counted> {
+    let packets = Expression::packets_of(attributes.nest(attr::RULE_EXPRESSIONS)?)?;
+    let ReadRule { chain, handle, rule } = read_rule(family, attributes)?;
+    Some(Counted { chain, handle, rule, packets })
 }
 
 fn sets(socket: &mut Socket, id: &TableId, depth: Depth) -> Result<BTreeMap<SetName, Seen<Set>>, Errno> {

@@ -14,7 +14,7 @@ use crate::message::{attr, kind};
 use crate::socket::{self, Received};
 
 /// `NFNLGRP_NFTABLES`
-const GROUP: u32 = 7;
+pub(crate) const GROUP: u32 = 7;
 /// What waits while nobody reads: kube-proxy alone can announce thousands of changes at once.
 const RECEIVE_BUFFER: usize = 8 << 20;
 

@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use selvedge_datapath::firewall;
 use selvedge_model::chain;
-use selvedge_nft::{NftError, NftSocket};
+use selvedge_nft::{Departures, NftError, NftSocket};
 use selvedge_policy::{Chains, Cluster, Counting, Totals, chains};
 use tracing::warn;
 
 use crate::explaining::Decided;
 
-/// How often counters are read, so that little is lost with a chain that goes.
+/// How often counters are read: before there are more rules that went than there is room for.
 const EVERY: Duration = Duration::from_secs(5);
 /// How old a reading may be that somebody asks for.
 const FRESH: Duration = Duration::from_secs(1);
@@ -25,6 +25,7 @@ pub(crate) struct Counters(Arc<Mutex<Reader>>);
 #[derive(Debug)]
 struct Reader {
     decided: Decided,
+    departures: Departures,
     counting: Counting,
     read_at: Option<Instant>,
 }
@@ -32,7 +33,8 @@ struct Reader {
 impl Counters {
     /// Begins to read them: what the kernel has counted before is nobody's.
     pub(crate) fn start(decided: Decided) -> io::Result<Self> {
-        let reader = Reader { decided, counting: Counting::default(), read_at: None };
+        let departures = Departures::open().map_err(io::Error::other)?;
+        let reader = Reader { decided, departures, counting: Counting::default(), read_at: None };
         let counters = Self(Arc::new(Mutex::new(reader)));
         counters.totals();
         let read = counters.clone();
@@ -60,6 +62,7 @@ impl Counters {
 
 impl Reader {
     fn read(&mut self) -> Result<(), NftError> {
+        self.counting.take_gone(&self.departures.gone(&firewall::AGENT)?);
         let counted = NftSocket::open()?.counted(&firewall::AGENT)?;
         match self.decided.policed() {
             Some(policed) => {

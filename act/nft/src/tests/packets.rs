@@ -15,7 +15,7 @@ use selvedge_ruleset::{
 };
 
 use super::{in_namespace, installed, make, run};
-use crate::{Heard, NftSocket, PacketLog};
+use crate::{Departures, Heard, NftSocket, PacketLog};
 
 const ID: TableId = TableId::literal(Family::Inet, "sample");
 const SEEN: SetName = SetName::literal("seen");
@@ -156,6 +156,7 @@ fn counters_are_read_with_their_rules_and_only_grow() {
     in_namespace(|| {
         let counts = rule![udp_dport(9), counter(), drop()].comment("discarded");
         let mut socket = told_by([rule![udp_dport(7), drop()], counts.clone()]);
+        let mut departures = Departures::open().unwrap();
         let mut read = || {
             let counted = socket.counted(&ID).unwrap();
             let [one] = &counted[..] else { panic!("{counted:?}") };
@@ -168,6 +169,12 @@ fn counters_are_read_with_their_rules_and_only_grow() {
         send(loopback(1), 7, 2);
         send(loopback(1), 9, 1);
         assert_eq!(read(), 4);
+        // It says how much it was when it goes.
+        send(loopback(1), 9, 2);
+        make(&mut socket, &BTreeMap::from([(ID, Table::new())]));
+        let gone = departures.gone(&ID).unwrap();
+        assert_eq!(gone.iter().map(|one| (&one.rule, one.packets)).collect::<Vec<_>>(), [(&counts, 6)]);
+        assert_eq!(departures.gone(&ID).unwrap(), []);
         let none = TableId::literal(Family::Inet, "nobodys");
         assert_eq!(socket.counted(&none).unwrap(), []);
     });

@@ -86,27 +86,49 @@ pub struct Totals {
 #[derive(Debug, Default)]
 pub struct Counting {
     /// What each rule had counted at last; nothing was read yet where there is none.
-    last: Option<BTreeMap<(ChainName, Handle), u64>>,
+    last: Option<BTreeMap<(ChainName, Handle), Last>>,
     chains: Chains,
     totals: Totals,
 }
 
+/// What a rule had counted at last.
+#[derive(Debug, Clone, Copy)]
+struct Last {
+    packets: u64,
+    /// False if it was missing from the last reading: that it has gone may be yet to be told.
+    there: bool,
+}
+
 impl Counting {
+    /// Takes rules that have gone since the last reading, with all that they had counted.
+    pub fn take_gone(&mut self, gone: &[Counted]) {
+        let Some(last) = &mut self.last else { return };
+        for rule in gone {
+            let before = last.remove(&(rule.chain.clone(), rule.handle)).map_or(0, |last| last.packets);
+            self.totals.add(rule, &self.chains, rule.packets.saturating_sub(before));
+        }
+    }
+
     /// Takes what has just been read. What was counted before the first reading is nobody's.
     pub fn take(&mut self, counted: &[Counted], (cluster, chains): (&Cluster, Chains)) {
         self.chains.extend(chains);
+        let before = self.last.take();
         let mut now = BTreeMap::new();
         for rule in counted {
             let key = (rule.chain.clone(), rule.handle);
-            let before = match &self.last {
-                None => rule.packets,
+            let packets = rule.packets;
+            let before = match &before {
+                None => packets,
                 // A number comes again where the table has been made anew.
-                Some(last) => last.get(&key).copied().filter(|before| *before <= rule.packets).unwrap_or(0),
+                Some(last) => last.get(&key).map(|last| last.packets).filter(|b| *b <= packets).unwrap_or(0),
             };
-            self.totals.add(rule, &self.chains, rule.packets - before);
-            now.insert(key, rule.packets);
+            self.totals.add(rule, &self.chains, packets - before);
+            now.insert(key, Last { packets, there: true });
         }
-        self.chains.retain(|chain, _| counted.iter().any(|rule| rule.chain == *chain));
+        for (key, last) in before.into_iter().flatten().filter(|(_, last)| last.there) {
+            now.entry(key).or_insert(Last { there: false, ..last });
+        }
+        self.chains.retain(|chain, _| now.keys().any(|(known, _)| known == chain));
         self.last = Some(now);
         self.totals.forget_all_but(cluster);
     }

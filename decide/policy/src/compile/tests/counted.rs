@@ -56,13 +56,24 @@ fn packets_are_summed_up_by_policy_and_direction_over_chains_that_come_and_go() 
     let by_policy = Drop::Policy("x".to_owned(), Direction::Ingress);
     assert_eq!((second.dropped[&by_policy], second.dropped[&Drop::Stray]), (3, 3));
     assert_eq!((second.dropped[&Drop::Unseen], second.dropped[&Drop::Revoked]), (0, 0));
+    // All of it goes, with two more that no reading has seen; nothing is counted twice.
+    counting.take_gone(&counted(&table, 105, 0));
+    counting.take_gone(&[]);
+    let mut read = |packets, handles| {
+        counting.take(&counted(&table, packets, handles), (&cluster, chains(&cluster, &node)));
+        counting.totals().clone()
+    };
     // All of it made anew, with other handles and then with the same.
-    assert_eq!(read(4, 1000).dropped[&by_policy], 7);
-    assert_eq!(read(1, 1000).dropped[&by_policy], 8);
+    assert_eq!(read(4, 1000).dropped[&by_policy], 9);
+    assert_eq!(read(1, 1000).dropped[&by_policy], 10);
+    // It is missing from a reading before it is told that it has gone.
+    assert_eq!(read(0, 5000).dropped[&by_policy], 10);
+    counting.take_gone(&counted(&table, 3, 1000));
+    assert_eq!(counting.totals().dropped[&by_policy], 12);
     let none = of([]);
     counting.take(&[], (&none, chains(&none, &attached(&none, &node_1()))));
     let last = counting.totals();
-    assert!(last.admitted.is_empty() && last.would_deny.is_empty() && last.dropped[&by_policy] == 8);
+    assert!(last.admitted.is_empty() && last.would_deny.is_empty() && last.dropped[&by_policy] == 12);
 }
 
 /// A comment has room for 128 bytes, and names for more.
