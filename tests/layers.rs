@@ -27,6 +27,7 @@ const SIDEWAYS: &[(&str, &[&str])] = &[
         ],
     ),
     ("decide/policy", &["decide/ruleset"]),
+    ("decide/whatif", &["decide/policy"]),
     ("act/leases", &["act/netlink"]),
     ("act/netlink", &["act/netns", "act/wire"]),
     ("act/nft", &["act/wire"]),

@@ -11,6 +11,7 @@
 //! - `ports`: published ports beside an agent
 //! - `restart`: kills, ends, and what changed while no agent ran
 //! - `standing`: what the API is told of the Node
+//! - `trying`: what a policy would do, told before
 //! - `uninstall`: what stays when we go
 //! - `matrix`: the lab, in each mode of attachment and each choice of families
 #![cfg(test)]
@@ -30,4 +31,5 @@ mod ports;
 mod restart;
 mod site;
 mod standing;
+mod trying;
 mod uninstall;

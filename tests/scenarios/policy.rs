@@ -17,13 +17,13 @@ use serde_json::{Value, json};
 use crate::site::alone;
 
 /// The port of mirrors.
-const PORT: u16 = 8080;
+pub(crate) const PORT: u16 = 8080;
 
 /// How long it takes at most until what changed is in force, in seconds, however busy the machine is.
 const SOON: f64 = 20.0;
 
 /// How long nothing comes where nothing is let through.
-const SILENCE: Duration = Duration::from_millis(300);
+pub(crate) const SILENCE: Duration = Duration::from_millis(300);
 
 /// How many pods send, and are sent to, from their first moment; the soak has more.
 fn pods() -> usize {
@@ -38,7 +38,7 @@ pub(crate) struct Ground {
 }
 
 impl Ground {
-    fn new() -> Option<Self> {
+    pub(crate) fn new() -> Option<Self> {
         Self::with(Node::ready_agent)
     }
 
@@ -119,18 +119,18 @@ fn deny(app: &str) -> Value {
     json!({"podSelector": {"matchLabels": {"app": app}}, "policyTypes": ["Ingress", "Egress"]})
 }
 
-fn only_from(app: &str, from: &str) -> Value {
+pub(crate) fn only_from(app: &str, from: &str) -> Value {
     json!({"podSelector": {"matchLabels": {"app": app}},
         "ingress": [{"from": [{"podSelector": {"matchLabels": {"app": from}}}]}]})
 }
 
-fn is_open(from: &Namespace, to: IpAddr) -> bool {
+pub(crate) fn is_open(from: &Namespace, to: IpAddr) -> bool {
     let asker = Asker::new(from, to.is_ipv4(), 0).unwrap();
     asker.ask_once(SocketAddr::new(to, PORT), SILENCE).is_ok()
 }
 
 /// One number there and back.
-fn exchange(stream: &mut TcpStream) -> std::io::Result<()> {
+pub(crate) fn exchange(stream: &mut TcpStream) -> std::io::Result<()> {
     stream.write_all(&[7])?;
     stream.read_exact(&mut [0])
 }

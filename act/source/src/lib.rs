@@ -2,6 +2,7 @@
 //!
 //! - [`kubernetes`]: the API, followed
 //! - [`manifests`]: texts to [`Snapshot`]s, the last good state of each object in force; a pure function
+//! - [`proposed`]: texts of manifests that are not in force
 //! - [`watch`]: the directory, looked at when it changes
 //! - [`problem`]: what is wrong with a manifest, by file, line and field
 //! - [`yaml`]: values with the place they were written at, for these manifests and for the agent's configuration
@@ -18,10 +19,11 @@ pub mod manifests;
 mod networks;
 pub mod object;
 pub mod problem;
+pub mod proposed;
 pub mod watch;
 pub mod yaml;
 
 pub use manifests::{Manifests, Snapshot};
-pub use object::ObjectKey;
+pub use object::{Object, ObjectKey};
 pub use problem::{Cause, InForce, Place, Problem};
 pub use watch::{WatchError, Watcher, spawn};

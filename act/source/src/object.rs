@@ -61,15 +61,20 @@ impl fmt::Display for ObjectKey {
 
 /// An object of the cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Object {
+pub enum Object {
+    /// A Node.
     Node(Node),
+    /// A Pod.
     Pod(Arc<Pod>),
+    /// A Namespace, by its name.
     Namespace(String, Namespace),
+    /// A NetworkPolicy.
     Policy(Arc<Policy>),
 }
 
 impl Object {
-    pub(crate) fn key(&self) -> ObjectKey {
+    /// Which one it is.
+    pub fn key(&self) -> ObjectKey {
         match self {
             Self::Node(node) => ObjectKey::Node(node.name.clone()),
             Self::Pod(pod) => ObjectKey::Pod(pod.key.clone()),

@@ -18,7 +18,7 @@ use crate::wiring::Policed;
 pub(crate) struct Decided(Arc<Mutex<Option<Last>>>);
 
 /// What was decided: policy's part of the table, and the routes.
-type Last = (Arc<Policed>, BTreeSet<Route>);
+pub(crate) type Last = (Arc<Policed>, BTreeSet<Route>);
 
 impl Decided {
     /// Takes what has just been decided.
@@ -32,13 +32,21 @@ impl Decided {
         decided.as_ref().map(|(policed, _)| Arc::clone(policed))
     }
 
+    /// What was decided last.
+    ///
+    /// # Errors
+    /// Nothing is decided yet.
+    pub(crate) fn last(&self) -> Result<Last, &'static str> {
+        let decided = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        decided.ok_or("nothing is known of the cluster yet")
+    }
+
     /// The answer, from what was decided and what the kernel has now.
     ///
     /// # Errors
     /// Nothing is decided yet, an end is not known, or the kernel can't be asked.
     pub(crate) fn explain(&self, node: &NodeName, query: &Query) -> Result<Explanation, Box<dyn Error>> {
-        let decided = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let (policed, routes) = decided.ok_or("nothing is known of the cluster yet")?;
+        let (policed, routes) = self.last()?;
         let listed = NftSocket::open()?.list(&[firewall::AGENT])?;
         let there = RouteSocket::open()?.observe()?.routes;
         Ok(explain(

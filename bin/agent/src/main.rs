@@ -8,6 +8,7 @@ mod flags;
 mod leases;
 mod packets;
 mod serve;
+mod trying;
 mod uninstall;
 mod watch;
 mod wiring;
@@ -17,9 +18,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use selvedge_explain::matrix;
 use selvedge_model::chain;
 use selvedge_nft::Features;
 use selvedge_policy::Netlog;
@@ -33,6 +35,7 @@ use crate::config::Config;
 use crate::counting::Counters;
 use crate::explaining::Decided;
 use crate::flags::{Flags, Places, Task};
+use crate::leases::Caretaker;
 use crate::packets::Lost;
 use crate::wiring::{Policies, Setup};
 
@@ -92,14 +95,10 @@ fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
         }),
         figures: figures(&setup, lost.clone())?,
         on_explain: explain(&setup),
+        on_try: try_out(&setup),
+        on_matrix: reach(&setup),
         on_admit: admit(triggers.clone(), admissions.clone()),
-        on_reconcile: Box::new({
-            let triggers = triggers.clone();
-            move || {
-                caretaker.collect();
-                send(&triggers, Trigger::Asked);
-            }
-        }),
+        on_reconcile: reconcile(triggers.clone(), caretaker),
     })?;
     // The kernel is listened to before it is first looked at, so that nothing falls between.
     watch::kernel(triggers.clone())?;
@@ -132,6 +131,14 @@ fn setup(flags: &Flags, (config, plugin): (Config, PathBuf), kernel: Features) -
     }
 }
 
+/// Has the loop make a pass, and leases compared with the kernel.
+fn reconcile(triggers: Sender<Trigger>, caretaker: Caretaker) -> serve::Callback {
+    Box::new(move || {
+        caretaker.collect();
+        send(&triggers, Trigger::Asked);
+    })
+}
+
 /// Answers from what was last decided.
 fn explain(setup: &Setup) -> serve::Explain {
     let (node, decided) = (setup.node.clone(), setup.decided.clone());
@@ -142,6 +149,24 @@ fn explain(setup: &Setup) -> serve::Explain {
 fn figures(setup: &Setup, lost: Lost) -> io::Result<serve::Figures> {
     let counters = Counters::start(setup.decided.clone())?;
     Ok(Box::new(move || serve::Policies { totals: counters.totals(), lost: lost.count() }))
+}
+
+/// Says who reaches whom by what was last decided.
+fn reach(setup: &Setup) -> serve::Reach {
+    let (node, decided) = (setup.node.clone(), setup.decided.clone());
+    Box::new(move |filter| {
+        let (policed, _) = decided.last()?;
+        matrix(&policed.cluster, node.as_str(), filter).map_err(|why| why.to_string())
+    })
+}
+
+/// Says what manifests would change, one proposal at a time: each takes memory for a cluster of its own.
+fn try_out(setup: &Setup) -> serve::Try {
+    let (node, decided, turn) = (setup.node.clone(), setup.decided.clone(), Mutex::new(()));
+    Box::new(move |proposal| {
+        let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
+        trying::preview(&decided, &node, proposal).map_err(|why| chain(why.as_ref()))
+    })
 }
 
 /// Has the loop look at a host end at once, and waits until it is in force.

@@ -10,11 +10,12 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use selvedge_explain::{Explanation, Query};
+use selvedge_explain::{Explanation, Filter, Matrix, Query};
 use selvedge_model::IfName;
 use selvedge_policy::Totals;
 use selvedge_reconcile::Standing;
 use selvedge_reconcile::status::{State, Status};
+use selvedge_whatif::{Proposal, Tried};
 
 mod answer;
 mod health;
@@ -49,6 +50,12 @@ pub(crate) struct Policies {
 /// Says what there is to count of policies, now.
 pub(crate) type Figures = Box<dyn Fn() -> Policies + Send + Sync>;
 
+/// Says which pods reach which others, or why that can't be said.
+pub(crate) type Reach = Box<dyn Fn(&Filter) -> Result<Matrix, String> + Send + Sync>;
+
+/// Says what manifests would change, or why that can't be said.
+pub(crate) type Try = Box<dyn Fn(&Proposal) -> Result<Tried, String> + Send + Sync>;
+
 /// What is served and where.
 pub(crate) struct Options {
     /// The directory for `agent.sock`. It is made, for root alone, where it isn't there.
@@ -65,6 +72,10 @@ pub(crate) struct Options {
     pub(crate) on_reap: Callback,
     /// Somebody asks why something passes, or doesn't.
     pub(crate) on_explain: Explain,
+    /// Somebody asks what manifests would change.
+    pub(crate) on_try: Try,
+    /// Somebody asks which pods reach which others.
+    pub(crate) on_matrix: Reach,
     /// An ADD waits for its attachment to be in force.
     pub(crate) on_admit: Admit,
     /// Somebody wants a pass now.
@@ -129,6 +140,8 @@ pub(crate) fn start(options: Options) -> Result<Serving, ServeError> {
         status: status.clone(),
         on_reap: options.on_reap,
         on_explain: options.on_explain,
+        on_try: options.on_try,
+        on_matrix: options.on_matrix,
         on_admit: options.on_admit,
         on_reconcile: options.on_reconcile,
     };

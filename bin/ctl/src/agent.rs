@@ -51,9 +51,15 @@ impl AskError {
 
 /// What the agent with this run directory answers to a request.
 pub(crate) fn ask(run_dir: &Path, request: &Value) -> Result<Value, AskError> {
+    ask_within(run_dir, request, PATIENCE)
+}
+
+/// The same where the agent may take so long to answer.
+pub(crate) fn ask_within(run_dir: &Path, request: &Value, patience: Duration) -> Result<Value, AskError> {
     let path = || run_dir.join(SOCKET);
     let stream = UnixStream::connect(path()).map_err(|source| AskError::Connect { path: path(), source })?;
-    let answer = exchange(&stream, request).map_err(|source| AskError::Exchange { path: path(), source })?;
+    let answer =
+        exchange(&stream, request, patience).map_err(|source| AskError::Exchange { path: path(), source })?;
     let answer: Value =
         serde_json::from_slice(&answer).map_err(|source| AskError::Answer { path: path(), source })?;
     match answer.get("error").and_then(Value::as_str) {
@@ -67,8 +73,8 @@ pub(crate) fn read<T: DeserializeOwned>(run_dir: &Path, answer: &Value) -> Resul
     T::deserialize(answer).map_err(|source| AskError::Answer { path: run_dir.join(SOCKET), source })
 }
 
-fn exchange(mut stream: &UnixStream, request: &Value) -> io::Result<Vec<u8>> {
-    stream.set_read_timeout(Some(PATIENCE))?;
+fn exchange(mut stream: &UnixStream, request: &Value, patience: Duration) -> io::Result<Vec<u8>> {
+    stream.set_read_timeout(Some(patience))?;
     stream.set_write_timeout(Some(PATIENCE))?;
     stream.write_all(format!("{request}\n").as_bytes())?;
     stream.shutdown(Shutdown::Write)?;

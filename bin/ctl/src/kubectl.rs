@@ -158,12 +158,19 @@ impl Kubectl {
     ) -> Result<Value, KubectlError> {
         let place = ["exec", pod, "--container", container, "--", CTL];
         let arguments = [&place, arguments].concat();
-        let ran = self.run(&arguments)?;
-        match serde_json::from_slice(&ran.stdout) {
-            Ok(answer) => Ok(answer),
-            Err(_) if !ran.status.success() => Err(failed(&arguments, &ran)),
-            Err(source) => Err(KubectlError::Unlike { what: what(&arguments), source }),
-        }
+        read(&arguments, &self.run(&arguments)?)
+    }
+
+    /// The same in an agent's pod, with something to read.
+    pub(crate) fn in_agent_fed(
+        &self,
+        pod: &AgentPod,
+        arguments: &[&str],
+        input: String,
+    ) -> Result<Value, KubectlError> {
+        let place = ["exec", &pod.name, "--stdin", "--container", "agent", "--", CTL];
+        let arguments = [&place, arguments].concat();
+        read(&arguments, &self.fed(&arguments, input)?)
     }
 
     /// The same cluster in another namespace.
@@ -213,6 +220,15 @@ impl Kubectl {
             stdout: stdout.join().unwrap_or_default(),
             stderr: stderr.join().unwrap_or_default(),
         })
+    }
+}
+
+/// What was printed as JSON, whatever the exit code.
+fn read(arguments: &[&str], ran: &Ran) -> Result<Value, KubectlError> {
+    match serde_json::from_slice(&ran.stdout) {
+        Ok(answer) => Ok(answer),
+        Err(_) if !ran.status.success() => Err(failed(arguments, ran)),
+        Err(source) => Err(KubectlError::Unlike { what: what(arguments), source }),
     }
 }
 

@@ -6,7 +6,9 @@ mod explain;
 mod ipam;
 mod kubectl;
 mod lab;
+mod matrix;
 mod pause;
+mod policy;
 mod probe;
 mod status;
 mod table;
@@ -37,6 +39,8 @@ enum Verb {
     Ipam(ipam::IpamArgs),
     Check(check::CheckArgs),
     Explain(explain::ExplainArgs),
+    Policy(policy::PolicyArgs),
+    Matrix(matrix::MatrixArgs),
     Lab(lab::LabArgs),
     /// Print what makes a shell complete this program's command lines
     Completions {
@@ -70,6 +74,8 @@ fn main() -> ExitCode {
         }
         Verb::Check(args) => check::run(&args),
         Verb::Explain(args) => explain::run(&cli.run_dir, &args, plugin),
+        Verb::Policy(args) => policy::run(&cli.run_dir, &args, plugin),
+        Verb::Matrix(args) => matrix::run(&cli.run_dir, &args, plugin),
         Verb::Probe(probe) => probe::run(&probe),
         Verb::Pause => pause::run(),
     }

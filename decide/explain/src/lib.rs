@@ -2,6 +2,7 @@
 //!
 //! - [`Query`], [`Explanation`]: the question and its answer, as the agent's socket carries them
 //! - [`mod@explain`]: the answer as one node knows it, from what is desired, and compared with what its kernel holds
+//! - [`mod@matrix`]: which pods reach which others
 //! - [`place`]: who is meant by a name or an address
 //! - [`told`]: a packet that the kernel told of, with who sent it to whom and why it fared so
 //!
@@ -9,12 +10,14 @@
 
 pub mod explain;
 mod kernel;
+pub mod matrix;
 pub mod place;
 pub mod told;
 
 use serde::{Deserialize, Serialize};
 
 pub use explain::{View, explain};
+pub use matrix::{Filter, Matrix, matrix};
 pub use place::ExplainError;
 pub use told::{Known, Told};
 

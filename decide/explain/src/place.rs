@@ -30,6 +30,15 @@ pub enum ExplainError {
         /// Who it is for.
         to: String,
     },
+    /// No pod is meant.
+    #[error("no pod with an address is there that policies can be about")]
+    NoPods,
+    /// More pods are meant than anybody looks at.
+    #[error("these are {count} pods, and {most} at most are shown: name one --namespace", most = crate::matrix::PODS)]
+    TooMany {
+        /// How many.
+        count: usize,
+    },
     /// There is no such protocol.
     #[error("protocol {protocol:?} is none of TCP, UDP and SCTP")]
     Protocol {

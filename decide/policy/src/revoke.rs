@@ -70,6 +70,12 @@ impl Revoker {
         self.is_ours(&Ends::of(flow))
     }
 
+    /// True if it is for this node to judge the flow, and it is denied.
+    pub fn denies(&self, flow: &Tracked) -> bool {
+        let ends = Ends::of(flow);
+        self.is_ours(&ends) && !self.allows(&ends)
+    }
+
     /// Those of the flows that are denied, and what cuts them. `listed` is what the kernel shows: it tells how much room
     /// there is left.
     pub fn cut(&self, flows: impl IntoIterator<Item = Tracked>, listed: &Listed, table: &TableId) -> Cut {
@@ -125,16 +131,24 @@ impl Revoker {
         if ends.source == ends.destination {
             return true;
         }
-        let flow = Flow {
-            source: Source::Address(ends.source),
-            destination: ends.destination,
-            protocol: ends.protocol,
-        };
-        ![ends.source, ends.destination].iter().any(is_closed) && judge(&self.cluster, &flow).is_allowed()
+        ![ends.source, ends.destination].iter().any(is_closed)
+            && judge(&self.cluster, &ends.flow()).is_allowed()
+    }
+}
+
+impl Flow {
+    /// A tracked flow as if it were opened now.
+    pub fn of(tracked: &Tracked) -> Self {
+        Ends::of(tracked).flow()
     }
 }
 
 impl Ends {
+    fn flow(&self) -> Flow {
+        let source = Source::Address(self.source);
+        Flow { source, destination: self.destination, protocol: self.protocol }
+    }
+
     fn of(flow: &Tracked) -> Self {
         let port = flow.reply.ports().map(|(port, _)| port);
         let protocol = Protocol::of(L4Proto(flow.protocol), port);

@@ -2,22 +2,25 @@
 
 use std::time::Duration;
 
-use selvedge_explain::Query;
+use selvedge_explain::{Filter, Query};
 use selvedge_reconcile::Standing;
 use selvedge_reconcile::status::State;
+use selvedge_whatif::Proposal;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::{Admit, Callback, Explain, Shared, reason};
+use super::{Admit, Callback, Explain, Reach, Shared, Try, reason};
 
 /// What is understood, for clients that asked for something else.
-const UNDERSTOOD: &str = r#"{"get":"status"}, {"get":"ready"}, {"do":"reap"}, {"do":"reconcile"}, {"explain":{"from":…,"to":…}} and {"admit":{"host":…,"owner":…}} are understood"#;
+const UNDERSTOOD: &str = r#"{"get":"status"}, {"get":"ready"}, {"do":"reap"}, {"do":"reconcile"}, {"explain":{"from":…,"to":…}}, {"try":{"manifests":[…]}}, {"matrix":{}} and {"admit":{"host":…,"owner":…}} are understood"#;
 
 /// All that it takes to answer.
 pub(super) struct Answers {
     pub(super) status: Shared,
     pub(super) on_reap: Callback,
     pub(super) on_explain: Explain,
+    pub(super) on_try: Try,
+    pub(super) on_matrix: Reach,
     pub(super) on_admit: Admit,
     pub(super) on_reconcile: Callback,
 }
@@ -30,6 +33,8 @@ enum Request {
     Do(Deed),
     Admit(Attachment),
     Explain(Query),
+    Try(Proposal),
+    Matrix(Filter),
 }
 
 /// The attachment that an ADD has made.
@@ -82,10 +87,9 @@ impl Answers {
                 json!({ "ok": true }).to_string()
             }
             Ok(Request::Admit(attachment)) => self.admit(&attachment),
-            Ok(Request::Explain(query)) => match (self.on_explain)(&query) {
-                Ok(explanation) => written(&explanation),
-                Err(why) => json!({ "error": why }).to_string(),
-            },
+            Ok(Request::Explain(query)) => answered((self.on_explain)(&query)),
+            Ok(Request::Matrix(filter)) => answered((self.on_matrix)(&filter)),
+            Ok(Request::Try(proposal)) => answered((self.on_try)(&proposal)),
             Err(error) => refused(&error),
         }
     }
@@ -120,6 +124,14 @@ fn readiness(state: &State) -> Readiness {
     Readiness { ready: state.serves(), reason: reason(state) }
 }
 
+/// An answer, or why there is none.
+fn answered(answer: Result<impl Serialize, String>) -> String {
+    match answer {
+        Ok(answer) => written(&answer),
+        Err(why) => json!({ "error": why }).to_string(),
+    }
+}
+
 fn written(document: &impl Serialize) -> String {
     serde_json::to_string(document).unwrap_or_else(|error| refused(&error))
 }
@@ -130,6 +142,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use selvedge_reconcile::status::Status;
+    use selvedge_whatif::Tried;
     use serde_json::Value;
 
     use super::*;
@@ -149,6 +162,8 @@ mod tests {
             status,
             on_reap: counting(0),
             on_explain: Box::new(|query| Err(query.to.clone())),
+            on_matrix: Box::new(|_| Err("no pods".to_owned())),
+            on_try: Box::new(|proposal| Ok(Tried::Refused(proposal.delete.clone()))),
             on_admit,
             on_reconcile: counting(1),
         };
@@ -204,6 +219,16 @@ mod tests {
         let (answers, _) = answers(State::Ready);
         let request = json!({"explain": {"from": "a", "to": "b", "port": 80, "protocol": "TCP"}}).to_string();
         assert_eq!(answer(&answers, &request), json!({ "error": "b" }));
+    }
+
+    #[test]
+    fn what_is_tried_is_passed_on_and_answered() {
+        let (answers, called) = answers(State::Ready);
+        let request = json!({"try": {"manifests": [], "delete": ["x/deny"]}}).to_string();
+        assert_eq!(answer(&answers, &request), json!({ "refused": ["x/deny"] }));
+        assert_eq!(called[1].load(Ordering::SeqCst), 0, "nothing is changed by it");
+        let request = json!({"matrix": {"namespace": "x", "port": 80}}).to_string();
+        assert_eq!(answer(&answers, &request), json!({ "error": "no pods" }));
     }
 
     #[test]

@@ -14,6 +14,9 @@ use serde_json::{Value, json};
 
 use super::*;
 
+/// The longest request.
+const LONGEST: usize = 1 << 20;
+
 /// Servers in a run directory of their own.
 struct Stage {
     root: PathBuf,
@@ -43,6 +46,8 @@ impl Stage {
                 reaped.fetch_add(1, Ordering::SeqCst);
             }),
             on_explain: Box::new(|_| Err(String::new())),
+            on_try: Box::new(|_| Err(String::new())),
+            on_matrix: Box::new(|_| Err(String::new())),
             on_admit: Box::new(|_, _, _| None),
             on_reconcile: Box::new(|| {}),
         }
@@ -153,11 +158,11 @@ fn who_asks_for_reaping_needs_not_wait_for_the_answer() {
 fn a_request_that_is_too_long_is_refused() {
     let stage = Stage::new();
     let _serving = stage.start();
-    let most = format!("{{\"get\":\"ready\"{}}}\n", " ".repeat(4096 - 16));
-    assert_eq!(most.len(), 4096);
+    let most = format!("{{\"get\":\"ready\"{}}}\n", " ".repeat(LONGEST - 16));
+    assert_eq!(most.len(), LONGEST);
     assert_eq!(stage.ask(&most)["ready"], json!(false));
-    let answer = stage.ask(&"x".repeat(4097));
-    assert!(answer["error"].as_str().unwrap().starts_with("a request has up to 4096 bytes"), "{answer}");
+    let answer = stage.ask(&"x".repeat(LONGEST + 1));
+    assert!(answer["error"].as_str().unwrap().starts_with("a request has up to 1048576 bytes"), "{answer}");
 }
 
 #[test]

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use crate::serve::answer::{Answers, refused};
 
-/// The longest request in bytes, its line's end included.
-const LONGEST: usize = 4096;
+/// The longest request in bytes, its line's end included: one with manifests in it.
+const LONGEST: usize = 1 << 20;
 
 /// How long a client has for its request, and how long for taking the answer.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -37,7 +37,7 @@ pub(super) fn hold(stream: &UnixStream, answers: &Answers) -> io::Result<()> {
 /// What comes up to a line's end, the end of the connection, or more than a request may have.
 fn read_line(from: &mut impl Read) -> io::Result<Vec<u8>> {
     let mut line = Vec::new();
-    let mut part = [0; 512];
+    let mut part = [0; 4096];
     while line.len() <= LONGEST {
         let count = match from.read(&mut part) {
             Err(error) if error.kind() == ErrorKind::Interrupted => continue,
