@@ -17,9 +17,10 @@ use crate::{agent, print};
 mod probing;
 mod screen;
 
-const EXIT_CODES: &str = "Rows send, columns receive. Packets are sent from the pods whose network namespaces are found \
-    here, which is on their own node. A connection that is taken or refused has reached its pod, and so has an echo that \
-    is answered. Exits with 0, with 1 if packets do otherwise than is desired, and with 2 if nothing can be said.";
+const EXIT_CODES: &str = "Rows send, columns receive. Packets are sent from the pods whose network namespaces are \
+    found here, which is on their own node. A connection that is taken or refused has reached its pod, and so has an \
+    echo that is answered. Exits with 0, with 1 if packets do otherwise than is desired, and with 2 if nothing can be \
+    said.";
 
 /// Show which pods reach which others
 #[derive(Debug, Clone, Args)]

@@ -6,8 +6,8 @@
 //! - [`mod@compare`]: which flows open or close between two clusters, by [`selvedge_policy::judge()`]
 //!
 //! Pods that no policy of either cluster tells apart are judged as one, addresses outside of the cluster that no
-//! `ipBlock` tells apart too, and so are ports. Whatever is told holds for each of those that are named, and nothing that
-//! changes is left out unless [`Preview::complete`] or a note says so.
+//! `ipBlock` tells apart too, and so are ports. Whatever is told holds for each of those that are named, and
+//! nothing that changes is left out unless [`Preview::complete`] or a note says so.
 
 pub mod changes;
 pub mod compare;
