@@ -2,9 +2,11 @@
 
 use std::io::Write;
 use std::net::TcpStream;
-use std::process::{Command, Stdio};
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::{env, fs, process};
 
-use selvedge_tests::{Agent, Echo, Mirror, Stream, connect, program};
+use selvedge_tests::{Agent, Echo, Mirror, Stage, Stream, connect, program, within};
 use serde_json::{Value, json};
 
 use crate::policy::{Ground, PORT, SILENCE, exchange, is_open, only_from};
@@ -100,4 +102,73 @@ fn what_a_policy_would_close_and_cut_is_told_before_and_happens_after() {
     let told = try_out(&ground.agents[1], &["-"], &policy("bad", &bad));
     assert_eq!((told.code, told.stdout.as_str()), (Some(2), ""));
     assert!(told.stderr.contains("NetworkPolicy shop/bad: spec.ingress[0].ports[0].port"), "{}", told.stderr);
+}
+
+/// A lab of two nodes with a pod each, taken down when dropped.
+struct Lab {
+    state: PathBuf,
+}
+
+impl Lab {
+    fn up() -> Self {
+        let lab = Self { state: env::temp_dir().join(format!("selvedge-trying-{}", process::id())) };
+        let up = lab.call(&["up", "--nodes", "2", "--pods", "1"]);
+        assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
+        lab
+    }
+
+    fn call(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new(program("selvedgectl"));
+        command.arg("lab").arg("--state-dir").arg(&self.state).args(arguments);
+        command.stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// How `selvedgectl matrix --probe` ended on the second node, and what it printed.
+    fn probed(&self) -> (Option<i32>, Value) {
+        let output = self.call(&["exec", "node-b", "--", "selvedgectl", "matrix", "--probe", "--json"]);
+        (output.status.code(), serde_json::from_slice(&output.stdout).unwrap_or_default())
+    }
+
+    fn nft(&self, command: &str) {
+        let done = self.call(&["exec", "node-b", "--", "nft", command]);
+        assert!(done.status.success(), "{command}: {}", String::from_utf8_lossy(&done.stderr));
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        self.call(&["down"]);
+        fs::remove_dir_all(&self.state).ok();
+    }
+}
+
+#[test]
+fn a_rule_of_somebody_elses_is_where_the_matrix_and_packets_differ() {
+    let Some(_stage) = Stage::new() else { return };
+    let _alone = alone();
+    let lab = Lab::up();
+    let told = within(60.0, "every pod reaches every other, by packets too", || match lab.probed() {
+        (Some(0), told) if told["pods"].as_array().is_some_and(|pods| pods.len() == 2) => Ok(told),
+        (code, told) => Err(format!("{code:?}: {told}")),
+    });
+    assert!(
+        told["rows"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(|row| row.as_array().unwrap())
+            .all(|cell| { cell["allowed"] == true && cell["measured"] == true }),
+        "{told}"
+    );
+    let on = |node: &str| told["pods"].as_array().unwrap().iter().find(|pod| pod["node"] == *node).unwrap();
+    let (from, to) = (on("node-a"), on("node-b"));
+    lab.nft("add table inet somebody");
+    lab.nft("add chain inet somebody drops { type filter hook forward priority 10; }");
+    let [source, destination] = [from, to].map(|pod| pod["addresses"][0].as_str().unwrap());
+    lab.nft(&format!(
+        "add rule inet somebody drops ip saddr {source} ip daddr {destination} icmp type echo-request drop"
+    ));
+    let (code, told) = lab.probed();
+    let differs = json!([{"from": from["name"], "to": to["name"], "allowed": true}]);
+    assert_eq!((code, &told["differences"]), (Some(1), &differs), "{told}");
 }
