@@ -37,6 +37,12 @@ impl Mirror {
         self.seen.as_ref().map(|(generation, _)| *generation)
     }
 
+    /// True if what was seen last is not older than that generation.
+    pub fn knows(&self, generation: u32) -> bool {
+        // They are counted beyond the largest number.
+        self.generation().is_some_and(|seen| seen.wrapping_sub(generation) < u32::MAX / 2)
+    }
+
     /// The tables as they are at one moment; one that isn't there has no entry.
     ///
     /// # Errors

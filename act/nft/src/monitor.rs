@@ -35,6 +35,8 @@ pub enum Event {
         tables: BTreeSet<TableId>,
         /// Who did it.
         by: Author,
+        /// The number of the generation of rules that it made.
+        generation: u32,
     },
     /// There were more notifications than there was room for: look at everything.
     Lost,
@@ -52,7 +54,7 @@ pub struct Author {
 impl fmt::Display for Event {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Changed { tables, by } => {
+            Self::Changed { tables, by, .. } => {
                 let tables: Vec<String> = tables.iter().map(ToString::to_string).collect();
                 write!(f, "{} changed table {}", by, tables.join(", "))
             }
@@ -109,8 +111,9 @@ impl Monitor {
         let attributes = received.attributes();
         let pid = attributes.u32_be(attr::GENERATION_PID).unwrap_or(0);
         let name = attributes.text(attr::GENERATION_NAME).unwrap_or_default();
+        let generation = attributes.u32_be(attr::GENERATION_ID).unwrap_or(0);
         let tables = std::mem::take(&mut self.touched);
-        (!tables.is_empty()).then_some(Event::Changed { tables, by: Author { pid, name } })
+        (!tables.is_empty()).then_some(Event::Changed { tables, by: Author { pid, name }, generation })
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use selvedge_datapath::converge::{Observed, Plugin, Step};
 use selvedge_datapath::foreign::{ForwardChain, Place};
@@ -13,7 +14,7 @@ use selvedge_datapath::{attachment, firewall};
 use selvedge_model::{IfName, NetworkName, Tracked};
 use selvedge_netlink::{NetlinkError, RouteSocket, Sysctls};
 use selvedge_nft::{Conntrack, Features, Mirror, NftError, NftSocket};
-use selvedge_ruleset::{Table, TableId};
+use selvedge_ruleset::{Listed, Table, TableId};
 use selvedge_xtables::XtablesError;
 use tracing::warn;
 
@@ -299,6 +300,14 @@ impl Kernel for Host {
 
     fn forget(&mut self, flows: &[Tracked]) -> Result<(), HostError> {
         Ok(self.conntrack.forget(flows)?)
+    }
+
+    fn tables(&mut self) -> Result<Arc<Listed>, HostError> {
+        Ok(self.tables.list(&mut self.nft)?)
+    }
+
+    fn knows(&self, generation: u32) -> bool {
+        self.tables.knows(generation)
     }
 
     fn share(&mut self, tables: &BTreeMap<TableId, Table>) {

@@ -10,7 +10,7 @@ use selvedge_datapath::Prune;
 use selvedge_datapath::converge::{self, Desired, Observed, Step, TABLE};
 use selvedge_model::{Cluster, IfName, Tracked, chain};
 use selvedge_policy::Revoker;
-use selvedge_ruleset::{Table, TableId};
+use selvedge_ruleset::{Listed, Table, TableId};
 use tracing::{error, info, warn};
 
 use self::revoking::Revoking;
@@ -30,7 +30,7 @@ const GLANCE: Duration = Duration::from_millis(500);
 
 /// After a pass the next one on account of the cluster alone waits this many times as long as it took, at most as long as
 /// until a glance. Where a pass takes long, thousands of nodes would have a cluster that never rests take a core.
-const REST: u32 = 10;
+const REST: u32 = 3;
 
 /// After a failure, the next try; it doubles up to the most.
 const RETRY: Duration = Duration::from_millis(100);
@@ -45,6 +45,8 @@ pub enum Trigger {
     Cluster(Arc<Cluster>, Prune),
     /// The kernel announced a change; by whom and of what, as far as it says.
     Kernel(String),
+    /// The same of a change to nftables, and the generation of rules that it made.
+    Rules(String, u32),
     /// A glance found something that the kernel doesn't announce.
     Glance(String),
     /// The regular look.
@@ -64,7 +66,7 @@ impl fmt::Display for Trigger {
         match self {
             Self::Start => f.write_str("start"),
             Self::Cluster(..) => f.write_str("the cluster changed"),
-            Self::Kernel(what) => write!(f, "kernel: {what}"),
+            Self::Kernel(what) | Self::Rules(what, _) => write!(f, "kernel: {what}"),
             Self::Glance(what) => write!(f, "found: {what}"),
             Self::Resync => f.write_str("resync"),
             Self::Retry => f.write_str("retry"),
@@ -104,6 +106,15 @@ pub trait Kernel {
     /// # Errors
     /// What it refused; it is tried again with the next pass.
     fn forget(&mut self, flows: &[Tracked]) -> Result<(), Self::Error>;
+
+    /// The tables alone, as [`Kernel::observe`] reads them.
+    ///
+    /// # Errors
+    /// What could not be read; the pass is tried again.
+    fn tables(&mut self) -> Result<Arc<Listed>, Self::Error>;
+
+    /// True if that generation of rules has been seen.
+    fn knows(&self, generation: u32) -> bool;
 
     /// Told of what is in force, which costs nothing to compare with what is wanted as long as it is that.
     fn share(&mut self, tables: &BTreeMap<TableId, Table>);
@@ -146,6 +157,8 @@ pub struct Reconciler<K, D> {
     cluster: Option<(Arc<Cluster>, Prune)>,
     /// What was wanted when a pass last succeeded in full: a difference from then on is drift.
     settled: Option<Desired>,
+    /// The last observation, where nothing but tables has been changed since by us.
+    seen: Option<Observed>,
     retry: Option<Duration>,
     revoking: Revoking,
 }
@@ -166,6 +179,7 @@ where
             admissions,
             cluster: None,
             settled: None,
+            seen: None,
             retry: None,
             revoking,
         }
@@ -197,6 +211,10 @@ where
             if because.contains(&Trigger::End) {
                 return;
             }
+            let because: Vec<Trigger> = because.into_iter().filter(|trigger| !self.is_old(trigger)).collect();
+            if because.is_empty() {
+                continue;
+            }
             let began = Instant::now();
             self.pass(because);
             let ended = Instant::now();
@@ -204,6 +222,11 @@ where
             resync_at = ended + self.resync;
             retry_at = self.retry.map(|after| Instant::now() + after);
         }
+    }
+
+    /// True if it tells of what has been seen already: our own changes to nftables are announced too.
+    fn is_old(&self, trigger: &Trigger) -> bool {
+        matches!(trigger, Trigger::Rules(_, generation) if self.kernel.knows(*generation))
     }
 
     /// Takes the triggers that come within a moment of the first, and changed clusters until the loop is rested. Of a
@@ -224,7 +247,8 @@ where
                 Trigger::Admit(_) => until = Instant::now(),
                 _ => until = until.min(Instant::now() + GATHER),
             }
-            let superfluous = matches!(next, Trigger::Kernel(_)) && because.len() >= REASONS;
+            let superfluous =
+                matches!(next, Trigger::Kernel(_) | Trigger::Rules(..)) && because.len() >= REASONS;
             if !superfluous && !because.contains(&next) {
                 because.push(next);
             }
@@ -249,8 +273,9 @@ where
             }
         }
         let started = Instant::now();
+        let is_cluster_alone = because.iter().all(|trigger| matches!(trigger, Trigger::Cluster(..)));
         let because: Vec<String> = because.iter().map(ToString::to_string).collect();
-        let outcome = self.converge();
+        let outcome = self.converge(is_cluster_alone);
         let (steps, drift) = match outcome {
             Ok(Outcome { steps, drift }) => (steps, drift),
             Err(state) => {
@@ -265,8 +290,8 @@ where
         self.status().enter(Pass { because, at_ms: now_ms(), took_us, steps }, drift);
     }
 
-    fn converge(&mut self) -> Result<Outcome, State> {
-        let observed = self.kernel.observe().map_err(|e| State::Failed { reasons: vec![chain(&e)] })?;
+    fn converge(&mut self, is_cluster_alone: bool) -> Result<Outcome, State> {
+        let observed = self.look(is_cluster_alone).map_err(|e| State::Failed { reasons: vec![chain(&e)] })?;
         self.status().there = There::of(&observed);
         let cluster = self.cluster.as_ref().map(|(cluster, prune)| (cluster, *prune));
         let decision = (self.decide)(cluster, &observed).map_err(|reason| State::Waiting { reason })?;
@@ -289,7 +314,17 @@ where
         status.without_pod = decision.without_pod;
         drop(status);
         self.settle(Some(decision.desired), state);
+        let tables_alone = steps.iter().all(|step| matches!(step, Step::Rules(..)));
+        self.seen = (tables_alone && self.settled.is_some()).then_some(observed);
         Ok(Outcome { steps: outcomes, drift })
+    }
+
+    /// Reads everything; on account of the cluster alone, what the kernel would have announced is as it was.
+    fn look(&mut self, is_cluster_alone: bool) -> Result<Observed, K::Error> {
+        match self.seen.take().filter(|_| is_cluster_alone) {
+            Some(seen) => Ok(Observed { tables: self.kernel.tables()?, ..seen }),
+            None => self.kernel.observe(),
+        }
     }
 
     /// Applies the steps; the conflist, which invites pods, only if all the others succeeded.

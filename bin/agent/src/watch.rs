@@ -125,8 +125,9 @@ pub(crate) fn kernel(triggers: Sender<Trigger>) -> io::Result<()> {
                     return;
                 }
             }
-            let of_links = drain(|| links.next_event().map(|n| n.map(|n| describe(&n.event))), &triggers);
-            let of_tables = drain(|| tables.next_event().map(|e| e.map(|e| e.to_string())), &triggers);
+            let of_links = || links.next_event().map(|n| n.map(|n| Trigger::Kernel(describe(&n.event))));
+            let of_links = drain(of_links, &triggers);
+            let of_tables = drain(|| tables.next_event().map(|e| e.map(|e| of_rules(&e))), &triggers);
             if of_links.is_break() || of_tables.is_break() {
                 return;
             }
@@ -152,21 +153,29 @@ pub(crate) fn signals(triggers: Sender<Trigger>) -> io::Result<()> {
 
 /// Passes on every notification that waits.
 fn drain<E: std::fmt::Display>(
-    mut next: impl FnMut() -> Result<Option<String>, E>,
+    mut next: impl FnMut() -> Result<Option<Trigger>, E>,
     triggers: &Sender<Trigger>,
 ) -> ControlFlow<()> {
     loop {
-        let what = match next() {
-            Ok(Some(what)) => what,
+        let trigger = match next() {
+            Ok(Some(trigger)) => trigger,
             Ok(None) => return ControlFlow::Continue(()),
             Err(error) => {
                 warn!(%error, "a kernel notification can't be read");
-                "notifications were lost".to_owned()
+                Trigger::Kernel("notifications were lost".to_owned())
             }
         };
-        if triggers.send(Trigger::Kernel(what)).is_err() {
+        if triggers.send(trigger).is_err() {
             return ControlFlow::Break(());
         }
+    }
+}
+
+/// A change to nftables, with the generation of rules that it made.
+fn of_rules(event: &selvedge_nft::Event) -> Trigger {
+    match event {
+        selvedge_nft::Event::Changed { generation, .. } => Trigger::Rules(event.to_string(), *generation),
+        selvedge_nft::Event::Lost => Trigger::Kernel(event.to_string()),
     }
 }
 

@@ -141,7 +141,11 @@ impl Setup {
             wanted: self.wanted(&node, &desired),
             problems: problems.chain(taken).collect(),
             notes: passed_over,
-            without_pod: self.without_pod(cluster, prune, &node),
+            without_pod: if self.knows_pods && prune == Prune::Marked {
+                policed.without_pod.clone()
+            } else {
+                Vec::new()
+            },
             admitted: policed.admitted.clone(),
             desired,
             revoker: policies.map(|_| policed.revoker(observed)),
@@ -199,16 +203,6 @@ impl Setup {
             ),
         });
         (taken.collect(), passed_over.collect())
-    }
-
-    /// The attachments that no Pod answers for; Pods out of manifests have no addresses, and of a listing that may lack
-    /// some nothing is concluded.
-    fn without_pod(&self, cluster: &Cluster, prune: Prune, node: &DesiredNode) -> Vec<String> {
-        if !self.knows_pods || prune == Prune::Nothing {
-            return Vec::new();
-        }
-        let owners = node::without_pod(cluster, &node.attachments);
-        owners.into_iter().map(|owner| owner.key.to_string()).collect()
     }
 
     /// The tables; to what is in `kept`, pods of nodes that may be there yet, nothing is masqueraded either.

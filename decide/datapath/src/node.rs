@@ -187,13 +187,6 @@ pub fn desired(cluster: &Cluster, local: &LocalNode, facts: Facts<'_>) -> Result
     })
 }
 
-/// The attachments none of whose addresses a Pod of the cluster has, of Pods that tell theirs.
-pub fn without_pod<'a>(cluster: &Cluster, attachments: &'a [(IfName, Owner)]) -> Vec<&'a Owner> {
-    let known: BTreeSet<IpAddr> = cluster.pods().values().flat_map(|pod| &pod.addresses).copied().collect();
-    let owners = attachments.iter().map(|(_, owner)| owner);
-    owners.filter(|owner| !owner.addresses.iter().any(|net| known.contains(&net.addr()))).collect()
-}
-
 fn own_node<'a>(cluster: &'a Cluster, local: &LocalNode) -> Result<&'a Node, NotYet> {
     let node = cluster.nodes().get(&local.name).ok_or_else(|| {
         let known: Vec<&str> = cluster.nodes().keys().map(NodeName::as_str).collect();

@@ -83,6 +83,19 @@ impl<T: Keyed> Namespaced<T> {
         self.0.get(namespace).map_or(&[], |here| here)
     }
 
+    /// True if it shares all objects with the other.
+    pub fn shares(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+
+    /// True if it shares the objects of a namespace with the other, and so has the same there.
+    pub fn shares_within(&self, other: &Self, namespace: &str) -> bool {
+        match (self.0.get(namespace), other.0.get(namespace)) {
+            (Some(here), Some(there)) => Arc::ptr_eq(here, there),
+            (here, there) => here.is_none() && there.is_none(),
+        }
+    }
+
     /// The namespaces that objects are in.
     pub fn namespaces(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(|namespace| &**namespace)
@@ -252,10 +265,12 @@ mod tests {
         changes.sort();
         let expected = [("", "a/3"), ("", "d/1"), ("a/2", "a/2!"), ("b/1", "")];
         assert_eq!(changes, expected.map(|(then, now)| (then.to_owned(), now.to_owned())));
-        assert!(Arc::ptr_eq(&before.0["c"], &before.clone().0["c"]));
-        let untouched = |pods: &Namespaced<Pod>| Arc::clone(&pods.0["a"]);
-        now.insert(pod("d/2", false));
-        let later = now.clone();
-        assert!(Arc::ptr_eq(&untouched(&now), &untouched(&later)), "namespaces without a change are shared");
+        let mut later = now.clone();
+        later.insert(pod("d/2", false));
+        assert!(
+            later.shares_within(&now, "a") && later.shares_within(&now, "b"),
+            "the one has changed, the other isn't"
+        );
+        assert!(!later.shares_within(&now, "d"));
     }
 }

@@ -85,7 +85,11 @@ impl Cluster {
     /// of its own: what it sends and receives is its node's. Where several pods have the same address, which happens
     /// while one follows another and the first has not been heard to have gone, a flow passes if it passes for each.
     pub fn with_address(&self, address: IpAddr) -> impl Iterator<Item = &Pod> {
-        self.holders.of(address).iter().map(Arc::as_ref)
+        self.holders(address).iter().map(Arc::as_ref)
+    }
+
+    pub(crate) fn holders(&self, address: IpAddr) -> &[Arc<Pod>] {
+        self.holders.of(address)
     }
 
     /// The addresses that pods have.
@@ -159,6 +163,11 @@ impl Cluster {
         let here = self.of_mode_in(Mode::Shadow, &pod.key.namespace);
         here.filter(|policy| policy.selects.selects(&pod.labels))
             .filter_map(move |policy| Some((policy, policy.rules(direction)?)))
+    }
+
+    /// True if the flows of the same namespaces' pods are logged as in the other.
+    pub(crate) fn logs_as(&self, other: &Self) -> bool {
+        self.logs == other.logs
     }
 
     /// Which flows of a namespace's pods are logged.

@@ -104,6 +104,9 @@ pub fn compile(cluster: &Cluster, node: &LocalNode) -> Table {
 /// For its pods to be peers of each other before any API tells of their addresses, the cluster has been told of them:
 /// [`Cluster::attach`].
 pub fn compile_after(before: &Compiled, cluster: &Arc<Cluster>, node: &LocalNode) -> Compiled {
+    if let Some(compiled) = before.with_members_of(cluster, node) {
+        return compiled;
+    }
     let mut table = Table::new()
         .chain(
             GATE_PREROUTING,
@@ -140,8 +143,8 @@ pub fn compile_after(before: &Compiled, cluster: &Arc<Cluster>, node: &LocalNode
         compiler.put(pair.1, || Set::verdicts(v6));
     }
     match node.netlog {
-        Netlog::Present => compiler.finish(),
-        Netlog::Missing => compiler.finish().with(log::mute),
+        Netlog::Present => compiler.finish(node.clone()),
+        Netlog::Missing => compiler.finish(node.clone()).with(log::mute),
     }
 }
 

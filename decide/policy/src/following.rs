@@ -1,12 +1,13 @@
 //! A cluster as it changes, seen from one node: each state is made of the one before and of what has changed.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use selvedge_model::{IfName, NetworkName, NodeName, Owner};
 
 use crate::cluster::Cluster;
-use crate::local::LocalNode;
 use crate::local::index::Index;
+use crate::local::{LocalNode, LocalPod, Whose};
 
 /// What policy knows of a cluster, followed on behalf of a node.
 #[derive(Debug, Clone)]
@@ -31,6 +32,12 @@ impl Following {
         }
         self.cluster = std::mem::take(&mut self.cluster).after(&self.heard, now);
         self.heard = Arc::clone(now);
+    }
+
+    /// True if the cluster tells of a Pod that an attachment with these addresses is, or was.
+    pub fn answers_for(&self, pod: &LocalPod) -> bool {
+        let is_told = |address: &IpAddr| self.cluster.with_address(*address).next().is_some();
+        matches!(pod.whose, Whose::Pod(_)) || pod.addresses.iter().any(is_told)
     }
 
     /// The node's pods with these attachments, by the host ends' names, and the cluster, which has been told of their

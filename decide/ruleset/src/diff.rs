@@ -117,15 +117,15 @@ fn content(desired: &Table, observed: &ListedTable, scope: Scope<'_>) -> Vec<Cha
     for chain in stale.chains.iter().copied().filter(|chain| !observed.chains[*chain].rules.is_empty()) {
         changes.push(Change::FlushChain(chain.clone()));
     }
-    for (name, chain) in &desired.chains {
-        let kept = observed.chains.get(name).filter(|_| !stale.chains.contains(name));
+    for (name, chain, listed) in with_listed(&desired.chains, &observed.chains) {
+        let kept = listed.filter(|_| !stale.chains.contains(name));
         let (deleted, added) = rule_changes(name, chain, kept, &stale);
         changes.extend(deleted);
         rules.extend(added);
     }
     let mut elements = Vec::new();
-    for (name, set) in &desired.sets {
-        let kept = observed.sets.get(name).and_then(Seen::known).filter(|_| !stale.sets.contains(name));
+    for (name, set, listed) in with_listed(&desired.sets, &observed.sets) {
+        let kept = listed.and_then(Seen::known).filter(|_| !stale.sets.contains(name));
         let (deleted, added) = element_changes(name, set, kept, &stale);
         changes.extend(deleted);
         elements.extend(added);
@@ -139,16 +139,31 @@ fn content(desired: &Table, observed: &ListedTable, scope: Scope<'_>) -> Vec<Cha
     changes
 }
 
-fn stale<'a>(desired: &Table, observed: &'a ListedTable, scope: Scope<'_>) -> Stale<'a> {
-    let chains = observed.chains.iter().filter(|(name, listed)| match desired.chains.get(name) {
+fn stale<'a>(desired: &'a Table, observed: &'a ListedTable, scope: Scope<'_>) -> Stale<'a> {
+    let chains = with_listed(&observed.chains, &desired.chains);
+    let chains = chains.filter(|(name, listed, desired)| match desired {
         Some(chain) => !listed.base.known().is_some_and(|base| same_place(chain.base, *base)),
         None => scope.holds(Object::Chain(name)),
     });
-    let sets = observed.sets.iter().filter(|(name, listed)| match desired.sets.get(name) {
+    let sets = with_listed(&observed.sets, &desired.sets);
+    let sets = sets.filter(|(name, listed, desired)| match desired {
         Some(set) => !listed.known().is_some_and(|listed| listed.set_type() == set.set_type()),
         None => scope.holds(Object::Set(name)),
     });
-    Stale { chains: chains.map(|(name, _)| name).gather(), sets: sets.map(|(name, _)| name).gather() }
+    Stale { chains: chains.map(|(name, ..)| name).gather(), sets: sets.map(|(name, ..)| name).gather() }
+}
+
+/// What one map holds, each with what the other has of the same name. Both are walked once, side by side: where there are
+/// thousands, looking each of them up would take longer than all the rest.
+fn with_listed<'a, K: Ord, A, B>(
+    these: &'a BTreeMap<K, A>,
+    others: &'a BTreeMap<K, B>,
+) -> impl Iterator<Item = (&'a K, &'a A, Option<&'a B>)> {
+    let mut others = others.iter().peekable();
+    these.iter().map(move |(name, this)| {
+        while others.next_if(|(other, _)| *other < name).is_some() {}
+        (name, this, others.next_if(|(other, _)| *other == name).map(|(_, other)| other))
+    })
 }
 
 /// A base chain's policy can be changed, its place can't.
@@ -165,11 +180,12 @@ fn added_chains<'a>(
     observed: &'a ListedTable,
     stale: &'a Stale<'_>,
 ) -> impl Iterator<Item = Change> + 'a {
-    let new = |(name, chain): &(&ChainName, &Chain)| match observed.chains.get(*name) {
+    let is_new = |(name, chain, listed): &(&ChainName, &Chain, Option<&ListedChain>)| match listed {
         Some(listed) => stale.chains.contains(*name) || listed.base.known() != Some(&chain.base),
         None => true,
     };
-    desired.chains.iter().filter(new).map(|(name, chain)| Change::AddChain(name.clone(), chain.base))
+    let new = with_listed(&desired.chains, &observed.chains).filter(is_new);
+    new.map(|(name, chain, _)| Change::AddChain(name.clone(), chain.base))
 }
 
 fn added_sets<'a>(
@@ -177,9 +193,9 @@ fn added_sets<'a>(
     observed: &'a ListedTable,
     stale: &'a Stale<'_>,
 ) -> impl Iterator<Item = Change> + 'a {
-    let new = |name: &SetName| stale.sets.contains(name) || !observed.sets.contains_key(name);
-    let sets = desired.sets.iter().filter(move |(name, _)| new(name));
-    sets.map(|(name, set)| Change::AddSet(name.clone(), set.set_type().clone()))
+    let sets = with_listed(&desired.sets, &observed.sets);
+    let new = sets.filter(|(name, _, listed)| listed.is_none() || stale.sets.contains(*name));
+    new.map(|(name, set, _)| Change::AddSet(name.clone(), set.set_type().clone()))
 }
 
 impl Stale<'_> {

@@ -1,8 +1,11 @@
 //! Names of tables and of what is in them.
 
-use std::borrow::Cow;
+use std::cmp::Ordering;
 use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ops::Deref;
 use std::str::FromStr;
+use std::sync::Arc;
 
 /// The address family of a table: which packets its chains see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,12 +60,56 @@ const fn is_name(text: &str) -> bool {
     true
 }
 
+/// A name's text: clones share it, of which a table has thousands.
+#[derive(Debug, Clone)]
+enum Text {
+    Literal(&'static str),
+    Shared(Arc<str>),
+}
+
+impl Deref for Text {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        match self {
+            Self::Literal(text) => text,
+            Self::Shared(text) => text,
+        }
+    }
+}
+
+impl PartialEq for Text {
+    fn eq(&self, other: &Self) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Text {}
+
+impl PartialOrd for Text {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Text {
+    fn cmp(&self, other: &Self) -> Ordering {
+        (**self).cmp(&**other)
+    }
+}
+
+impl Hash for Text {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        (**self).hash(state);
+    }
+}
+
 /// Declares a newtype of an nft name.
 macro_rules! object_name {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-        pub struct $name(Cow<'static, str>);
+        pub struct $name(Text);
 
         impl $name {
             /// The name in a program's own text: meant for constants, where a bad one doesn't compile.
@@ -71,12 +118,12 @@ macro_rules! object_name {
             /// If the text is no nft name.
             pub const fn literal(text: &'static str) -> Self {
                 assert!(is_name(text), "no nft name");
-                Self(Cow::Borrowed(text))
+                Self(Text::Literal(text))
             }
 
             /// The name as the kernel lists it: other programs may use any characters.
             pub fn listed(text: impl Into<String>) -> Self {
-                Self(Cow::Owned(text.into()))
+                Self(Text::Shared(text.into().into()))
             }
 
             /// The name as text.
@@ -90,7 +137,7 @@ macro_rules! object_name {
 
             fn from_str(text: &str) -> Result<Self, ObjectNameError> {
                 if is_name(text) {
-                    return Ok(Self(Cow::Owned(text.to_owned())));
+                    return Ok(Self(Text::Shared(text.into())));
                 }
                 Err(ObjectNameError { value: text.to_owned() })
             }

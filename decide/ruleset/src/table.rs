@@ -32,10 +32,15 @@ impl Table {
 
     /// The table with another's sets and chains; where both have one of a name, with the other's.
     #[must_use]
-    pub fn with(mut self, other: &Self) -> Self {
-        self.sets.extend(other.sets.iter().map(|(name, set)| (name.clone(), set.clone())));
-        self.chains.extend(other.chains.iter().map(|(name, chain)| (name.clone(), chain.clone())));
-        self
+    pub fn with(self, other: &Self) -> Self {
+        let mut all = Self { owned: self.owned, ..other.clone() };
+        for (name, set) in self.sets {
+            all.sets.entry(name).or_insert(set);
+        }
+        for (name, chain) in self.chains {
+            all.chains.entry(name).or_insert(chain);
+        }
+        all
     }
 
     /// True if a rule looks into that set.

@@ -15,7 +15,9 @@ fn a_transaction_is_told_once_with_its_tables_and_its_author() {
         assert_eq!(monitor.next_event().unwrap(), None);
         let mut socket = NftSocket::open().unwrap();
         make(&mut socket, &BTreeMap::from([(INET, Table::new()), (BRIDGE, Table::new())]));
-        let Some(Event::Changed { tables, by }) = monitor.next_event().unwrap() else { panic!("no event") };
+        let Some(Event::Changed { tables, by, .. }) = monitor.next_event().unwrap() else {
+            panic!("no event")
+        };
         assert_eq!(tables, BTreeSet::from([INET, BRIDGE]));
         assert!(by.pid > 0 && !by.name.is_empty());
         assert_eq!(monitor.next_event().unwrap(), None);

@@ -1,13 +1,12 @@
-//! Flows that are no longer allowed, cut with the change that denies them.
+//! Flows that are no longer allowed, cut right after the change that denies them.
 //!
-//! Connection tracking is listed before the change, what is denied goes into the sets of revoked flows in the very
-//! transaction, and its entries are deleted after that. What came up between the listing and the commit is found by
-//! listing again, until there is nothing new. An agent that was stopped halfway does it all again at its start: then,
-//! too, every flow is judged.
+//! The change comes first: from then on no such flow is opened, however long it takes to list those that are. Then
+//! connection tracking is listed, what is denied goes into the sets of revoked flows, its entries are deleted, and all that
+//! again until there is nothing new. An agent that was stopped halfway does it at its start: then, too, every flow is
+//! judged.
 
 use selvedge_datapath::converge::{Observed, Step};
 use selvedge_datapath::firewall::AGENT;
-use selvedge_model::Tracked;
 use selvedge_policy::{Cut, Revoker};
 use selvedge_ruleset::{Change, Command, Policy, Transaction};
 use tracing::warn;
@@ -45,55 +44,42 @@ impl Revoking {
             return Applied { steps: kernel.apply(steps), cut: None };
         };
         self.judged &= !steps.iter().any(closes);
-        let found = if self.judged { Ok(Cut::default()) } else { denied(kernel, revoker, observed) };
-        let (cut, failed) = match found {
-            Ok(cut) => (cut, None),
-            // The change must not wait for that.
-            Err(why) => (Cut::default(), Some(why)),
-        };
         let changes_policy = steps.iter().any(of_policy);
         let released = if changes_policy { revoker.released(&observed.tables, &AGENT) } else { Vec::new() };
-        let changes: Vec<Change> = cut.changes.into_iter().chain(released).collect();
-        let mut outcomes = match changes.is_empty() {
+        let outcomes = match released.is_empty() {
             true => kernel.apply(steps),
-            false => kernel.apply(&with(steps, changes)),
+            false => kernel.apply(&with(steps, released)),
         };
-        let extra = outcomes.drain(steps.len().min(outcomes.len())..).next();
         let committed =
             steps.iter().zip(&outcomes).all(|(step, outcome)| !of_policy(step) || outcome.is_ok());
-        let cut = match (failed.or_else(|| extra.and_then(Result::err)), self.judged || !committed) {
-            (Some(why), _) => Some(Err(why)),
-            // Without the change, which has failed, or without one that denies anything.
-            (None, true) => None,
-            (None, false) => self.finish(kernel, cut.flows, (revoker, observed)),
-        };
+        // What has failed denies nothing.
+        let cut = if self.judged || !committed { None } else { self.cut(kernel, (revoker, observed)) };
         Applied { steps: outcomes, cut }
     }
 
-    /// Deletes the entries of the flows that are cut, and cuts those that came up meanwhile.
-    fn finish<K: Kernel>(
+    /// Cuts what is denied now, and those that came up meanwhile.
+    fn cut<K: Kernel>(
         &mut self,
         kernel: &mut K,
-        first: Vec<Tracked>,
         (revoker, observed): (&Revoker, &Observed),
     ) -> Option<Result<usize, K::Error>> {
         let mut count = 0;
-        let mut flows = first;
-        for _ in 1..ROUNDS {
-            count += flows.len();
-            let more = kernel.forget(&flows).and_then(|()| denied(kernel, revoker, observed));
-            let more = match more {
-                Ok(more) => more,
+        for _ in 0..ROUNDS {
+            let Cut { changes, flows, .. } = match denied(kernel, revoker, observed) {
+                Ok(cut) => cut,
                 Err(why) => return Some(Err(why)),
             };
-            self.judged = more.flows.is_empty();
+            self.judged = flows.is_empty();
             if self.judged {
                 break;
             }
-            if let Some(Err(why)) = kernel.apply(&with(&[], more.changes)).into_iter().next() {
+            if let Some(Err(why)) = kernel.apply(&with(&[], changes)).into_iter().next() {
                 return Some(Err(why));
             }
-            flows = more.flows;
+            if let Err(why) = kernel.forget(&flows) {
+                return Some(Err(why));
+            }
+            count += flows.len();
         }
         (count > 0).then_some(Ok(count))
     }

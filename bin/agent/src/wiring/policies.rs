@@ -40,6 +40,8 @@ pub(crate) struct Policed {
     pub(crate) table: Table,
     /// The attachments that are in force with them.
     pub(super) admitted: BTreeMap<IfName, Admission>,
+    /// The attachments of the node's network that no Pod answers for, as far as the cluster tells of Pods' addresses.
+    pub(super) without_pod: Vec<String>,
 }
 
 impl Policed {
@@ -87,7 +89,12 @@ impl Policies {
         (local.unknown, local.netlog) = (node.unknown, node.netlog);
         let cluster = Arc::new(cluster);
         self.compiled = compile_after(&self.compiled, &cluster, &local);
-        let policed = Arc::new(Policed::of(cluster, local, self.compiled.table().clone(), &attached));
+        let mut policed = Policed::of(cluster, local, self.compiled.table().clone(), &attached);
+        let is_ours = |owner: &Owner| owner.network == *node.network;
+        let pods = attached.0.values().zip(&policed.local.pods);
+        let forgotten = pods.filter(|(owner, pod)| is_ours(owner) && !following.answers_for(pod));
+        policed.without_pod = forgotten.map(|(owner, _)| owner.key.to_string()).collect();
+        let policed = Arc::new(policed);
         self.last = Some((Arc::clone(heard), attached, Arc::clone(&policed)));
         policed
     }
@@ -118,7 +125,7 @@ impl Policed {
         let admitted = attached.iter().zip(&local.pods).map(|((host, owner), pod)| {
             (host.clone(), Admission { owner: owner.to_string(), standing: standing(&pod.whose) })
         });
-        Self { admitted: admitted.collect(), table, cluster, local }
+        Self { admitted: admitted.collect(), without_pod: Vec::new(), table, cluster, local }
     }
 }
 

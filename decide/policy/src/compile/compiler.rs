@@ -4,11 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use selvedge_model::{Pod, PodKey};
 use selvedge_ruleset::{ChainName, Set, SetName, Table};
 
-use super::members::Members;
+use super::members::{Concerned, Members};
+use super::pod::pods_at;
 use crate::cluster::Cluster;
-use selvedge_model::policy::Policy;
+use crate::local::{LocalNode, LocalPod};
+use selvedge_model::policy::{Direction, Policy};
 
 /// If more addresses than this are concerned by a change, sets are made anew.
 const MANY: usize = 1000;
@@ -22,7 +25,12 @@ pub struct Compiled {
     chains: BTreeMap<ChainName, Vec<Arc<Policy>>>,
     /// Who is in the sets that change with the cluster's pods.
     members: BTreeMap<SetName, Arc<Members>>,
+    pods: Pods,
+    node: LocalNode,
 }
+
+/// The chains of each pod, ingress first.
+type Pods = BTreeMap<PodKey, (Arc<Pod>, [Option<Option<ChainName>>; 2])>;
 
 impl Compiled {
     /// The chains and sets.
@@ -33,6 +41,34 @@ impl Compiled {
     /// The same with the table put into another form.
     pub(super) fn with(self, form: impl FnOnce(Table) -> Table) -> Self {
         Self { table: form(self.table), ..self }
+    }
+
+    /// The same for a later cluster, if nothing but who is in sets can have changed: nothing about the node, its pods and
+    /// the policies in their namespaces.
+    pub(super) fn with_members_of(&self, cluster: &Arc<Cluster>, node: &LocalNode) -> Option<Self> {
+        let before = &self.cluster;
+        let is_same = |(pod, address): (&LocalPod, IpAddr)| {
+            let (then, now) = (pods_at(before, pod, address), pods_at(cluster, pod, address));
+            then.len() == now.len() && then.iter().zip(now).all(|(then, now)| Arc::ptr_eq(then, now))
+        };
+        let same_policies = cluster.policies().shares(before.policies());
+        if !same_policies || !cluster.logs_as(before) || *node != self.node {
+            return None;
+        }
+        let concerned = concerned(before, cluster)?;
+        if !node.addresses().all(is_same) {
+            return None;
+        }
+        let mut later = Self { cluster: Arc::clone(cluster), ..self.clone() };
+        for (name, members) in &self.members {
+            let edits: Vec<_> = concerned.iter().flat_map(|address| members.edits(address)).collect();
+            if !edits.is_empty()
+                && let Some(set) = later.table.sets.get_mut(name)
+            {
+                *set = set.clone().edited(edits);
+            }
+        }
+        Some(later)
     }
 
     /// The same for who wants nothing else.
@@ -47,20 +83,22 @@ pub(super) struct Compiler<'a> {
     pub(super) table: Table,
     before: &'a Compiled,
     /// The addresses whose pods, or their namespaces, are not as they were before; none if nothing is kept.
-    concerned: Option<BTreeSet<IpAddr>>,
+    concerned: Option<Vec<Concerned<'a>>>,
     chains: BTreeMap<ChainName, Vec<Arc<Policy>>>,
     members: BTreeMap<SetName, Arc<Members>>,
+    pods: Pods,
 }
 
 impl<'a> Compiler<'a> {
     pub(super) fn new(cluster: &'a Arc<Cluster>, table: Table, before: &'a Compiled) -> Self {
         let concerned = concerned(&before.cluster, cluster);
-        Self { cluster, table, before, concerned, chains: BTreeMap::new(), members: BTreeMap::new() }
+        let (chains, members, pods) = Default::default();
+        Self { cluster, table, before, concerned, chains, members, pods }
     }
 
-    pub(super) fn finish(self) -> Compiled {
-        let Self { cluster, table, chains, members, .. } = self;
-        Compiled { cluster: Arc::clone(cluster), table, chains, members }
+    pub(super) fn finish(self, node: LocalNode) -> Compiled {
+        let Self { cluster, table, chains, members, pods, .. } = self;
+        Compiled { cluster: Arc::clone(cluster), table, chains, members, pods, node }
     }
 
     /// Puts a set into the table unless it is there.
@@ -73,10 +111,9 @@ impl<'a> Compiler<'a> {
 
     /// Puts a set into the table that changes with the cluster's pods.
     pub(super) fn take(&mut self, name: &SetName, members: Arc<Members>) {
-        let clusters = (&*self.before.cluster, &**self.cluster);
         let set = match (self.before.table.sets.get(name), &self.concerned) {
             (Some(set), Some(concerned)) => {
-                set.clone().edited(concerned.iter().flat_map(|address| members.edits(clusters, *address)))
+                set.clone().edited(concerned.iter().flat_map(|address| members.edits(address)))
             }
             _ => members.set(self.cluster),
         };
@@ -102,8 +139,13 @@ impl<'a> Compiler<'a> {
             made.len() == policies.len()
                 && made.iter().zip(policies).all(|(one, other)| Arc::ptr_eq(one, other))
         };
-        let Some((made, chain)) = before.chains.get(name).filter(same).zip(before.table.chains.get(name))
-        else {
+        before.chains.get(name).filter(same).is_some() && self.take_chain(name)
+    }
+
+    /// Takes over a chain of the last time, with its sets; false if there was none.
+    fn take_chain(&mut self, name: &ChainName) -> bool {
+        let before = self.before;
+        let Some((made, chain)) = before.chains.get(name).zip(before.table.chains.get(name)) else {
             return false;
         };
         for set in chain.rules.iter().flat_map(|rule| rule.sets()) {
@@ -116,6 +158,31 @@ impl<'a> Compiler<'a> {
         true
     }
 
+    /// The chain that a pod had the last time, if nothing that it was made of has changed.
+    pub(super) fn last_of(&mut self, pod: &Arc<Pod>, direction: Direction) -> Option<Option<ChainName>> {
+        let (before, now, namespace) = (&self.before.cluster, self.cluster, &pod.key.namespace);
+        let same_policies = now.policies().shares_within(before.policies(), namespace);
+        if !same_policies || now.log(namespace) != before.log(namespace) {
+            return None;
+        }
+        let (last, chains) = self.before.pods.get(&pod.key).filter(|(last, _)| Arc::ptr_eq(last, pod))?;
+        let (last, chain) = (Arc::clone(last), chains[direction as usize].clone()?);
+        if let Some(name) = &chain
+            && !self.table.chains.contains_key(name)
+            && !self.take_chain(name)
+        {
+            return None;
+        }
+        self.remember((&last, direction), chain.clone());
+        Some(chain)
+    }
+
+    /// Remembers which chain a pod has.
+    pub(super) fn remember(&mut self, (pod, direction): (&Arc<Pod>, Direction), chain: Option<ChainName>) {
+        let new = || (Arc::clone(pod), [None, None]);
+        self.pods.entry(pod.key.clone()).or_insert_with(new).1[direction as usize] = Some(chain);
+    }
+
     /// Remembers what a chain was made of.
     pub(super) fn made(&mut self, name: &ChainName, policies: impl IntoIterator<Item = &'a Arc<Policy>>) {
         self.chains.insert(name.clone(), policies.into_iter().cloned().collect());
@@ -123,7 +190,7 @@ impl<'a> Compiler<'a> {
 }
 
 /// The addresses that any selector may judge otherwise than before.
-fn concerned(before: &Cluster, now: &Cluster) -> Option<BTreeSet<IpAddr>> {
+fn concerned<'a>(before: &'a Cluster, now: &'a Cluster) -> Option<Vec<Concerned<'a>>> {
     let mut concerned = BTreeSet::new();
     let pods = now.pods().changes(before.pods());
     if pods.len() > MANY {
@@ -136,5 +203,6 @@ fn concerned(before: &Cluster, now: &Cluster) -> Option<BTreeSet<IpAddr>> {
         let pods = now.pods().within(namespace).iter().chain(before.pods().within(namespace));
         concerned.extend(pods.flat_map(|pod| &pod.addresses));
     }
-    (concerned.len() <= MANY).then_some(concerned)
+    let all = concerned.iter().map(|address| Concerned::new((before, now), *address));
+    (concerned.len() <= MANY).then(|| all.collect())
 }

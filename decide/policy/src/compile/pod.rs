@@ -45,7 +45,16 @@ impl<'a> Compiler<'a> {
     }
 
     /// The chain of a pod; none if nothing about it matters.
-    fn of_pod(&mut self, pod: &Pod, direction: Direction) -> Option<ChainName> {
+    fn of_pod(&mut self, pod: &Arc<Pod>, direction: Direction) -> Option<ChainName> {
+        if let Some(chain) = self.last_of(pod, direction) {
+            return chain;
+        }
+        let chain = self.new_of(pod, direction);
+        self.remember((pod, direction), chain.clone());
+        chain
+    }
+
+    fn new_of(&mut self, pod: &Pod, direction: Direction) -> Option<ChainName> {
         match Made::of(self.cluster, pod, direction) {
             Made { kind: Kind { log: Log::Off | Log::Denied, end: End::Open { half }, .. }, policies }
                 if policies.is_empty() =>
@@ -118,10 +127,10 @@ impl<'a> Compiler<'a> {
 }
 
 /// The pods that an attachment's address means.
-pub(super) fn pods_at<'a>(cluster: &'a Cluster, pod: &LocalPod, address: IpAddr) -> Vec<&'a Pod> {
-    let mut pods: Vec<&'a Pod> = cluster.with_address(address).collect();
+pub(super) fn pods_at<'a>(cluster: &'a Cluster, pod: &LocalPod, address: IpAddr) -> Vec<&'a Arc<Pod>> {
+    let mut pods: Vec<&'a Arc<Pod>> = cluster.holders(address).iter().collect();
     if let Whose::Pod(key) = &pod.whose {
-        let known = cluster.pods().get(key).map(Arc::as_ref);
+        let known = cluster.pods().get(key);
         pods.extend(known.filter(|known| pods.iter().all(|other| other.key != known.key)));
     }
     pods

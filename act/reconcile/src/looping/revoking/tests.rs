@@ -17,6 +17,8 @@ use selvedge_policy::{LocalNode, LocalPod, Whose, compile, read};
 use selvedge_ruleset::Seen;
 use serde_json::{Value, json};
 
+use selvedge_model::Tracked;
+
 use super::*;
 use crate::looping::tests::decision;
 use crate::looping::tests::fake::Fake;
@@ -123,14 +125,15 @@ fn only_80() -> Trigger {
 }
 
 #[test]
-fn what_a_change_denies_is_cut_with_it_and_forgotten_after_it() {
+fn what_a_change_denies_is_cut_and_forgotten_right_after_it() {
     let (mut reconciler, [denied, allowed]) = settled();
     reconciler.pass(vec![only_80()]);
     assert_eq!(reconciler.status().state, State::Ready);
     assert_eq!(reconciler.kernel.flows, [allowed]);
     assert_eq!(revoked(&reconciler.kernel), [WEB, DB].map(|text| text.parse::<IpAddr>().unwrap()));
-    let [change] = &reconciler.kernel.tried[..] else { panic!("{:?}", reconciler.kernel.tried) };
-    assert!(change.contains("revoked4") && change.contains("add rule"), "one transaction: {change}");
+    let [change, cut] = &reconciler.kernel.tried[..] else { panic!("{:?}", reconciler.kernel.tried) };
+    assert!(change.contains("add rule") && !change.contains("revoked4"), "{change}");
+    assert!(cut.contains("revoked4") && !cut.contains("rule"), "{cut}");
     let steps = reconciler.status().last_pass.clone().unwrap().steps;
     let told: Vec<&str> = steps.iter().map(|step| step.step.as_str()).collect();
     assert_eq!(told.len(), 2);
@@ -143,7 +146,7 @@ fn what_a_change_denies_is_cut_with_it_and_forgotten_after_it() {
 }
 
 #[test]
-fn what_comes_up_between_the_listing_and_the_change_is_cut_too() {
+fn what_comes_up_while_flows_are_listed_is_cut_too() {
     let (mut reconciler, [_, allowed]) = settled();
     reconciler.kernel.late = Some(flow((CLIENT, 3), (DB, 22)));
     reconciler.pass(vec![only_80()]);

@@ -9,7 +9,7 @@ use selvedge_datapath::foreign::{ForwardChain, Place};
 use selvedge_datapath::state::{LinkKind, ObservedLink, Sysctl};
 use selvedge_model::{MacAddr, Mtu, Tracked};
 use selvedge_ruleset::after::after;
-use selvedge_ruleset::{IpVersion, Table, TableId};
+use selvedge_ruleset::{IpVersion, Listed, Table, TableId};
 
 use crate::looping::{Kernel, Trigger};
 
@@ -137,6 +137,14 @@ impl Kernel for Fake {
     fn forget(&mut self, flows: &[Tracked]) -> Result<(), Refusal> {
         self.flows.retain(|flow| !flows.contains(flow));
         Ok(())
+    }
+
+    fn tables(&mut self) -> Result<Arc<Listed>, Refusal> {
+        Ok(Arc::clone(&self.observed.tables))
+    }
+
+    fn knows(&self, _: u32) -> bool {
+        false
     }
 
     fn share(&mut self, _: &BTreeMap<TableId, Table>) {}
