@@ -93,9 +93,11 @@ impl Control {
         let mut table = Table::new([String::new()].into_iter().chain(heads).chain(["target".to_owned()]));
         let rows: Vec<_> = self.clusters.iter().map(Figures::rows).collect();
         let Some(first) = rows.first() else { return table };
-        for (place, (label, _, target)) in first.iter().enumerate() {
+        for (place, (label, ..)) in first.iter().enumerate() {
             let cells = rows.iter().map(|rows| rows[place].1.clone());
-            table.row([label.clone()].into_iter().chain(cells).chain([target.clone()]));
+            let mut targets: Vec<&str> = rows.iter().map(|rows| rows[place].2.as_str()).collect();
+            targets.dedup();
+            table.row([label.clone()].into_iter().chain(cells).chain([targets.join(", ")]));
         }
         table
     }
