@@ -85,7 +85,7 @@ pub struct Decision {
     /// What is wanted.
     pub desired: Desired,
     /// Who judges the flows that are tracked already, of the same policies as the table that is wanted: where it
-    /// changes, those that are denied now are cut in the same transaction. None where there is no policy.
+    /// changes, those that are denied now are cut right after it. None where there is no policy.
     pub revoker: Option<Revoker>,
     /// The same in numbers and names.
     pub wanted: Wanted,

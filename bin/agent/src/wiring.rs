@@ -76,7 +76,10 @@ impl Setup {
             // Manifests that could never be read may hold policies; of the API's each is there, in its closed form at least.
             let whole = prune == Prune::Marked || self.knows_pods;
             let policies = whole.then_some(cluster);
-            let mut decision = self.decide_by(Known { cluster, prune, policies }, observed)?;
+            let mut decision = match self.decide_by(Known { cluster, prune, policies }, observed) {
+                Err(waiting) => self.decide_as_before(waiting, policies, observed)?,
+                Ok(decision) => decision,
+            };
             if !whole {
                 let kept = "policies and pods stay as the kernel has them: manifests that could never be read may say more";
                 decision.problems.push(kept.to_owned());
@@ -87,11 +90,23 @@ impl Setup {
         if self.started.elapsed() < GRACE {
             return Err(unknown.to_owned());
         }
+        self.decide_as_before(unknown.to_owned(), None, observed)
+    }
+
+    /// What a node wants of which the cluster doesn't say what it is to have: what it served pods with, by the policies
+    /// that are known. The error is the reason, where it has never served any.
+    fn decide_as_before(
+        &mut self,
+        reason: String,
+        policies: Option<&Arc<Cluster>>,
+        observed: &Observed,
+    ) -> Result<Decision, String> {
         let conflist = observed.conflist.as_deref();
-        let served = conflist.and_then(|text| conflist::served(text, &self.config.network)).ok_or(unknown)?;
-        let known = Known { cluster: &self.adopted(served), prune: Prune::Nothing, policies: None };
+        let served = conflist.and_then(|text| conflist::served(text, &self.config.network));
+        let Some(served) = served else { return Err(reason) };
+        let known = Known { cluster: &self.adopted(served), prune: Prune::Nothing, policies };
         let mut decision = self.decide_by(known, observed)?;
-        decision.problems.push(format!("{unknown}: the node serves its pods as it did before"));
+        decision.problems.push(format!("{reason}: the node serves its pods as it did before"));
         // What it says of the node's addresses may not be there yet after a boot.
         decision.desired.conflist = None;
         Ok(decision)

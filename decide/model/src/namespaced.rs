@@ -129,14 +129,18 @@ impl<T: Keyed + PartialEq> Namespaced<T> {
         if Arc::ptr_eq(&self.0, &before.0) {
             return changes;
         }
+        // Both are walked once, side by side.
+        let mut thens = before.0.iter().peekable();
         for (namespace, now) in self.0.iter() {
-            match before.0.get(namespace) {
-                Some(then) if Arc::ptr_eq(then, now) => {}
-                then => differing(then.map_or(&[], |then| then), now, &mut changes),
+            while let Some((_, gone)) = thens.next_if(|(then, _)| *then < namespace) {
+                differing(gone, &[], &mut changes);
+            }
+            match thens.next_if(|(then, _)| *then == namespace) {
+                Some((_, then)) if Arc::ptr_eq(then, now) => {}
+                then => differing(then.map_or(&[], |(_, then)| then), now, &mut changes),
             }
         }
-        let gone = before.0.iter().filter(|(namespace, _)| !self.0.contains_key(*namespace));
-        gone.for_each(|(_, then)| differing(then, &[], &mut changes));
+        thens.for_each(|(_, gone)| differing(gone, &[], &mut changes));
         changes
     }
 }

@@ -36,7 +36,7 @@ pub struct Revoker {
 /// Flows that are to be cut.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Cut {
-    /// Changes to the table of policy, to be made in one transaction with those that deny the flows, at its end.
+    /// Changes to the table of policy, to be made as soon as those that deny the flows are.
     pub changes: Vec<Change>,
     /// The flows. Their entries are to be deleted once the transaction is committed.
     pub flows: Vec<Tracked>,

@@ -53,3 +53,19 @@ fn a_node_that_was_never_served_waits_for_a_listing_however_long() {
     let error = started(GRACE * 100).decide(None, &Observed::default()).unwrap_err();
     assert_eq!(error, "no complete listing of the cluster yet");
 }
+
+#[test]
+fn a_node_that_is_not_in_the_cluster_goes_on_as_before_by_the_policies_that_there_are() {
+    let others = Node { name: "node-b".parse().unwrap(), pod_cidrs: Vec::new(), addresses: Vec::new() };
+    let cluster = Arc::new(Cluster::of(others));
+    let mut agent = started(Duration::ZERO);
+    let decision = agent.decide(Some((&cluster, Prune::Marked)), &served()).unwrap();
+    assert_eq!(decision.wanted.pod_cidrs, ["10.244.3.0/24"]);
+    assert!(decision.revoker.is_some(), "policies are judged by");
+    assert_eq!((decision.desired.prune, &decision.desired.conflist), (Prune::Nothing, &None));
+    let problem = decision.problems.last().unwrap();
+    assert!(problem.contains("there is no Node node-a") && problem.contains("as it did before"), "{problem}");
+    // One that has never served any pods waits for its Node.
+    let error = agent.decide(Some((&cluster, Prune::Marked)), &Observed::default()).unwrap_err();
+    assert!(error.contains("node-a"), "{error}");
+}
