@@ -61,6 +61,16 @@ impl Mirror {
         Ok(listed)
     }
 
+    /// The same unless anybody else has changed any rules since they were seen last.
+    ///
+    /// # Errors
+    /// What could not be listed.
+    pub fn unless_changed(&mut self, socket: &mut NftSocket) -> Result<Option<Arc<Listed>>, NftError> {
+        let (now, last) = (socket.generation()?, self.generation());
+        let tables = self.list(socket)?;
+        Ok(Some(tables).filter(|_| last == Some(now) && self.generation() == last))
+    }
+
     /// Makes all changes at once, or none of them, and knows then what they came to.
     ///
     /// # Errors

@@ -95,6 +95,12 @@ impl NftSocket {
         self.steady("counters", |socket| list::counted(socket, table)).map(|(counted, _)| counted)
     }
 
+    /// The number of the present generation of rules.
+    pub(crate) fn generation(&mut self) -> Result<u32, NftError> {
+        let generation = list::generation(&mut self.socket);
+        generation.map_err(|errno| NftError::List { what: "the generation".to_owned(), source: errno.into() })
+    }
+
     /// True if a table has a chain of that name. One question, whatever else is in the table.
     pub fn has_chain(&mut self, table: &TableId, chain: &ChainName) -> Result<bool, NftError> {
         let has = list::has_chain(&mut self.socket, table, chain);

@@ -228,7 +228,8 @@ impl Host {
 impl Kernel for Host {
     type Error = HostError;
 
-    /// The tables are read before the links: an element whose port isn't among the links then really has none.
+    /// The tables are read before the links: an element whose port isn't among the links then really has none. Tables
+    /// that are read alone are none that anybody else has changed since.
     fn observe(&mut self) -> Result<Observed, HostError> {
         let tables = self.tables.list(&mut self.nft)?;
         let mut forward = if self.paths.forward_accept { self.forward_chains()? } else { Vec::new() };
@@ -302,8 +303,8 @@ impl Kernel for Host {
         Ok(self.conntrack.forget(flows)?)
     }
 
-    fn tables(&mut self) -> Result<Arc<Listed>, HostError> {
-        Ok(self.tables.list(&mut self.nft)?)
+    fn tables(&mut self) -> Result<Option<Arc<Listed>>, HostError> {
+        Ok(self.tables.unless_changed(&mut self.nft)?)
     }
 
     fn knows(&self, generation: u32) -> bool {

@@ -113,8 +113,10 @@ pub struct Reconciler<K, D> {
     cluster: Option<(Arc<Cluster>, Prune)>,
     /// What was wanted when a pass last succeeded in full: a difference from then on is drift.
     settled: Option<Desired>,
-    /// The last observation, where nothing but tables has been changed since by us.
+    /// The last observation, if we have changed nothing but tables since.
     seen: Option<Observed>,
+    /// When everything was read last.
+    looked: Instant,
     retry: Option<Duration>,
     revoking: Revoking,
 }
@@ -136,6 +138,7 @@ where
             cluster: None,
             settled: None,
             seen: None,
+            looked: Instant::now(),
             retry: None,
             revoking,
         }
@@ -149,25 +152,26 @@ where
 
     /// Makes passes until it is told to end, or nobody can send a trigger any more.
     pub fn run(&mut self, triggers: &Receiver<Trigger>) {
-        let mut resync_at = Instant::now();
         let mut retry_at = None;
-        let mut rested = resync_at;
+        let mut rested = Instant::now();
+        let mut glanced = rested;
         loop {
-            let now = Instant::now();
+            let resync_at = self.looked + self.resync;
             let due = retry_at.map_or(resync_at, |at: Instant| at.min(resync_at));
-            let wait = due.saturating_duration_since(now).min(GLANCE);
-            let because = match triggers.recv_timeout(wait) {
-                Ok(first) => Self::gather(first, triggers, rested),
+            let wait = due.saturating_duration_since(Instant::now()).min(GLANCE);
+            let mut because = match triggers.recv_timeout(wait) {
+                Ok(first) => self.gather(first, triggers, rested),
                 Err(RecvTimeoutError::Disconnected) => return,
-                Err(RecvTimeoutError::Timeout) => match self.idle(due, retry_at.is_some()) {
-                    Some(trigger) => vec![trigger],
-                    None => continue,
-                },
+                Err(RecvTimeoutError::Timeout) => Vec::new(),
             };
             if because.contains(&Trigger::End) {
                 return;
             }
-            let because: Vec<Trigger> = because.into_iter().filter(|trigger| !self.is_old(trigger)).collect();
+            // A cluster that never rests keeps nothing from being looked at.
+            if because.iter().all(is_cluster) && (Instant::now() >= due || glanced.elapsed() >= GLANCE) {
+                glanced = Instant::now();
+                because.extend(self.idle(due, retry_at.is_some()));
+            }
             if because.is_empty() {
                 continue;
             }
@@ -175,7 +179,6 @@ where
             self.pass(because);
             let ended = Instant::now();
             rested = ended + ((ended - began) * REST).min(GLANCE);
-            resync_at = ended + self.resync;
             retry_at = self.retry.map(|after| Instant::now() + after);
         }
     }
@@ -188,17 +191,18 @@ where
     /// Takes the triggers that come within a moment of the first, and changed clusters until the loop is rested. Of a
     /// flood of notifications, such as a routing daemon makes, a few stand for all; of clusters the last. An ADD that
     /// waits is kept waiting by none of them.
-    fn gather(first: Trigger, triggers: &Receiver<Trigger>, rested: Instant) -> Vec<Trigger> {
-        let is_cluster = |trigger: &Trigger| matches!(trigger, Trigger::Cluster(..));
+    fn gather(&self, first: Trigger, triggers: &Receiver<Trigger>, rested: Instant) -> Vec<Trigger> {
         let moment = Instant::now() + GATHER;
         let mut until = match &first {
             Trigger::Cluster(..) => rested,
             Trigger::Admit(_) => Instant::now(),
+            first if self.is_old(first) => Instant::now(),
             _ => moment,
         };
         let mut because = vec![first];
         while let Ok(next) = triggers.recv_timeout(until.saturating_duration_since(Instant::now())) {
             match &next {
+                next if self.is_old(next) => continue,
                 Trigger::Cluster(..) => because.retain(|earlier| !is_cluster(earlier)),
                 Trigger::Admit(_) => until = Instant::now(),
                 _ => until = until.min(Instant::now() + GATHER),
@@ -209,6 +213,7 @@ where
                 because.push(next);
             }
         }
+        because.retain(|trigger| !self.is_old(trigger));
         because
     }
 
@@ -229,7 +234,7 @@ where
             }
         }
         let started = Instant::now();
-        let is_cluster_alone = because.iter().all(|trigger| matches!(trigger, Trigger::Cluster(..)));
+        let is_cluster_alone = because.iter().all(is_cluster);
         let because: Vec<String> = because.iter().map(ToString::to_string).collect();
         let outcome = self.converge(is_cluster_alone);
         let (steps, drift) = match outcome {
@@ -275,12 +280,16 @@ where
         Ok(Outcome { steps: outcomes, drift })
     }
 
-    /// Reads everything; on account of the cluster alone, what the kernel would have announced is as it was.
+    /// Reads everything; on account of the cluster alone, what the kernel would have announced is as it was. Where
+    /// somebody else has changed any rules since, everything is read too: his announcement counts as old from then on.
     fn look(&mut self, is_cluster_alone: bool) -> Result<Observed, K::Error> {
-        match self.seen.take().filter(|_| is_cluster_alone) {
-            Some(seen) => Ok(Observed { tables: self.kernel.tables()?, ..seen }),
-            None => self.kernel.observe(),
+        if let Some(seen) = self.seen.take().filter(|_| is_cluster_alone)
+            && let Some(tables) = self.kernel.tables()?
+        {
+            return Ok(Observed { tables, ..seen });
         }
+        self.looked = Instant::now();
+        self.kernel.observe()
     }
 
     /// Applies the steps; the conflist, which invites pods, only if all the others succeeded.
@@ -335,6 +344,11 @@ where
     fn status(&self) -> MutexGuard<'_, Status> {
         self.status.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// True for what may come without end.
+fn is_cluster(trigger: &Trigger) -> bool {
+    matches!(trigger, Trigger::Cluster(..))
 }
 
 struct Outcome {

@@ -17,7 +17,7 @@ use selvedge_ruleset::{Change, Element, Elements, L4Proto, Listed, Seen, Set, Ta
 use crate::cluster::Cluster;
 use crate::compile::revoked::Revoked;
 use crate::judge::{Flow, Protocol, Source, judge};
-use crate::local::{LocalNode, Whose};
+use crate::local::{LocalNode, Unknown, Whose};
 
 mod element;
 
@@ -31,6 +31,7 @@ pub struct Revoker {
     pods: BTreeMap<IpAddr, Whose>,
     /// The node's own addresses: what has one at an end doesn't pass the forward hook.
     own: BTreeSet<IpAddr>,
+    unknown: Unknown,
 }
 
 /// Flows that are to be cut.
@@ -61,7 +62,13 @@ impl Revoker {
         own: impl IntoIterator<Item = IpAddr>,
     ) -> Self {
         let pods = node.pods.iter().flat_map(|pod| pod.addresses.iter().map(|a| (*a, pod.whose.clone())));
-        Self { cluster: cluster.into(), pods: pods.collect(), own: own.into_iter().collect() }
+        let (pods, own) = (pods.collect(), own.into_iter().collect());
+        Self { cluster: cluster.into(), pods, own, unknown: node.unknown }
+    }
+
+    /// What becomes of addresses that aren't known yet.
+    pub fn unknown(&self) -> Unknown {
+        self.unknown
     }
 
     /// True if it is for this node to judge the flow: a pod of its own is at an end, and the node itself is not. A pod

@@ -60,7 +60,8 @@ fn what_somebody_else_changes_is_seen() {
         let before = mirror.list(&mut socket).unwrap();
         assert!(Arc::ptr_eq(&before, &mirror.list(&mut socket).unwrap()), "nothing is listed again");
         make(&mut other, &tables([1, 2], 2));
-        let now = mirror.list(&mut socket).unwrap();
+        assert_eq!(mirror.unless_changed(&mut socket).unwrap(), None);
+        let now = mirror.unless_changed(&mut socket).unwrap().unwrap();
         assert_eq!(*now, other.list(&[ID]).unwrap());
         assert_ne!(now, before);
         // Between a look and our own change.

@@ -37,11 +37,11 @@ pub trait Kernel {
     /// What it refused; it is tried again with the next pass.
     fn forget(&mut self, flows: &[Tracked]) -> Result<(), Self::Error>;
 
-    /// The tables alone, as [`Kernel::observe`] reads them.
+    /// The tables alone, as [`Kernel::observe`] reads them; `None` if somebody else has changed any rules since.
     ///
     /// # Errors
     /// What could not be read; the pass is tried again.
-    fn tables(&mut self) -> Result<Arc<Listed>, Self::Error>;
+    fn tables(&mut self) -> Result<Option<Arc<Listed>>, Self::Error>;
 
     /// True if that generation of rules has been seen.
     fn knows(&self, generation: u32) -> bool;

@@ -7,8 +7,8 @@
 
 use selvedge_datapath::converge::{Observed, Step};
 use selvedge_datapath::firewall::AGENT;
-use selvedge_policy::{Cut, Revoker};
-use selvedge_ruleset::{Change, Command, Policy, Transaction};
+use selvedge_policy::{Cut, Revoker, Unknown};
+use selvedge_ruleset::{Change, Command, DataType, Policy, Transaction};
 use tracing::warn;
 
 use super::Kernel;
@@ -43,7 +43,7 @@ impl Revoking {
             self.judged = false;
             return Applied { steps: kernel.apply(steps), cut: None };
         };
-        self.judged &= !steps.iter().any(closes);
+        self.judged &= !steps.iter().any(|step| closes(step, revoker.unknown()));
         let changes_policy = steps.iter().any(of_policy);
         let released = if changes_policy { revoker.released(&observed.tables, &AGENT) } else { Vec::new() };
         let outcomes = match released.is_empty() {
@@ -115,8 +115,12 @@ fn of_policy(step: &Step) -> bool {
 
 /// Whether a step may deny what was allowed. What isn't in policy's maps passes nowhere, and what is in a set of peers
 /// or ports is admitted: so elements that come, and sets and chains that nothing leads to yet, deny nothing.
-fn closes(step: &Step) -> bool {
+fn closes(step: &Step, unknown: Unknown) -> bool {
     let opens = |command: &Command| match &command.change {
+        // Where what isn't in the maps passes, they close what they hold.
+        Change::AddElements(elements) if unknown == Unknown::Open => {
+            elements.set_type.data != DataType::Verdict
+        }
         Change::AddChain(_, base) => base.is_none_or(|base| base.policy == Policy::Accept),
         Change::AddTable { .. } | Change::AddSet(..) | Change::AddElements(_) => true,
         _ => false,

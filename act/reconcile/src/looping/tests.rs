@@ -12,6 +12,7 @@ use selvedge_model::{Listing, Node as NodeObject};
 use super::*;
 
 pub(super) mod fake;
+mod gathering;
 
 use fake::Fake;
 
@@ -325,34 +326,6 @@ fn triggers_that_come_together_make_one_pass() {
     let status = reconciler.status().clone();
     assert_eq!(status.passes, 1);
     assert_eq!(status.last_pass.unwrap().because, ["start", "the cluster changed", "kernel: a", "kernel: b"]);
-}
-
-#[test]
-fn a_cluster_that_never_rests_is_gathered_until_something_else_happens() {
-    let (sender, triggers) = channel();
-    let much_later = Instant::now() + Duration::from_secs(3600);
-    let changes = std::thread::spawn(move || {
-        std::thread::sleep(GATHER * 10);
-        sender.send(cluster(&[1, 3], Prune::Marked)).unwrap();
-        sender.send(kernel("link eth0 changed")).unwrap();
-        sender
-    });
-    let gathered = Reconciler::<Fake, Decide>::gather(cluster(&[1, 2], Prune::Marked), &triggers, much_later);
-    assert_eq!(gathered, [cluster(&[1, 3], Prune::Marked), kernel("link eth0 changed")]);
-    drop(changes.join().unwrap());
-}
-
-#[test]
-fn a_flood_of_notifications_makes_one_pass_that_tells_some_of_them_and_misses_no_cluster() {
-    let (sender, triggers) = channel();
-    (0..100_000).for_each(|i| sender.send(kernel(&format!("route {i}"))).unwrap());
-    sender.send(cluster(&[1], Prune::Marked)).unwrap();
-    drop(sender);
-    let mut reconciler = reconciler(Fake::new());
-    reconciler.run(&triggers);
-    let status = reconciler.status().clone();
-    assert_eq!((status.passes, status.state), (1, State::Ready));
-    assert_eq!(status.last_pass.unwrap().because.len(), REASONS + 1);
 }
 
 #[test]

@@ -139,8 +139,8 @@ impl Kernel for Fake {
         Ok(())
     }
 
-    fn tables(&mut self) -> Result<Arc<Listed>, Refusal> {
-        Ok(Arc::clone(&self.observed.tables))
+    fn tables(&mut self) -> Result<Option<Arc<Listed>>, Refusal> {
+        Ok(Some(Arc::clone(&self.observed.tables)))
     }
 
     fn knows(&self, _: u32) -> bool {
