@@ -45,27 +45,26 @@ fn row(change: &Change, names: usize) -> Vec<String> {
     row.iter().map(|field| printable(field)).collect()
 }
 
-/// Those at one end, so many of them by their names.
+/// Those at one end: groups of them first, and of those that have names so many.
 fn parties(parties: &Parties, names: usize) -> String {
     if parties.every_pod && parties.every_node && parties.everybody_outside {
         return "everybody".to_owned();
     }
-    let mut told: Vec<String> = Vec::new();
-    if parties.every_pod {
-        told.push("every pod".to_owned());
-    }
-    told.extend(parties.namespaces.iter().map(|namespace| format!("all pods of {namespace}")));
-    told.extend(parties.pods.iter().cloned());
-    if parties.every_node {
-        told.push("every node".to_owned());
-    }
-    told.extend(parties.nodes.iter().map(|node| format!("node {node}")));
-    if parties.everybody_outside {
-        told.push("everybody outside".to_owned());
-    }
-    told.extend(parties.networks.iter().cloned());
-    let beyond = told.len().saturating_sub(names);
-    told.truncate(names);
+    let groups = [
+        (parties.everybody_outside, "everybody outside"),
+        (parties.every_node, "every node"),
+        (parties.every_pod, "every pod"),
+    ];
+    let groups = groups.into_iter().filter(|(is_meant, _)| *is_meant).map(|(_, group)| group.to_owned());
+    let namespaces = parties.namespaces.iter().map(|namespace| format!("all pods of {namespace}"));
+    let nodes = parties.nodes.iter().map(|node| format!("node {node}"));
+    let named: Vec<String> = namespaces
+        .chain(parties.pods.iter().cloned())
+        .chain(nodes)
+        .chain(parties.networks.iter().cloned())
+        .collect();
+    let beyond = named.len().saturating_sub(names);
+    let told: Vec<String> = groups.chain(named.into_iter().take(names)).collect();
     let told = told.join(", ");
     if beyond > 0 { format!("{told} and {beyond} more") } else { told }
 }
@@ -153,6 +152,13 @@ node-a tracks 1 flow that would be cut:
         egress: no
 "
         );
+    }
+
+    #[test]
+    fn nobody_outside_is_behind_others_that_are_many() {
+        let pods = change(Effect::Closes, &["x/a", "x/b", "x/c", "x/d", "x/e"], "x/db").from;
+        let many = Parties { every_node: true, everybody_outside: true, ..pods };
+        assert_eq!(parties(&many, 2), "everybody outside, every node, x/a, x/b and 3 more");
     }
 
     #[test]
