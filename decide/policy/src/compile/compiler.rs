@@ -48,8 +48,7 @@ impl Compiled {
     pub(super) fn with_members_of(&self, cluster: &Arc<Cluster>, node: &LocalNode) -> Option<Self> {
         let before = &self.cluster;
         let is_same = |(pod, address): (&LocalPod, IpAddr)| {
-            let (then, now) = (pods_at(before, pod, address), pods_at(cluster, pod, address));
-            then.len() == now.len() && then.iter().zip(now).all(|(then, now)| Arc::ptr_eq(then, now))
+            pods_at(before, pod, address) == pods_at(cluster, pod, address)
         };
         let same_policies = cluster.policies().shares(before.policies());
         if !same_policies || !cluster.logs_as(before) || *node != self.node {
@@ -165,7 +164,7 @@ impl<'a> Compiler<'a> {
         if !same_policies || now.log(namespace) != before.log(namespace) {
             return None;
         }
-        let (last, chains) = self.before.pods.get(&pod.key).filter(|(last, _)| Arc::ptr_eq(last, pod))?;
+        let (last, chains) = self.before.pods.get(&pod.key).filter(|(last, _)| last == pod)?;
         let (last, chain) = (Arc::clone(last), chains[direction as usize].clone()?);
         if let Some(name) = &chain
             && !self.table.chains.contains_key(name)
