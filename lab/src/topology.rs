@@ -229,7 +229,7 @@ fn address(device: &str, net: IpNet) -> NetStep {
 
 fn via(destination: IpNet, gateway: IpAddr) -> Route {
     let via = Some(gateway);
-    Route { destination, via, device: name(UPLINK), source: None, mtu: None, protocol: STATIC }
+    Route { destination, via, device: name(UPLINK), source: None, mtu: None, onlink: false, protocol: STATIC }
 }
 
 fn everywhere(family: Family) -> IpNet {

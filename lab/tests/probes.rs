@@ -137,7 +137,7 @@ fn address(device: &str, net: IpNet, scope: Scope) -> NetStep {
 
 fn plain_route(destination: IpNet, via: Option<IpAddr>, device: &str) -> Route {
     let protocol = RouteProtocol(4);
-    Route { destination, via, device: name(device), source: None, mtu: None, protocol }
+    Route { destination, via, device: name(device), source: None, mtu: None, onlink: false, protocol }
 }
 
 fn route(destination: IpNet, via: Option<IpAddr>, device: &str) -> NetStep {

@@ -64,7 +64,7 @@ pub(crate) fn delete_address(link: &str, net: &str) -> NetStep {
 pub(crate) fn route(destination: &str, via: Option<&str>, device: &str) -> Route {
     let destination: IpNet = destination.parse().unwrap();
     let via: Option<IpAddr> = via.map(|via| via.parse().unwrap());
-    Route { destination, via, device: name(device), source: None, mtu: None, protocol: STATIC }
+    Route { destination, via, device: name(device), source: None, mtu: None, onlink: false, protocol: STATIC }
 }
 
 /// Deletes the route to a destination, which must be there.

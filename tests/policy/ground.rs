@@ -314,7 +314,15 @@ fn address(device: &str, own: &str, length: u8) -> NetStep {
 /// A route as an administrator sets it.
 pub(crate) fn route(destination: IpNet, via: Option<&str>, device: &str) -> Route {
     let via = via.map(|via| via.parse().unwrap());
-    Route { destination, via, device: name(device), source: None, mtu: None, protocol: RouteProtocol(4) }
+    Route {
+        destination,
+        via,
+        device: name(device),
+        source: None,
+        mtu: None,
+        onlink: false,
+        protocol: RouteProtocol(4),
+    }
 }
 
 fn on_segment(address: IpAddr) -> u8 {

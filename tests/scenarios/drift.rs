@@ -44,6 +44,7 @@ fn a_route_that_bears_our_mark_and_leads_to_nobody_goes_and_others_stay() {
         device: name("eth0"),
         source: None,
         mtu: None,
+        onlink: false,
         protocol: RouteProtocol(protocol),
     };
     site.must_be_repaired(("route", "ip route del 10.99.0.0/24"), || {

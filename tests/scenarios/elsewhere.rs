@@ -17,6 +17,7 @@ fn elsewhere(protocol: u8) -> [Route; 2] {
         device: name("eth0"),
         source: None,
         mtu: None,
+        onlink: false,
         protocol: RouteProtocol(protocol),
     })
 }

@@ -94,6 +94,7 @@ fn route(destination: IpNet, via: Option<&str>, device: &IfName) -> Route {
         device: device.clone(),
         source: None,
         mtu: None,
+        onlink: false,
         protocol: RouteProtocol(ROUTE_PROTOCOL),
     }
 }

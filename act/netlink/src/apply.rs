@@ -8,6 +8,7 @@ use selvedge_model::IfName;
 use selvedge_wire::Request;
 
 use crate::error::{GONE, NetlinkError, Refusal, TakenEnd};
+use crate::overlay;
 use crate::request::{self, EXCL, REPLACE};
 use crate::shaping;
 use crate::socket::{BATCH, RouteSocket};
@@ -82,6 +83,9 @@ impl RouteSocket {
             NetStep::CreateIfb { name, mac, mtu, alias } => {
                 Work::Ifb(name, alias, shaping::create_ifb(name, *mac, *mtu, alias))
             }
+            NetStep::CreateVxlan { name, mac, mtu, alias, vxlan } => {
+                Work::Making(overlay::create_vxlan(name, (*mac, *mtu), alias, vxlan))
+            }
             NetStep::CreateVeth(pair) => Work::Veth(pair),
             NetStep::SetLink { name, change: LinkChange::Master(Some(bridge)) } => {
                 Work::Request(request::set_master(self.index_of(name)?, self.index_of(bridge)?))
@@ -115,7 +119,22 @@ impl RouteSocket {
             NetStep::DeleteRoute(route) => {
                 Work::Request(request::delete_route(self.index_of(&route.device)?, route))
             }
+            NetStep::SetFdb(_)
+            | NetStep::DeleteFdb(_)
+            | NetStep::SetNeighbour(_)
+            | NetStep::DeleteNeighbour(_) => Work::Request(self.of_overlay(step)?),
             NetStep::SetSysctl { key, value } => Work::Sysctl(key, value),
+        })
+    }
+
+    /// Who is where behind a tunnel.
+    fn of_overlay(&self, step: &NetStep) -> Result<Request, Refusal> {
+        Ok(match step {
+            NetStep::SetFdb(entry) => overlay::set_fdb(self.index_of(&entry.device)?, entry),
+            NetStep::DeleteFdb(entry) => overlay::delete_fdb(self.index_of(&entry.device)?, entry),
+            NetStep::SetNeighbour(have) => overlay::set_neighbour(self.index_of(&have.device)?, have),
+            NetStep::DeleteNeighbour(have) => overlay::delete_neighbour(self.index_of(&have.device)?, have),
+            _ => return Err(Refusal::new(libc::EINVAL)),
         })
     }
 
@@ -172,6 +191,8 @@ impl RouteSocket {
             NetStep::DeleteLink { .. }
             | NetStep::DeleteAddress { .. }
             | NetStep::DeleteRoute(_)
+            | NetStep::DeleteFdb(_)
+            | NetStep::DeleteNeighbour(_)
             | NetStep::DeleteRule { .. } => GONE.contains(&source.errno()),
             NetStep::AddRule { .. } => source.errno() == libc::EEXIST,
             NetStep::SetLink { change: LinkChange::Rename(name), .. } => {

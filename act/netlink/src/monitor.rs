@@ -1,6 +1,7 @@
 //! The kernel's notifications.
 
 use std::collections::VecDeque;
+use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use ipnet::IpNet;
@@ -12,12 +13,12 @@ use selvedge_wire::{Message, Socket};
 
 use crate::error::NetlinkError;
 use crate::socket::open_socket;
-use crate::{record, request};
+use crate::{overlay, record, request};
 
 /// Bytes that may wait to be read; what is beyond them is lost, and said to be.
 const RECEIVE_BUFFER: usize = 1 << 20;
 
-const GROUPS: [u32; 7] = [
+const GROUPS: [u32; 8] = [
     libc::RTNLGRP_LINK,
     libc::RTNLGRP_IPV4_IFADDR,
     libc::RTNLGRP_IPV6_IFADDR,
@@ -25,9 +26,10 @@ const GROUPS: [u32; 7] = [
     libc::RTNLGRP_IPV6_ROUTE,
     libc::RTNLGRP_IPV4_RULE,
     libc::RTNLGRP_IPV6_RULE,
+    libc::RTNLGRP_NEIGH,
 ];
 
-/// A subscription to changes of links, addresses, main-table routes and routing rules.
+/// A subscription to changes of links, addresses, main-table routes, routing rules and neighbours.
 ///
 /// What it tells is a reason to look again, no substitute for looking: the kernel says nothing of the IPv4 routes
 /// that go when a link goes down or an address goes.
@@ -79,6 +81,15 @@ pub enum Event {
     },
     /// A routing rule was added or deleted.
     Rule {
+        /// It was deleted.
+        gone: bool,
+    },
+    /// A neighbour of ours, or a forwarding entry of a tunnel, was added, changed or deleted.
+    Neighbour {
+        /// The index of its device.
+        device: u32,
+        /// The neighbour's address, or the one that the entry leads to.
+        address: IpAddr,
         /// It was deleted.
         gone: bool,
     },
@@ -148,6 +159,11 @@ pub(crate) fn notification(message: Message<'_>) -> Option<Notification> {
             let route = record::route(payload, request::MAIN)?.into_iter().next()?;
             let gone = message.kind == libc::RTM_DELROUTE;
             Event::Route { destination: route.destination, device: route.device, gone }
+        }
+        libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH => {
+            let entry = overlay::entry(payload)?;
+            let gone = message.kind == libc::RTM_DELNEIGH;
+            Event::Neighbour { device: entry.device, address: entry.may_be_ours()?, gone }
         }
         libc::RTM_NEWRULE | libc::RTM_DELRULE => Event::Rule { gone: message.kind == libc::RTM_DELRULE },
         _ => return None,

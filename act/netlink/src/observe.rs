@@ -73,7 +73,7 @@ impl RouteSocket {
             link.addresses = addresses.remove(&link.index).unwrap_or_default();
             (name, link)
         });
-        Ok(ObservedNetwork { links: links.gather(), routes, tables: BTreeMap::new() })
+        Ok(ObservedNetwork { links: links.gather(), routes, ..ObservedNetwork::default() })
     }
 
     /// The links alone: by what name they go and what they bear, without their addresses and masters.
@@ -236,6 +236,6 @@ impl RouteSocket {
 
 /// A route whose device is known by name.
 fn named(record: RouteRecord, device: IfName) -> Route {
-    let RouteRecord { destination, via, source, mtu, protocol, .. } = record;
-    Route { destination, via, device, source, mtu, protocol }
+    let RouteRecord { destination, via, source, mtu, onlink, protocol, .. } = record;
+    Route { destination, via, device, source, mtu, onlink, protocol }
 }

@@ -10,7 +10,8 @@ use selvedge_model::mark::ROUTE_PROTOCOL;
 use selvedge_model::{IfName, MacAddr, Mtu};
 use selvedge_wire::{Reader, text, u16_at, u32_at};
 
-use crate::request::{self, BRIDGE_PORT_HAIRPIN, BRIDGE_PORT_ISOLATED, METRIC_MTU};
+use crate::overlay;
+use crate::request::{self, BRIDGE_PORT_HAIRPIN, BRIDGE_PORT_ISOLATED, METRIC_MTU, ROUTE_ON_LINK};
 
 /// Length of `struct ifinfomsg`.
 const LINK_HEADER: usize = 16;
@@ -65,8 +66,11 @@ fn link_info(value: &[u8], link: &mut ObservedLink) {
                 "veth" => link.kind = LinkKind::Veth,
                 "bridge" => link.kind = LinkKind::Bridge,
                 "ifb" => link.kind = LinkKind::Ifb,
+                "vxlan" => link.kind = LinkKind::Vxlan,
                 _ => {}
             },
+            // The kind comes first.
+            libc::IFLA_INFO_DATA if link.kind == LinkKind::Vxlan => link.vxlan = overlay::vxlan(value),
             libc::IFLA_INFO_SLAVE_KIND if text(value) == "bridge" => {
                 link.port.get_or_insert_default();
             }
@@ -116,6 +120,7 @@ pub(crate) struct RouteRecord {
     pub(crate) device: u32,
     pub(crate) source: Option<IpAddr>,
     pub(crate) mtu: Option<u32>,
+    pub(crate) onlink: bool,
     pub(crate) protocol: RouteProtocol,
 }
 
@@ -139,7 +144,8 @@ pub(crate) fn route(payload: &[u8], wanted: u32) -> Option<Vec<RouteRecord>> {
 /// Reads a route, unless it is what the kernel made of one for a single destination.
 pub(crate) fn found(payload: &[u8]) -> Option<Found> {
     let [family, prefix, _, _, table, protocol, _, kind, ..] = *payload else { return None };
-    let cloned = u32_at(payload, 8)? & libc::RTM_F_CLONED != 0;
+    let flags = u32_at(payload, 8)?;
+    let cloned = flags & libc::RTM_F_CLONED != 0;
     let mut table = u32::from(table);
     let mut record = RouteRecord {
         destination: IpNet::new(any(family)?, prefix).ok()?,
@@ -147,6 +153,7 @@ pub(crate) fn found(payload: &[u8]) -> Option<Found> {
         device: 0,
         source: None,
         mtu: None,
+        onlink: flags & ROUTE_ON_LINK != 0,
         protocol: RouteProtocol(protocol),
     };
     let mut hops = Vec::new();
@@ -223,7 +230,7 @@ fn mtu(metrics: &[u8]) -> Option<u32> {
     Reader(metrics).get(METRIC_MTU).and_then(|value| u32_at(value, 0))
 }
 
-fn ip(family: u8, value: &[u8]) -> Option<IpAddr> {
+pub(crate) fn ip(family: u8, value: &[u8]) -> Option<IpAddr> {
     match i32::from(family) {
         libc::AF_INET => <[u8; 4]>::try_from(value).ok().map(IpAddr::from),
         libc::AF_INET6 => <[u8; 16]>::try_from(value).ok().map(IpAddr::from),

@@ -11,6 +11,8 @@ use selvedge_model::{IfName, MacAddr, Mtu};
 pub(crate) use selvedge_wire::flag::{CREATE, DUMP, EXCL, REPLACE};
 use selvedge_wire::{Request, Writer};
 
+use crate::overlay;
+
 /// AF_INET and AF_INET6, as messages have them.
 pub(crate) const FAMILIES: [u8; 2] = [2, 10];
 
@@ -29,6 +31,8 @@ pub(crate) const BRIDGE_PORT_HAIRPIN: u16 = 4;
 pub(crate) const BRIDGE_PORT_ISOLATED: u16 = 33;
 /// RTM_F_FIB_MATCH: the route as it is in its table, not what is made of it for one destination.
 const ROUTE_AS_IN_TABLE: u32 = 1 << 13;
+/// RTNH_F_ONLINK.
+pub(crate) const ROUTE_ON_LINK: u32 = 4;
 /// RTAX_MTU.
 pub(crate) const METRIC_MTU: u16 = 2;
 /// FR_ACT_TO_TBL.
@@ -114,6 +118,7 @@ pub(crate) fn change(index: u32, change: &LinkChange) -> Request {
         LinkChange::Port(port) => set_port(index, *port),
         LinkChange::Group(group) => number(libc::IFLA_GROUP, *group),
         LinkChange::Rename(name) => text(libc::IFLA_IFNAME, name.as_str()),
+        LinkChange::Vxlan(vxlan) => overlay::change_vxlan(index, vxlan),
     }
 }
 
@@ -162,7 +167,7 @@ fn write_veth_end(w: &mut Writer, name: &IfName, mac: MacAddr, mtu: Mtu) {
 }
 
 /// What a link to make is.
-fn write_kind(w: &mut Writer, kind: &str, write_data: impl FnOnce(&mut Writer)) {
+pub(crate) fn write_kind(w: &mut Writer, kind: &str, write_data: impl FnOnce(&mut Writer)) {
     w.nest(libc::IFLA_LINKINFO, |info| {
         info.text(libc::IFLA_INFO_KIND, kind);
         info.nest(libc::IFLA_INFO_DATA, write_data);
@@ -253,10 +258,14 @@ fn header_of(route: &Route) -> Vec<u8> {
         _ => libc::RT_SCOPE_UNIVERSE,
     };
     let destination = route.destination;
-    route_header(
+    let mut header = route_header(
         [family(destination.addr()), destination.prefix_len(), 0, 0],
         [libc::RT_TABLE_MAIN, route.protocol.0, scope, libc::RTN_UNICAST],
-    )
+    );
+    if route.onlink {
+        header.splice(8.., ROUTE_ON_LINK.to_ne_bytes());
+    }
+    header
 }
 
 /// `struct rtmsg`: family, length of the destination's prefix and the source's, and TOS; table, protocol, scope and

@@ -14,6 +14,7 @@ use super::{NetlinkError, RouteSocket};
 
 mod changes;
 mod contract;
+mod overlay;
 mod reading;
 mod reaping;
 mod routes;
@@ -112,6 +113,7 @@ fn route(destination: &str, via: Option<&str>, device: &str) -> Route {
         device: name(device),
         source: None,
         mtu: None,
+        onlink: false,
         protocol: RouteProtocol(ROUTE_PROTOCOL),
     }
 }

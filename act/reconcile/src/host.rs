@@ -10,7 +10,7 @@ use selvedge_datapath::converge::{Observed, Plugin, Step};
 use selvedge_datapath::foreign::{ForwardChain, Place};
 use selvedge_datapath::state::Sysctl;
 use selvedge_datapath::step::NetStep;
-use selvedge_datapath::{attachment, firewall};
+use selvedge_datapath::{attachment, firewall, peers};
 use selvedge_model::{IfName, NetworkName, Tracked};
 use selvedge_netlink::{NetlinkError, RouteSocket, Sysctls};
 use selvedge_nft::{Conntrack, Features, Mirror, NftError, NftSocket};
@@ -143,12 +143,17 @@ impl Host {
         Ok(self.nft.features()?)
     }
 
+    /// True if the kernel has VXLAN.
+    pub fn has_vxlan(&mut self) -> bool {
+        self.route.has_vxlan()
+    }
+
     fn unannounced(&mut self) -> Result<Unannounced, HostError> {
         let of_bridge = attachment::bridge_sysctls(&self.paths.bridge).map(|(key, _)| key);
         let forwarding = [Sysctl::Ipv4Forward, Sysctl::Ipv6Forward];
         let accept_ra = |device: &IfName| Sysctl::Ipv6Conf(Some(device.clone()), "accept_ra");
         let keys = of_bridge.into_iter().chain(attachment::BRIDGE_NETFILTER).chain(forwarding);
-        let keys = keys.chain(self.hearing.iter().map(accept_ra));
+        let keys = keys.chain(self.hearing.iter().map(accept_ra)).chain(peers::sysctls());
         Ok(Unannounced {
             sysctls: self.read_sysctls(keys)?,
             legacy: if self.paths.forward_accept {
@@ -233,7 +238,8 @@ impl Kernel for Host {
     fn observe(&mut self) -> Result<Observed, HostError> {
         let tables = self.tables.list(&mut self.nft)?;
         let mut forward = if self.paths.forward_accept { self.forward_chains()? } else { Vec::new() };
-        let network = self.route.observe()?;
+        let mut network = self.route.observe()?;
+        self.route.observe_overlays(&mut network)?;
         let hearing = network.links.iter().filter(|(_, link)| link.hears_routers());
         self.hearing = hearing.map(|(name, _)| name.clone()).collect();
         let unannounced = self.unannounced()?;

@@ -102,10 +102,25 @@ pub struct Wanted {
     pub mtu: u32,
     /// The peers' routes, as `ip route` prints them.
     pub routes: Vec<String>,
+    /// How the other nodes are reached.
+    #[serde(default)]
+    pub peers: Vec<PeerStatus>,
     /// The pods attached here: host end and addresses.
     pub attachments: Vec<String>,
     /// The nftables tables.
     pub tables: Vec<String>,
+}
+
+/// How another node is reached.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PeerStatus {
+    /// Its name.
+    pub node: String,
+    /// By what: `direct`, `native`, `vxlan`, `udp` or `wireguard`.
+    pub transport: String,
+    /// What a packet to its pods may measure, in bytes.
+    pub path_mtu: u32,
 }
 
 /// What bears our mark on the node, as the last pass found it.

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use selvedge_model::policy::{Policy, PolicyKey};
 use selvedge_model::{Labels, Log, Namespace, Node, NodeName, Pod, PodKey};
 
+use selvedge_model::transport::{Choice, NoTransport};
+
 use crate::yaml::{Field, Located};
 
 /// What Kubernetes writes at length into the objects that are read, and is not read.
@@ -164,7 +166,9 @@ fn list<'a>(manifest: &Field<'a>, kind: Option<Type>) -> Result<Manifest<'a>, Lo
 }
 
 fn node(manifest: &Field<'_>, name: NodeName) -> Result<Node, Located> {
-    let mut node = Node { name, pod_cidrs: Vec::new(), addresses: Vec::new() };
+    let mut node = Node::new(name, Vec::new(), Vec::new());
+    let chosen = annotation(&manifest.require("metadata")?, Choice::ANNOTATION)?;
+    node.transport = chosen.map(|word| choice(&word)).transpose()?;
     if let Some(spec) = manifest.get("spec")? {
         node.pod_cidrs = match spec.get("podCIDRs")? {
             Some(list) => list.items()?.map(|cidr| cidr.cidr()).collect::<Result<_, _>>()?,
@@ -179,6 +183,12 @@ fn node(manifest: &Field<'_>, name: NodeName) -> Result<Node, Located> {
         }
     }
     Ok(node)
+}
+
+/// A word for how nodes are reached.
+fn choice(field: &Field<'_>) -> Result<Choice, Located> {
+    let word = field.text()?;
+    word.parse().map_err(|why: NoTransport| field.refuse(word, why.to_string()))
 }
 
 fn namespace(manifest: &Field<'_>) -> Result<Namespace, Located> {

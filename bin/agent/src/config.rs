@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use selvedge_datapath::node::Attach;
+use selvedge_model::transport::{Choice, NoTransport, Transport};
 use selvedge_model::{IfName, Mtu, NetworkName};
 use selvedge_policy::Unknown;
 use selvedge_source::yaml::{self, Fault, Field, Located};
@@ -16,8 +17,10 @@ pub(crate) struct Config {
     pub(crate) attach: Attach,
     /// `bridge`: the bridge's name, `cni0` by default.
     pub(crate) bridge: IfName,
-    /// `transport`: how packets reach other nodes, `direct` by default.
-    pub(crate) transport: Transport,
+    /// `transport`: how packets reach other nodes, `auto` by default. A Node's annotation goes before it.
+    pub(crate) transport: Choice,
+    /// `vxlan`: what all nodes must have alike to reach each other by it.
+    pub(crate) vxlan: Vxlan,
     /// `network`: the pod network's name in CNI, `selvedge` by default.
     pub(crate) network: NetworkName,
     /// `conflistName`: the file in the CNI configuration directory, `10-selvedge.conflist` by default. Container
@@ -41,11 +44,13 @@ pub(crate) struct Config {
     pub(crate) resync: Duration,
 }
 
-/// How packets reach other nodes.
+/// `vxlan`
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Transport {
-    /// By routes to the nodes' own addresses; all nodes share a segment.
-    Direct,
+pub(crate) struct Vxlan {
+    /// `vni`: the network identifier, 1 to 16777215, 83 by default.
+    pub(crate) vni: u32,
+    /// `port`: the UDP port, 4789 by default.
+    pub(crate) port: u16,
 }
 
 /// `masquerade`
@@ -92,7 +97,8 @@ impl Default for Config {
         Self {
             attach: Attach::Routed,
             bridge: "cni0".parse().expect(builtin),
-            transport: Transport::Direct,
+            transport: Choice::Auto,
+            vxlan: Vxlan { vni: 83, port: 4789 },
             network: "selvedge".parse().expect(builtin),
             conflist_name: ConflistName("10-selvedge.conflist".to_owned()),
             log_file: None,
@@ -113,10 +119,11 @@ impl Config {
     }
 }
 
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "attach",
     "bridge",
     "transport",
+    "vxlan",
     "network",
     "conflistName",
     "logFile",
@@ -144,6 +151,7 @@ fn read(text: &str) -> Result<Config, Located> {
     set(&mut config.attach, &root, "attach", attach)?;
     set(&mut config.bridge, &root, "bridge", bridge)?;
     set(&mut config.transport, &root, "transport", transport)?;
+    set(&mut config.vxlan, &root, "vxlan", vxlan)?;
     set(&mut config.network, &root, "network", |field| field.parse())?;
     set(&mut config.conflist_name, &root, "conflistName", conflist_name)?;
     set(&mut config.log_file, &root, "logFile", |field| absolute(field).map(Some))?;
@@ -183,14 +191,32 @@ fn attach(field: &Field<'_>) -> Result<Attach, Located> {
     }
 }
 
-fn transport(field: &Field<'_>) -> Result<Transport, Located> {
-    match field.text()? {
-        "direct" => Ok(Transport::Direct),
-        planned @ ("auto" | "vxlan" | "wireguard" | "udp" | "native") => {
-            Err(field.refuse(planned, "is not supported yet; use direct"))
+fn transport(field: &Field<'_>) -> Result<Choice, Located> {
+    let word = field.text()?;
+    match word.parse() {
+        Ok(Choice::Of(Transport::Udp | Transport::Wireguard)) => {
+            Err(field.refuse(word, "is not supported yet; use auto, direct, native or vxlan"))
         }
-        other => Err(field.refuse(other, "is no transport; use direct")),
+        Ok(choice) => Ok(choice),
+        Err(NoTransport) => Err(field.refuse(word, NoTransport.to_string())),
     }
+}
+
+fn vxlan(field: &Field<'_>) -> Result<Vxlan, Located> {
+    field.only(&["vni", "port"])?;
+    let mut vxlan = Config::default().vxlan;
+    set(&mut vxlan.vni, field, "vni", |vni| match vni.number()? {
+        number @ 1..=0x00ff_ffff => Ok(number),
+        other => Err(vni.refuse(&other.to_string(), "is not between 1 and 16777215")),
+    })?;
+    set(&mut vxlan.port, field, "port", port)?;
+    Ok(vxlan)
+}
+
+fn port(field: &Field<'_>) -> Result<u16, Located> {
+    let number = field.number()?;
+    let port = u16::try_from(number).ok().filter(|port| *port > 0);
+    port.ok_or_else(|| field.refuse(&number.to_string(), "is not between 1 and 65535"))
 }
 
 fn conflist_name(field: &Field<'_>) -> Result<ConflistName, Located> {

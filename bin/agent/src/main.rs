@@ -78,7 +78,7 @@ fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
     let config = configuration(&flags.at)?;
     let plugin = flags.at.cni_bin_dir.join(PLUGIN);
     let mut host = Host::open(paths(flags, &config, &plugin))?;
-    let mut setup = setup(flags, (config, plugin), host.features()?);
+    let mut setup = setup(flags, (config, plugin), (host.features()?, host.has_vxlan()));
     let status = Arc::new(Mutex::new(Status::starting(flags.node.as_str(), env!("CARGO_PKG_VERSION"))));
     let (triggers, received) = mpsc::channel();
     watch::signals(triggers.clone())?;
@@ -114,7 +114,7 @@ fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
 }
 
 /// What stays the same as long as the agent runs.
-fn setup(flags: &Flags, (config, plugin): (Config, PathBuf), kernel: Features) -> Setup {
+fn setup(flags: &Flags, (config, plugin): (Config, PathBuf), (kernel, has_vxlan): (Features, bool)) -> Setup {
     Setup {
         started: Instant::now(),
         node: flags.node.clone(),
@@ -124,6 +124,7 @@ fn setup(flags: &Flags, (config, plugin): (Config, PathBuf), kernel: Features) -
         knows_pods: flags.source.manifests.is_none(),
         sysctls: flags.at.sysctl_dir.clone(),
         owns_tables: kernel.owned_tables,
+        has_vxlan,
         netlog: if kernel.packet_log { Netlog::Present } else { Netlog::Missing },
         config,
         policies: Policies::default(),

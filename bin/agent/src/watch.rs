@@ -186,6 +186,7 @@ fn describe(event: &Event) -> String {
         Event::Link { name, gone, .. } => format!("link {name} {}", how(gone)),
         Event::Address { address, gone, .. } => format!("address {} {}", address.net, how(gone)),
         Event::Route { destination, gone, .. } => format!("route {destination} {}", how(gone)),
+        Event::Neighbour { address, gone, .. } => format!("neighbour {address} {}", how(gone)),
         Event::Rule { gone } => format!("routing rule {}", how(gone)),
         Event::Lost => "notifications were lost".to_owned(),
     }

@@ -13,12 +13,13 @@ use selvedge_datapath::attachment;
 use selvedge_datapath::converge::{Desired, Observed};
 use selvedge_datapath::firewall::{self, PodNetwork};
 use selvedge_datapath::foreign;
-use selvedge_datapath::node::{self, Attach, DesiredNode, Facts, LocalNode};
+use selvedge_datapath::node::{self, Attach, DesiredNode, Facts, LocalNode, VxlanSettings};
+use selvedge_datapath::peers::Peer;
 use selvedge_datapath::state::{ObservedLink, Sysctl};
 use selvedge_model::{Cluster, IfName, Node, NodeName, mark};
 use selvedge_policy::{Netlog, Unknown};
 use selvedge_reconcile::Decision;
-use selvedge_reconcile::status::Wanted;
+use selvedge_reconcile::status::{PeerStatus, Wanted};
 use selvedge_ruleset::{Table, TableId};
 
 use crate::config::Config;
@@ -51,6 +52,8 @@ pub(crate) struct Setup {
     pub(crate) knows_pods: bool,
     /// Whether tables can be owned by us and outlive us.
     pub(crate) owns_tables: bool,
+    /// Whether the kernel has VXLAN.
+    pub(crate) has_vxlan: bool,
     /// Whether the kernel can tell of packets.
     pub(crate) netlog: Netlog,
     /// What policy wants, as it was last decided.
@@ -115,18 +118,12 @@ impl Setup {
     /// A cluster of this node alone.
     fn adopted(&self, served: Served) -> Cluster {
         let Served { subnets: pod_cidrs, node_addresses: addresses } = served;
-        Cluster::of(Node { name: self.node.clone(), pod_cidrs, addresses })
+        Cluster::of(Node::new(self.node.clone(), pod_cidrs, addresses))
     }
 
     fn decide_by(&mut self, known: Known<'_>, observed: &Observed) -> Result<Decision, String> {
         let Known { cluster, prune, policies } = known;
-        let local = LocalNode {
-            name: self.node.clone(),
-            network: self.config.network.clone(),
-            attach: self.config.attach,
-            bridge: self.config.bridge.clone(),
-            mtu: self.config.mtu,
-        };
+        let local = self.local();
         let takes_ra = takes_ra(cluster, &self.node, observed);
         let bridge_netfilter = attachment::bridge_netfilter(|key| observed.sysctls.get(key).cloned());
         let facts = Facts { network: &observed.network, takes_ra: &takes_ra, bridge_netfilter };
@@ -166,6 +163,23 @@ impl Setup {
             revoker: policies.map(|_| policed.revoker(observed)),
             blocked,
         })
+    }
+
+    /// Our node as its owner wants it.
+    fn local(&self) -> LocalNode {
+        LocalNode {
+            name: self.node.clone(),
+            network: self.config.network.clone(),
+            attach: self.config.attach,
+            bridge: self.config.bridge.clone(),
+            mtu: self.config.mtu,
+            transport: self.config.transport,
+            vxlan: VxlanSettings {
+                vni: self.config.vxlan.vni,
+                port: self.config.vxlan.port,
+                there: self.has_vxlan,
+            },
+        }
     }
 
     /// What policy wants, and the attachments that are in force with it.
@@ -276,6 +290,7 @@ impl Setup {
             },
             mtu: node.mtu.bytes(),
             routes: peers.map(ToString::to_string).collect(),
+            peers: node.peers.iter().map(peer_status).collect(),
             attachments: node.attachments.iter().map(attachment).collect(),
             tables: desired.tables.keys().map(ToString::to_string).collect(),
         }
@@ -297,6 +312,11 @@ fn sources(node: &DesiredNode) -> Vec<IpNet> {
     let outside = addresses.filter(|address| !node.pod_cidrs.iter().any(|cidr| cidr.contains(address)));
     let outside: BTreeSet<IpNet> = outside.map(IpNet::from).collect();
     node.pod_cidrs.iter().copied().chain(outside).collect()
+}
+
+fn peer_status(peer: &Peer) -> PeerStatus {
+    let (node, transport) = (peer.name.as_str().to_owned(), peer.transport.to_string());
+    PeerStatus { node, transport, path_mtu: peer.mtu.bytes() }
 }
 
 fn texts<T: ToString>(items: &[T]) -> Vec<String> {

@@ -207,7 +207,7 @@ impl Attachment {
     fn pod_route(&self, destination: IpNet, via: Option<IpAddr>) -> Route {
         let device = self.key.ifname.clone();
         let protocol = RouteProtocol(ROUTE_PROTOCOL);
-        Route { destination, via, device, source: None, mtu: None, protocol }
+        Route { destination, via, device, source: None, mtu: None, onlink: false, protocol }
     }
 
     /// The routes inside the pod, one to each destination.
@@ -319,6 +319,7 @@ fn host_route(device: &IfName, net: IpNet, source: Option<IpAddr>) -> Route {
         device: device.clone(),
         source,
         mtu: None,
+        onlink: false,
         protocol: RouteProtocol(ROUTE_PROTOCOL),
     }
 }

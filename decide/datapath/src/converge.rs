@@ -102,7 +102,9 @@ impl Step {
             Self::Net(NetStep::CreateBridge { .. } | NetStep::DeleteLink { .. } | NetStep::CreateVeth(_)) => {
                 "link"
             }
-            Self::Net(NetStep::CreateIfb { .. } | NetStep::SetLink { .. }) => "link",
+            Self::Net(NetStep::CreateIfb { .. } | NetStep::CreateVxlan { .. } | NetStep::SetLink { .. }) => {
+                "link"
+            }
             Self::Net(NetStep::SetBucket { .. } | NetStep::Redirect { .. }) => "qdisc",
             Self::Net(NetStep::AddAddress { .. } | NetStep::DeleteAddress { .. }) => "address",
             Self::Net(
@@ -112,6 +114,8 @@ impl Step {
                 | NetStep::AddRouteIn { .. },
             ) => "route",
             Self::Net(NetStep::AddRule { .. } | NetStep::DeleteRule { .. }) => "rule",
+            Self::Net(NetStep::SetFdb(_) | NetStep::DeleteFdb(_)) => "fdb",
+            Self::Net(NetStep::SetNeighbour(_) | NetStep::DeleteNeighbour(_)) => "neighbour",
             Self::Net(NetStep::SetSysctl { .. }) => "sysctl",
             Self::Rules(..) => TABLE,
             Self::Accept(..) => "forward-chain",

@@ -8,6 +8,7 @@
 //! - [`firewall`]: the nftables tables of node, network and bridge ports
 //! - [`published`]: ports of the node that lead to pods
 //! - [`node`]: what the agent wants of its node, from a [`selvedge_model::Cluster`]
+//! - [`peers`]: how it reaches the pods of every other node
 //! - [`foreign`]: what must pass other people's forward chains
 //! - [`converge`]: the whole node, and the plan that has steps of every kind
 //! - [`attachment`]: what the plugin wants for one pod, in the node's namespace and in the pod's
@@ -20,6 +21,7 @@ pub mod firewall;
 pub mod foreign;
 pub mod model;
 pub mod node;
+pub mod peers;
 pub mod plan;
 pub mod preflight;
 pub mod published;

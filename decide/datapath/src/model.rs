@@ -23,33 +23,24 @@ impl ObservedNetwork {
             NetStep::CreateIfb { name, mac, mtu, alias } => {
                 self.create(name, ObservedLink::new(LinkKind::Ifb, *mac, *mtu, alias));
             }
+            NetStep::CreateVxlan { name, mac, mtu, alias, vxlan } => {
+                let link = ObservedLink::new(LinkKind::Vxlan, *mac, *mtu, alias);
+                self.create(name, ObservedLink { vxlan: Some(*vxlan), ..link });
+            }
             NetStep::CreateVeth(pair) => self.create_veth(pair),
             NetStep::SetLink { name, change } => self.set_link(name, change),
-            NetStep::DeleteLink { name } => {
-                self.links.remove(name);
-                for link in self.links.values_mut() {
-                    link.shaping.redirect.take_if(|to| to == name);
-                }
-                self.routes.retain(|route| route.device != *name);
-            }
+            NetStep::DeleteLink { name } => self.delete_link(name),
             NetStep::SetBucket { device, bucket } => {
                 self.links.entry(device.clone()).and_modify(|l| l.shaping.bucket = Some(bucket.shown()));
             }
-            NetStep::Redirect { device, to } => {
-                let there = self.links.contains_key(to);
-                if let Some(link) = self.links.get_mut(device).filter(|_| there) {
-                    link.shaping.redirect = Some(to.clone());
-                }
+            NetStep::Redirect { device, to } if self.links.contains_key(to) => {
+                self.links.entry(device.clone()).and_modify(|l| l.shaping.redirect = Some(to.clone()));
             }
-            NetStep::AddAddress { device, address } => {
+            NetStep::Redirect { .. } => {}
+            NetStep::AddAddress { device, address } | NetStep::DeleteAddress { device, address } => {
                 if let Some(link) = self.links.get_mut(device) {
                     link.addresses.retain(|have| have.net != address.net);
-                    link.addresses.insert(*address);
-                }
-            }
-            NetStep::DeleteAddress { device, address } => {
-                if let Some(link) = self.links.get_mut(device) {
-                    link.addresses.retain(|have| have.net != address.net);
+                    link.addresses.extend(matches!(step, NetStep::AddAddress { .. }).then_some(*address));
                 }
             }
             NetStep::AddRoute(route) => add_route(&mut self.routes, route),
@@ -61,6 +52,14 @@ impl ObservedNetwork {
             NetStep::AddRouteIn { table, .. }
             | NetStep::AddRule { table, .. }
             | NetStep::DeleteRule { table, .. } => self.tables.entry(*table).or_default().apply(step),
+            NetStep::SetFdb(entry) | NetStep::DeleteFdb(entry) => {
+                self.fdb.retain(|have| !have.is_about(entry));
+                self.fdb.extend(matches!(step, NetStep::SetFdb(_)).then(|| entry.clone()));
+            }
+            NetStep::SetNeighbour(neighbour) | NetStep::DeleteNeighbour(neighbour) => {
+                self.neighbours.retain(|have| !have.is_about(neighbour));
+                self.neighbours.extend(matches!(step, NetStep::SetNeighbour(_)).then(|| neighbour.clone()));
+            }
             NetStep::SetSysctl { key, value } => {
                 sysctls.insert(key.clone(), (*value).to_owned());
             }
@@ -69,6 +68,16 @@ impl ObservedNetwork {
 
     fn create(&mut self, name: &IfName, link: ObservedLink) {
         self.links.entry(name.clone()).or_insert(link);
+    }
+
+    fn delete_link(&mut self, name: &IfName) {
+        self.links.remove(name);
+        for link in self.links.values_mut() {
+            link.shaping.redirect.take_if(|to| to == name);
+        }
+        self.routes.retain(|route| route.device != *name);
+        self.fdb.retain(|entry| entry.device != *name);
+        self.neighbours.retain(|neighbour| neighbour.device != *name);
     }
 
     fn create_veth(&mut self, pair: &VethPair) {
@@ -93,6 +102,7 @@ impl ObservedNetwork {
         }
         if matches!(change, LinkChange::Down) {
             self.routes.retain(|route| route.device != *name);
+            self.neighbours.retain(|neighbour| neighbour.device != *name);
         }
         let Some(link) = self.links.get_mut(name) else { return };
         match change {
@@ -110,6 +120,7 @@ impl ObservedNetwork {
             }
             LinkChange::Port(port) => link.port = Some(*port),
             LinkChange::Group(group) => link.group = *group,
+            LinkChange::Vxlan(vxlan) => link.vxlan = Some(*vxlan),
             LinkChange::Rename(_) => {}
         }
     }

@@ -1,15 +1,17 @@
-//! What the agent wants of its node: forwarding, the bridge, a route per peer, and the host ends of the pods.
+//! What the agent wants of its node: forwarding, the bridge, the ways to its peers, and the host ends of the pods.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use selvedge_model::mark::{REAP_GROUP, ROUTE_PROTOCOL, is_ours};
+use selvedge_model::mark::{REAP_GROUP, is_ours};
+use selvedge_model::transport::{Choice, Transport};
 use selvedge_model::{Cluster, IfName, Mtu, NetworkName, Node, NodeName, Owner};
 
 use crate::attachment::{self, BridgeSubnet, NodeSide};
+use crate::peers::{self, Here, Peer};
 use crate::plan::DesiredNetwork;
-use crate::state::{LinkKind, ObservedLink, ObservedNetwork, Route, RouteProtocol};
+use crate::state::{LinkKind, ObservedLink, ObservedNetwork};
 
 /// How new pods are attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,8 +33,23 @@ pub struct LocalNode {
     pub attach: Attach,
     /// The bridge's name, for `attach: bridge` and for pods attached that way before.
     pub bridge: IfName,
-    /// The pods' MTU, if it isn't the uplink's.
+    /// The pods' MTU, if it isn't what the way to their peers allows.
     pub mtu: Option<Mtu>,
+    /// How peers are to be reached, where no annotation says otherwise.
+    pub transport: Choice,
+    /// The parameters of VXLAN.
+    pub vxlan: VxlanSettings,
+}
+
+/// What all nodes of a VXLAN have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VxlanSettings {
+    /// The network identifier.
+    pub vni: u32,
+    /// The UDP port.
+    pub port: u16,
+    /// Whether the kernel has VXLAN: its device is there then though we reach nobody by it, for whoever reaches us so.
+    pub there: bool,
 }
 
 /// What the kernel shows that a decision needs.
@@ -102,6 +119,30 @@ pub enum Problem {
         /// The name.
         name: IfName,
     },
+    /// A peer has no address that our end of an overlay can send to.
+    #[error(
+        "Node {node} has no InternalIP of the family of {local}, from which this node sends: no way to its pods"
+    )]
+    NoUnderlay {
+        /// The peer.
+        node: NodeName,
+        /// Our address.
+        local: IpAddr,
+    },
+    /// The name of a device of ours belongs to a link that isn't.
+    #[error("{name} was made by somebody else and is left alone: remove or rename it")]
+    ForeignOverlay {
+        /// The name.
+        name: IfName,
+    },
+    /// A peer is to be reached by what we don't have.
+    #[error("Node {node} is to be reached by {transport}, which this agent does not have")]
+    NoTransport {
+        /// The peer.
+        node: NodeName,
+        /// By what.
+        transport: Transport,
+    },
     /// None of our Node's addresses is on a link of ours.
     #[error("none of Node {node}'s addresses is on an interface of this node")]
     NoLocalAddress {
@@ -126,8 +167,10 @@ pub struct DesiredNode {
     pub pod_cidrs: Vec<IpNet>,
     /// The whole pod network: every node's pod CIDRs, aggregated.
     pub cluster: Vec<IpNet>,
-    /// The addresses of all nodes.
+    /// The addresses of the nodes that pods reach with their own addresses.
     pub nodes: BTreeSet<IpAddr>,
+    /// How the other nodes are reached.
+    pub peers: Vec<Peer>,
     /// This node's own addresses, as far as they are on its links.
     pub addresses: Vec<IpAddr>,
     /// The pods' MTU.
@@ -151,7 +194,10 @@ pub fn desired(cluster: &Cluster, local: &LocalNode, facts: Facts<'_>) -> Result
     if addresses.is_empty() {
         problems.push(Problem::NoLocalAddress { node: local.name.clone() });
     }
-    let mtu = local.mtu.unwrap_or_else(|| uplink_mtu(facts.network, &addresses));
+    let uplink = uplink_mtu(facts.network, &addresses);
+    let here = Here { node, local, network: facts.network, addresses: &addresses, uplink };
+    let peers = peers::decide(cluster, here);
+    let mtu = local.mtu.unwrap_or_else(|| peers.peers.iter().map(|peer| peer.mtu).max().unwrap_or(uplink));
     let mut network = attachment::forwarding(&node.pod_cidrs, facts.takes_ra);
     let attachments = merge_attachments(&mut network, local, facts, &addresses);
     let bridged = local.attach == Attach::Bridge || attachments.iter().any(|(_, owner)| owner.is_bridged());
@@ -162,22 +208,15 @@ pub fn desired(cluster: &Cluster, local: &LocalNode, facts: Facts<'_>) -> Result
         let subnets: Vec<BridgeSubnet> = node.pod_cidrs.iter().map(|net| first_address(*net)).collect();
         network.merge(attachment::bridge(&local.bridge, &local.network, &subnets, mtu));
     }
-    for peer in cluster.nodes().values().filter(|peer| peer.name != local.name) {
-        for pod_cidr in &peer.pod_cidrs {
-            match peer_route(cluster, peer, *pod_cidr, (facts.network, &addresses)) {
-                Ok(route) => {
-                    network.routes.insert(route);
-                }
-                Err(problem) => problems.push(problem),
-            }
-        }
-    }
+    network.merge(peers.network);
+    problems.extend(peers.problems);
     let nets: Vec<IpNet> = cluster.nodes().values().flat_map(|n| n.pod_cidrs.iter().copied()).collect();
     Ok(DesiredNode {
         network,
         pod_cidrs: node.pod_cidrs.clone(),
         cluster: IpNet::aggregate(&nets),
-        nodes: cluster.nodes().values().flat_map(|n| n.addresses.iter().copied()).collect(),
+        nodes: peers.direct,
+        peers: peers.peers,
         addresses,
         mtu,
         attachments,
@@ -256,7 +295,9 @@ fn merge_attachments(
                 network.merge(attachment::host_end(name, &owner, &mode, on));
                 attachments.push((name.clone(), owner));
             }
-            (LinkKind::Veth | LinkKind::Bridge, _) if of_another_network(&link.alias, &local.network) => {
+            (LinkKind::Veth | LinkKind::Bridge | LinkKind::Vxlan, _)
+                if of_another_network(&link.alias, &local.network) =>
+            {
                 network.keep.insert(name.clone());
             }
             _ => {}
@@ -268,35 +309,6 @@ fn merge_attachments(
 fn of_another_network(alias: &str, network: &NetworkName) -> bool {
     let mut words = alias.split(' ');
     words.next() == Some(selvedge_model::mark::ALIAS_WORD) && words.next() != Some(network.as_str())
-}
-
-fn peer_route(
-    cluster: &Cluster,
-    peer: &Node,
-    pod_cidr: IpNet,
-    (observed, own): (&ObservedNetwork, &[IpAddr]),
-) -> Result<Route, Problem> {
-    let node = peer.name.clone();
-    let covered = cluster.nodes().values().flat_map(|n| &n.addresses).find(|a| pod_cidr.contains(*a));
-    if let Some(address) = covered {
-        return Err(Problem::CoversNode { node, pod_cidr, address: *address });
-    }
-    let Some(address) = peer.address_like(pod_cidr.addr()) else {
-        return Err(Problem::NoAddress { node, pod_cidr });
-    };
-    let holds = |link: &ObservedLink| link.up && link.addresses.iter().any(|a| a.net.contains(&address));
-    let on_link = observed.links.iter().find(|(_, link)| holds(link));
-    let Some((device, _)) = on_link else {
-        return Err(Problem::NotOnLink { node, address, pod_cidr });
-    };
-    Ok(Route {
-        destination: pod_cidr,
-        via: Some(address),
-        device: device.clone(),
-        source: own.iter().copied().find(|a| a.is_ipv4() == address.is_ipv4()),
-        mtu: None,
-        protocol: RouteProtocol(ROUTE_PROTOCOL),
-    })
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ use selvedge_model::{Gather, IfName, MacAddr, Mtu};
 
 use crate::shaping::TokenBucket;
 use crate::state::{
-    Address, LinkKind, ObservedLink, ObservedNetwork, Port, Route, RoutingTable, Scope, Sysctl,
+    Address, FdbEntry, LinkKind, Neighbour, ObservedLink, ObservedNetwork, Port, Route, RoutingTable, Scope,
+    Sysctl, Vxlan,
 };
 use crate::step::{LinkChange, NetStep};
 
@@ -58,6 +59,8 @@ pub enum DeviceKind {
     Bridge,
     /// An ifb.
     Ifb,
+    /// A VXLAN device.
+    Vxlan(Vxlan),
 }
 
 impl NewDevice {
@@ -67,16 +70,32 @@ impl NewDevice {
         match self.kind {
             DeviceKind::Bridge => NetStep::CreateBridge { name, mac, mtu, alias },
             DeviceKind::Ifb => NetStep::CreateIfb { name, mac, mtu, alias },
+            DeviceKind::Vxlan(vxlan) => NetStep::CreateVxlan { name, mac, mtu, alias, vxlan },
         }
     }
 
     /// The link as that step makes it.
     fn made(&self) -> ObservedLink {
-        let kind = match self.kind {
-            DeviceKind::Bridge => LinkKind::Bridge,
-            DeviceKind::Ifb => LinkKind::Ifb,
+        let (kind, vxlan) = match self.kind {
+            DeviceKind::Bridge => (LinkKind::Bridge, None),
+            DeviceKind::Ifb => (LinkKind::Ifb, None),
+            DeviceKind::Vxlan(vxlan) => (LinkKind::Vxlan, Some(vxlan)),
         };
-        ObservedLink::new(kind, self.mac, self.mtu, &self.alias)
+        ObservedLink { vxlan, ..ObservedLink::new(kind, self.mac, self.mtu, &self.alias) }
+    }
+
+    /// The tunnel, of a VXLAN device.
+    fn vxlan(&self) -> Option<Vxlan> {
+        match self.kind {
+            DeviceKind::Vxlan(vxlan) => Some(vxlan),
+            DeviceKind::Bridge | DeviceKind::Ifb => None,
+        }
+    }
+
+    /// True if the device that is there has to go before it can be as it is wanted.
+    fn replaces(&self, now: &ObservedLink) -> bool {
+        let becomes = |wanted| now.vxlan.is_some_and(|now| now.becomes(wanted));
+        mark::is_ours(&now.alias) && self.vxlan().is_some_and(|wanted| !becomes(wanted))
     }
 }
 
@@ -91,6 +110,10 @@ pub struct DesiredNetwork {
     pub tables: BTreeMap<u32, RoutingTable>,
     /// The sysctls, with the value that is written.
     pub sysctls: BTreeMap<Sysctl, &'static str>,
+    /// The forwarding entries of overlay devices.
+    pub fdb: BTreeSet<FdbEntry>,
+    /// The permanent neighbours on overlay devices.
+    pub neighbours: BTreeSet<Neighbour>,
     /// Links of ours that somebody else looks after: nothing on them is pruned.
     pub keep: BTreeSet<IfName>,
 }
@@ -102,6 +125,8 @@ impl DesiredNetwork {
         self.routes.extend(other.routes);
         self.tables.extend(other.tables);
         self.sysctls.extend(other.sysctls);
+        self.fdb.extend(other.fdb);
+        self.neighbours.extend(other.neighbours);
         self.keep.extend(other.keep);
     }
 }
@@ -143,6 +168,8 @@ pub struct Seen<'a> {
 /// The steps from `seen` to `desired`.
 pub fn plan(desired: &DesiredNetwork, seen: Seen<'_>, prune: Prune) -> Plan {
     let mut plan = Plan::default();
+    let without = plan_replacement(desired, seen.network, &mut plan.steps);
+    let seen = Seen { network: without.as_ref().unwrap_or(seen.network), ..seen };
     plan_devices(desired, seen.network, &mut plan);
     for (key, value) in &desired.sysctls {
         if seen.sysctls.get(key).is_none_or(|now| now != value) {
@@ -155,11 +182,34 @@ pub fn plan(desired: &DesiredNetwork, seen: Seen<'_>, prune: Prune) -> Plan {
             plan_link(name, link, &now, &mut plan.steps);
         }
     }
+    overlay::plan(desired, seen.network, &mut plan.steps);
     plan_routes(desired, seen.network, &mut plan.steps);
     if prune == Prune::Marked {
         plan_pruning(desired, seen.network, &mut plan.steps);
+        overlay::plan_pruning(desired, seen.network, &mut plan.steps);
     }
     plan
+}
+
+/// Deletes what can't be changed into what is wanted, and shows the namespace without it.
+fn plan_replacement(
+    desired: &DesiredNetwork,
+    observed: &ObservedNetwork,
+    steps: &mut Vec<NetStep>,
+) -> Option<ObservedNetwork> {
+    let of = |name: &IfName| desired.links.get(name)?.create.as_ref();
+    let goes = |(name, now): &(&IfName, &ObservedLink)| of(name).is_some_and(|device| device.replaces(now));
+    let gone: Vec<NetStep> = observed.links.iter().filter(goes).map(|(name, _)| delete(name)).collect();
+    let mut without = (!gone.is_empty()).then(|| observed.clone())?;
+    for step in gone {
+        without.apply(&step, &mut BTreeMap::new());
+        steps.push(step);
+    }
+    Some(without)
+}
+
+fn delete(name: &IfName) -> NetStep {
+    NetStep::DeleteLink { name: name.clone() }
 }
 
 fn plan_devices(desired: &DesiredNetwork, observed: &ObservedNetwork, plan: &mut Plan) {
@@ -179,6 +229,10 @@ fn present(observed: &ObservedNetwork, name: &IfName, link: &DesiredLink) -> Opt
 
 fn plan_link(name: &IfName, link: &DesiredLink, now: &ObservedLink, steps: &mut Vec<NetStep>) {
     let mut set = |change| steps.push(NetStep::SetLink { name: name.clone(), change });
+    let vxlan = link.create.as_ref().and_then(NewDevice::vxlan);
+    if let Some(vxlan) = vxlan.filter(|vxlan| now.vxlan != Some(*vxlan)) {
+        set(LinkChange::Vxlan(vxlan));
+    }
     if let Some(alias) = link.alias.as_ref().filter(|alias| **alias != now.alias) {
         set(LinkChange::Alias(alias.clone()));
     }
@@ -282,11 +336,13 @@ fn plan_pruning(desired: &DesiredNetwork, observed: &ObservedNetwork, steps: &mu
     };
     steps.extend(observed.routes.iter().filter(stale).cloned().map(NetStep::DeleteRoute));
     let devices = observed.links.iter().filter(|(name, link)| {
-        let device = mark::is_ours(&link.alias) && link.kind == LinkKind::Bridge;
+        let device = mark::is_ours(&link.alias) && matches!(link.kind, LinkKind::Bridge | LinkKind::Vxlan);
         device && !desired.links.contains_key(*name) && !left_alone(name)
     });
-    steps.extend(devices.map(|(name, _)| NetStep::DeleteLink { name: name.clone() }));
+    steps.extend(devices.map(|(name, _)| delete(name)));
 }
+
+mod overlay;
 
 #[cfg(test)]
 mod tests;

@@ -18,6 +18,8 @@ pub enum LinkKind {
     Bridge,
     /// A device through which what a pod sends goes first (ifb).
     Ifb,
+    /// A tunnel device that speaks VXLAN.
+    Vxlan,
     /// The loopback interface.
     Loopback,
     /// Anything else.
@@ -60,6 +62,8 @@ pub struct ObservedLink {
     pub addresses: BTreeSet<Address>,
     /// How its traffic is held up; nothing, unless the observer asked for it.
     pub shaping: Shaping,
+    /// Its tunnel, if it is a VXLAN device.
+    pub vxlan: Option<Vxlan>,
 }
 
 impl ObservedLink {
@@ -78,11 +82,10 @@ impl ObservedLink {
             group: 0,
             addresses: BTreeSet::new(),
             shaping: Shaping::default(),
+            vxlan: None,
         }
     }
-}
 
-impl ObservedLink {
     /// True if routers may advertise themselves on the link: it is no loopback and none of ours.
     pub fn hears_routers(&self) -> bool {
         self.kind != LinkKind::Loopback && !selvedge_model::mark::is_ours(&self.alias)
@@ -141,6 +144,8 @@ pub struct Route {
     pub source: Option<IpAddr>,
     /// The MTU on this route, where it differs from the device's.
     pub mtu: Option<u32>,
+    /// The next hop is on the link though no address says so (RTNH_F_ONLINK).
+    pub onlink: bool,
     /// Who made it.
     pub protocol: RouteProtocol,
 }
@@ -155,6 +160,7 @@ impl Route {
             device: device.parse().unwrap(),
             source: None,
             mtu: None,
+            onlink: false,
             protocol: RouteProtocol(protocol),
         }
     }
@@ -255,6 +261,63 @@ impl fmt::Display for Sysctl {
     }
 }
 
+/// The tunnel of a VXLAN device (RFC 7348).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Vxlan {
+    /// The network identifier, 24 bits.
+    pub vni: u32,
+    /// The UDP port that it listens on and sends to.
+    pub port: u16,
+    /// The node's address that it sends from; its family is the underlay's.
+    pub local: IpAddr,
+    /// Whether it learns from what comes in where addresses are.
+    pub learning: bool,
+}
+
+impl Vxlan {
+    /// True if the kernel can make the one of the other without making the device anew.
+    pub(crate) fn becomes(self, other: Self) -> bool {
+        let fixed = |of: Self| (of.vni, of.port, of.local.is_ipv4());
+        fixed(self) == fixed(other)
+    }
+}
+
+/// Which underlay address a hardware address of an overlay is behind.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FdbEntry {
+    /// The overlay device.
+    pub device: IfName,
+    /// The peer's hardware address on it.
+    pub mac: MacAddr,
+    /// The peer's underlay address.
+    pub remote: IpAddr,
+}
+
+impl FdbEntry {
+    /// True if the kernel has room for one of both only.
+    pub(crate) fn is_about(&self, other: &Self) -> bool {
+        (&self.device, self.mac) == (&other.device, other.mac)
+    }
+}
+
+/// A permanent entry in the neighbour table.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Neighbour {
+    /// The device.
+    pub device: IfName,
+    /// The address.
+    pub address: IpAddr,
+    /// Who has it.
+    pub mac: MacAddr,
+}
+
+impl Neighbour {
+    /// True if the kernel has room for one of both only.
+    pub(crate) fn is_about(&self, other: &Self) -> bool {
+        (&self.device, self.address) == (&other.device, other.address)
+    }
+}
+
 /// What `act/netlink` reads of a namespace in one go: links with their addresses, and unicast routes of the main
 /// table (all protocols: a pod's default route and a foreign route that stands in our way count too).
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -265,6 +328,10 @@ pub struct ObservedNetwork {
     pub routes: BTreeSet<Route>,
     /// Tables beside the main one, by number, as far as they were asked for.
     pub tables: BTreeMap<u32, RoutingTable>,
+    /// The forwarding entries of overlay devices, as far as they were asked for.
+    pub fdb: BTreeSet<FdbEntry>,
+    /// The permanent neighbours on overlay devices, as far as they were asked for.
+    pub neighbours: BTreeSet<Neighbour>,
 }
 
 impl ObservedNetwork {

@@ -6,7 +6,7 @@ use selvedge_model::mark::ROUTE_PROTOCOL;
 use selvedge_model::{IfName, MacAddr, Mtu};
 
 use crate::shaping::TokenBucket;
-use crate::state::{Address, Port, Route, Rule, Selector, Sysctl};
+use crate::state::{Address, FdbEntry, Neighbour, Port, Route, Rule, Selector, Sysctl, Vxlan};
 
 /// A change that `act/netlink` makes over rtnetlink or in `/proc/sys`.
 ///
@@ -35,6 +35,19 @@ pub enum NetStep {
         mtu: Mtu,
         /// Its ifalias.
         alias: String,
+    },
+    /// Makes a VXLAN device, down, with its alias.
+    CreateVxlan {
+        /// Its name.
+        name: IfName,
+        /// Its address, which peers know from our Node's name.
+        mac: MacAddr,
+        /// Its MTU.
+        mtu: Mtu,
+        /// Its ifalias.
+        alias: String,
+        /// Its tunnel.
+        vxlan: Vxlan,
     },
     /// Makes a pod's veth pair, host end down with its alias, the peer born in the pod's namespace.
     CreateVeth(VethPair),
@@ -105,6 +118,14 @@ pub enum NetStep {
         /// The rule.
         rule: Rule,
     },
+    /// Says behind which underlay address a peer is, in the place of what was said before.
+    SetFdb(FdbEntry),
+    /// Forgets it.
+    DeleteFdb(FdbEntry),
+    /// Makes a neighbour known for good, in the place of the one that had the address.
+    SetNeighbour(Neighbour),
+    /// Forgets a neighbour.
+    DeleteNeighbour(Neighbour),
     /// Writes a sysctl.
     SetSysctl {
         /// The file.
@@ -154,6 +175,8 @@ pub enum LinkChange {
     Group(u32),
     /// Renames the link.
     Rename(IfName),
+    /// Sets where a VXLAN device sends from, and that it doesn't learn.
+    Vxlan(Vxlan),
 }
 
 impl fmt::Display for LinkChange {
@@ -173,6 +196,7 @@ impl fmt::Display for LinkChange {
             }
             Self::Group(group) => write!(f, "group {group}"),
             Self::Rename(name) => write!(f, "name {name}"),
+            Self::Vxlan(vxlan) => write!(f, "type {vxlan}"),
         }
     }
 }
@@ -185,6 +209,9 @@ impl fmt::Display for NetStep {
             }
             Self::CreateIfb { name, mac, mtu, .. } => {
                 write!(f, "ip link add {name} address {mac} mtu {mtu} type ifb")
+            }
+            Self::CreateVxlan { name, mac, mtu, vxlan, .. } => {
+                write!(f, "ip link add {name} address {mac} mtu {mtu} type {vxlan}")
             }
             Self::CreateVeth(VethPair { host, host_mac, pod, pod_mac, mtu, .. }) => write!(
                 f,
@@ -210,8 +237,28 @@ impl fmt::Display for NetStep {
             Self::DeleteRule { table, rule } => {
                 write!(f, "ip {} rule del {rule} lookup {table}", family(rule))
             }
+            Self::SetFdb(FdbEntry { device, mac, remote }) => {
+                write!(f, "bridge fdb replace {mac} dev {device} dst {remote} self permanent")
+            }
+            Self::DeleteFdb(FdbEntry { device, mac, .. }) => {
+                write!(f, "bridge fdb del {mac} dev {device} self")
+            }
+            Self::SetNeighbour(Neighbour { device, address, mac }) => {
+                write!(f, "ip neigh replace {address} lladdr {mac} dev {device} nud permanent")
+            }
+            Self::DeleteNeighbour(Neighbour { device, address, .. }) => {
+                write!(f, "ip neigh del {address} dev {device}")
+            }
             Self::SetSysctl { key, value } => write!(f, "sysctl -w {key}={value}"),
         }
+    }
+}
+
+impl fmt::Display for Vxlan {
+    /// The words after `ip link add NAME type`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let learning = if self.learning { "learning" } else { "nolearning" };
+        write!(f, "vxlan id {} dstport {} local {} {learning}", self.vni, self.port, self.local)
     }
 }
 
@@ -260,6 +307,9 @@ impl fmt::Display for Route {
             write!(f, " via {via}")?;
         }
         write!(f, " dev {} proto {}", self.device, self.protocol.0)?;
+        if self.onlink {
+            f.write_str(" onlink")?;
+        }
         if let Some(source) = self.source {
             write!(f, " src {source}")?;
         }

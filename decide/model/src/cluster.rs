@@ -12,6 +12,7 @@ use crate::names::{NodeName, PodKey};
 use crate::namespaced::{Key, Keyed, Namespaced};
 use crate::policy::Policy;
 use crate::port::{ContainerPort, Transport};
+use crate::transport::Choice;
 
 /// The pods of a cluster.
 pub type Pods = Namespaced<Pod>;
@@ -67,9 +68,16 @@ pub struct Node {
     pub pod_cidrs: Vec<IpNet>,
     /// The InternalIP entries of status.addresses, in that order.
     pub addresses: Vec<IpAddr>,
+    /// How it wishes to reach others and to be reached: the annotation [`Choice::ANNOTATION`].
+    pub transport: Option<Choice>,
 }
 
 impl Node {
+    /// A node without annotations.
+    pub fn new(name: NodeName, pod_cidrs: Vec<IpNet>, addresses: Vec<IpAddr>) -> Self {
+        Self { name, pod_cidrs, addresses, transport: None }
+    }
+
     /// The node's first address of the family of `like`.
     pub fn address_like(&self, like: IpAddr) -> Option<IpAddr> {
         self.addresses.iter().copied().find(|a| a.is_ipv4() == like.is_ipv4())

@@ -11,6 +11,7 @@
 //! - [`Namespaced`]: objects by their keys, of which clones share what hasn't changed
 //! - [`Gather`]: filling ordered collections
 //! - [`policy`], [`selector`]: NetworkPolicies, and which labels they mean
+//! - [`transport`]: how packets reach other nodes
 //! - [`tracked`]: conversations as the kernel tracks them
 //! - [`cluster`]: the complete snapshot of a cluster, and the only way to get one
 //!
@@ -30,6 +31,7 @@ pub mod port;
 pub mod selector;
 mod tag;
 pub mod tracked;
+pub mod transport;
 
 pub use bandwidth::{Bandwidth, RateLimit};
 pub use chain::chain;

@@ -119,6 +119,9 @@ pub struct MtuError {
 }
 
 impl Mtu {
+    /// The least that there is.
+    pub const LEAST: Self = Self(1280);
+
     /// Ethernet's 1500.
     pub const ETHERNET: Self = Self(1500);
 

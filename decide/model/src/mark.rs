@@ -20,6 +20,9 @@ pub const ALIAS_WORD: &str = "selvedge";
 /// The longest ifalias the kernel takes, in bytes (IFALIASZ less the terminator).
 pub const MAX_ALIAS: usize = 255;
 
+/// The device by which pods of other nodes are reached in VXLAN.
+pub const VXLAN_DEVICE: &str = "selvedge-vx";
+
 /// The agent's nftables table, in the families `inet` and, where a bridge is used, `bridge`.
 pub const AGENT_TABLE: &str = "selvedge";
 

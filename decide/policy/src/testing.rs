@@ -100,7 +100,7 @@ fn node(index: usize) -> Node {
     let v4 = Ipv4Addr::from_bits(0xac1e_0000 + u32::from(number));
     let v6 = Ipv6Addr::new(0xfd00, 0x30, 0, 0, 0, 0, 0, number);
     let name = NODES[index].parse().expect("a node's name");
-    Node { name, pod_cidrs: Vec::new(), addresses: vec![v4.into(), v6.into()] }
+    Node::new(name, Vec::new(), vec![v4.into(), v6.into()])
 }
 
 /// A namespace; one in some isn't known, though pods may be in it.

@@ -9,10 +9,11 @@ use selvedge_datapath::state::{LinkKind, ObservedNetwork, Port};
 
 use selvedge_datapath::shaping::TokenBucket;
 
+use super::overlay::{create, entry, neighbour, vxlan};
 use super::shaping::ifb;
 use super::*;
 
-const DEVICES: [&str; 4] = ["slba", "slva", "slvb", "cni0"];
+const DEVICES: [&str; 5] = ["slba", "slva", "slvb", "slvx", "cni0"];
 
 fn device() -> impl Strategy<Value = IfName> {
     select(&DEVICES[..]).prop_map(name)
@@ -52,6 +53,21 @@ fn any_bucket() -> impl Strategy<Value = TokenBucket> {
     (rates, 1518..=u32::MAX).prop_map(|(rate, burst)| TokenBucket { rate, burst, limit: 81_920 })
 }
 
+fn of_overlay() -> impl Strategy<Value = NetStep> {
+    let remotes = select(vec!["172.30.0.2", "172.30.0.3"]);
+    let next_hops = select(vec!["10.244.1.0", "10.244.2.0", "fe80::1"]);
+    let entry = (6..8u8, remotes).prop_map(|(last, remote)| entry("slvx", last, remote));
+    let neighbour = (next_hops, 6..8u8).prop_map(|(address, last)| neighbour("slvx", address, last));
+    let local = select(vec!["172.30.0.1", "172.30.0.9"]);
+    prop_oneof![
+        3 => entry.clone().prop_map(NetStep::SetFdb),
+        1 => entry.prop_map(NetStep::DeleteFdb),
+        3 => neighbour.clone().prop_map(NetStep::SetNeighbour),
+        1 => neighbour.prop_map(NetStep::DeleteNeighbour),
+        1 => local.prop_map(|local| set("slvx", LinkChange::Vxlan(vxlan(local)))),
+    ]
+}
+
 fn step() -> impl Strategy<Value = NetStep> {
     prop_oneof![
         (device(), any_change()).prop_map(|(name, change)| NetStep::SetLink { name, change }),
@@ -65,6 +81,7 @@ fn step() -> impl Strategy<Value = NetStep> {
             .prop_map(|(device, to)| NetStep::Redirect { device, to: name(to) }),
         Just(NetStep::DeleteLink { name: name("slbb") }),
         Just(ifb("slbb")),
+        of_overlay(),
     ]
 }
 
@@ -87,6 +104,12 @@ fn comparable(network: &ObservedNetwork) -> ObservedNetwork {
 fn may_be_planned(step: &NetStep, seen: &ObservedNetwork) -> bool {
     match step {
         NetStep::DeleteRoute(route) => seen.routes.contains(route),
+        // Of a tunnel that isn't marked as ours nothing more is looked at.
+        NetStep::SetLink { name, change: LinkChange::Alias(alias) } => {
+            !alias.is_empty() || seen.links[name].kind != LinkKind::Vxlan
+        }
+        NetStep::DeleteFdb(entry) => seen.fdb.contains(entry),
+        NetStep::DeleteNeighbour(neighbour) => seen.neighbours.contains(neighbour),
         NetStep::DeleteAddress { device, address } => {
             let addresses = &seen.links[device].addresses;
             let four = |net: &IpNet| matches!(net, IpNet::V4(_));
@@ -109,6 +132,7 @@ fn standing() -> Vec<NetStep> {
     };
     vec![
         ifb("slba"),
+        create("slvx", vxlan("172.30.0.1")),
         bridge,
         NetStep::CreateVeth(pair("slva", "eth0")),
         NetStep::CreateVeth(pair("slvb", "eth1")),
@@ -132,6 +156,7 @@ proptest! {
                 model.apply(step, &mut sysctls);
             }
             let mut kernel = wire.host.observe().unwrap();
+            wire.host.observe_overlays(&mut kernel).unwrap();
             for (name, link) in &mut kernel.links {
                 link.shaping = wire.host.observe_shaping(name).unwrap();
             }

@@ -83,11 +83,11 @@ fn cluster(numbers: &[u8], prune: Prune) -> Trigger {
 }
 
 fn node(number: u8) -> NodeObject {
-    NodeObject {
-        name: format!("node-{number}").parse().unwrap(),
-        pod_cidrs: vec![format!("10.244.{number}.0/24").parse().unwrap()],
-        addresses: vec![format!("172.30.0.{number}").parse().unwrap()],
-    }
+    NodeObject::new(
+        format!("node-{number}").parse().unwrap(),
+        vec![format!("10.244.{number}.0/24").parse().unwrap()],
+        vec![format!("172.30.0.{number}").parse().unwrap()],
+    )
 }
 
 fn route(node: &NodeObject) -> Route {
@@ -97,6 +97,7 @@ fn route(node: &NodeObject) -> Route {
         device: "eth0".parse().unwrap(),
         source: None,
         mtu: None,
+        onlink: false,
         protocol: RouteProtocol(ROUTE_PROTOCOL),
     }
 }

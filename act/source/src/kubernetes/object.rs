@@ -13,6 +13,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::{ClusterResourceScope, NamespaceResourceScope, Resource};
+use selvedge_model::transport::Choice;
 use selvedge_model::{Node, NodeName, SharedLabels};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -185,7 +186,10 @@ impl Followed for ApiNode {
             parsed(&format!("status.addresses[{i}].address"), &entry.address)
         };
         let addresses = internal.map(address).collect::<Result<Vec<IpAddr>, _>>()?;
-        Ok(Some(Node { name, pod_cidrs, addresses }))
+        let chosen = annotation(&self.metadata, Choice::ANNOTATION);
+        let path = || format!("metadata.annotations[{:?}]", Choice::ANNOTATION);
+        let transport = chosen.map(|word| parsed(&path(), word)).transpose()?;
+        Ok(Some(Node { transport, ..Node::new(name, pod_cidrs, addresses) }))
     }
 }
 

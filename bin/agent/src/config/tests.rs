@@ -12,7 +12,7 @@ fn an_empty_file_and_one_of_comments_give_the_defaults() {
         assert_eq!(parse(text), Ok(Config::default()), "{text:?}");
     }
     let Config { attach, transport, masquerade, forward_accept, .. } = Config::default();
-    assert_eq!((attach, transport), (Attach::Routed, Transport::Direct));
+    assert_eq!((attach, transport), (Attach::Routed, Choice::Auto));
     assert!(masquerade.enabled && masquerade.exclude.is_empty() && forward_accept);
 }
 
@@ -48,6 +48,7 @@ fn every_key_is_read() {
 attach: bridge
 bridge: br-pods
 transport: direct
+vxlan: {vni: 4096, port: 8472}
 network: pods
 conflistName: 05-pods.conflist
 logFile: /var/log/selvedge.log
@@ -63,7 +64,8 @@ resyncSeconds: 5
     let expected = Config {
         attach: Attach::Bridge,
         bridge: "br-pods".parse().unwrap(),
-        transport: Transport::Direct,
+        transport: Choice::Of(Transport::Direct),
+        vxlan: Vxlan { vni: 4096, port: 8472 },
         network: "pods".parse().unwrap(),
         conflist_name: ConflistName("05-pods.conflist".to_owned()),
         log_file: Some("/var/log/selvedge.log".into()),

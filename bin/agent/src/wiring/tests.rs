@@ -14,6 +14,7 @@ fn started(before: Duration) -> Setup {
         sysctls: PathBuf::from("/proc/sys"),
         knows_pods: true,
         owns_tables: true,
+        has_vxlan: false,
         netlog: Netlog::Present,
         policies: Policies::default(),
         decided: Decided::default(),
@@ -56,7 +57,7 @@ fn a_node_that_was_never_served_waits_for_a_listing_however_long() {
 
 #[test]
 fn a_node_that_is_not_in_the_cluster_goes_on_as_before_by_the_policies_that_there_are() {
-    let others = Node { name: "node-b".parse().unwrap(), pod_cidrs: Vec::new(), addresses: Vec::new() };
+    let others = Node::new("node-b".parse().unwrap(), Vec::new(), Vec::new());
     let cluster = Arc::new(Cluster::of(others));
     let mut agent = started(Duration::ZERO);
     let decision = agent.decide(Some((&cluster, Prune::Marked)), &served()).unwrap();

@@ -40,6 +40,7 @@ fn working() -> Status {
         addresses: texts(&["172.30.0.11", "fd00:30::11"]),
         attach: "routed".to_owned(),
         mtu: 1500,
+        peers: Vec::new(),
         routes: texts(&["10.244.1.0/24 via 172.30.0.12 dev eth0", "10.244.2.0/24 via 172.30.0.13 dev eth0"]),
         attachments: texts(&["slv4k2mabcdefgh 10.244.0.12,fd00:10:244::c"]),
         tables: texts(&["inet selvedge"]),

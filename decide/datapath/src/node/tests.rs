@@ -1,22 +1,20 @@
 use selvedge_model::Listing;
 use selvedge_model::cluster::Kind;
+use selvedge_model::mark::ROUTE_PROTOCOL;
 
 use super::*;
 use crate::plan::{Prune, Seen, plan};
-use crate::state::{Address, Scope};
+use crate::state::{Address, Route, RouteProtocol, Scope};
 
 fn node(letter: char, number: u8) -> Node {
-    Node {
-        name: format!("node-{letter}").parse().unwrap(),
-        pod_cidrs: vec![
+    Node::new(
+        format!("node-{letter}").parse().unwrap(),
+        vec![
             format!("10.244.{number}.0/24").parse().unwrap(),
             format!("fd00:10:244:{number}::/64").parse().unwrap(),
         ],
-        addresses: vec![
-            format!("172.30.0.1{number}").parse().unwrap(),
-            format!("fd00:30::1{number}").parse().unwrap(),
-        ],
-    }
+        vec![format!("172.30.0.1{number}").parse().unwrap(), format!("fd00:30::1{number}").parse().unwrap()],
+    )
 }
 
 fn cluster(nodes: Vec<Node>) -> Cluster {
@@ -33,6 +31,8 @@ fn local(attach: Attach) -> LocalNode {
         attach,
         bridge: "cni0".parse().unwrap(),
         mtu: None,
+        transport: Choice::Auto,
+        vxlan: VxlanSettings { vni: 83, port: 4789, there: false },
     }
 }
 
@@ -89,6 +89,7 @@ fn a_node_that_left_while_the_agent_was_down_loses_its_route_and_foreign_routes_
         device: "eth0".parse().unwrap(),
         source: None,
         mtu: None,
+        onlink: false,
         protocol: RouteProtocol(protocol),
     };
     network.routes.extend([route("10.244.9.0/24", ROUTE_PROTOCOL), route("10.99.0.0/24", 4)]);
@@ -158,6 +159,7 @@ fn what_belongs_to_another_network_of_ours_is_left_alone() {
         device: "slvother".parse().unwrap(),
         source: None,
         mtu: None,
+        onlink: false,
         protocol: RouteProtocol(ROUTE_PROTOCOL),
     });
     let wanted = decide(vec![node('a', 0)], Attach::Routed, &network);
@@ -165,15 +167,16 @@ fn what_belongs_to_another_network_of_ours_is_left_alone() {
 }
 
 #[test]
-fn a_peer_beyond_a_router_is_a_problem_that_names_it_and_the_others_are_routed() {
+fn a_peer_beyond_a_router_is_no_direct_one_and_the_others_are_routed() {
     let mut far = node('c', 2);
     far.addresses = vec!["192.0.2.9".parse().unwrap()];
+    far.transport = Some(Choice::Of(Transport::Direct));
     let network = observed(&[]);
     let wanted = decide(vec![node('a', 0), node('b', 1), far], Attach::Routed, &network);
     let texts: Vec<String> = wanted.problems.iter().map(ToString::to_string).collect();
     assert_eq!(texts.len(), 2);
-    assert!(texts[0].contains("node-c at 192.0.2.9 is on no segment"), "{texts:?}");
-    assert!(texts[1].contains("no InternalIP of the family"), "{texts:?}");
+    assert!(texts[0].contains("no InternalIP of the family"), "{texts:?}");
+    assert!(texts[1].contains("node-c at 192.0.2.9 is on no segment"), "{texts:?}");
     assert_eq!(steps(&wanted, &network).len(), 2);
 }
 

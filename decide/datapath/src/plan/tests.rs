@@ -29,6 +29,7 @@ fn route() -> impl Strategy<Value = Route> {
                 device,
                 source: None,
                 mtu: None,
+                onlink: false,
                 protocol: RouteProtocol(if ours { ROUTE_PROTOCOL } else { 3 }),
             }
         },
@@ -48,7 +49,33 @@ fn routes(of: impl Strategy<Value = Route>) -> impl Strategy<Value = BTreeSet<Ro
 }
 
 fn kind() -> impl Strategy<Value = DeviceKind> {
-    prop::sample::select(&[DeviceKind::Bridge, DeviceKind::Ifb][..])
+    prop_oneof![Just(DeviceKind::Bridge), Just(DeviceKind::Ifb), vxlan().prop_map(DeviceKind::Vxlan)]
+}
+
+fn vxlan() -> impl Strategy<Value = Vxlan> {
+    (1..3u32, prop::sample::select(&["172.30.0.1", "172.30.0.2", "fd00:30::1"][..]))
+        .prop_map(|(vni, local)| Vxlan { vni, port: 4789, local: local.parse().unwrap(), learning: false })
+}
+
+/// Entries of which no two are about the same.
+fn overlay() -> impl Strategy<Value = (BTreeSet<FdbEntry>, BTreeSet<Neighbour>)> {
+    let entry = (device(), 1..4u8, 1..3u8);
+    btree_set(entry, 0..5).prop_map(|entries| {
+        let keyed: BTreeMap<_, _> = entries.into_iter().map(|(device, n, to)| ((device, n), to)).collect();
+        let mac = |n: u8| MacAddr([2, 0, 0, 0, 0, n]);
+        let address = |n: u8| format!("10.0.{n}.0").parse().unwrap();
+        let fdb = keyed.iter().map(|((device, n), to)| FdbEntry {
+            device: device.clone(),
+            mac: mac(*n),
+            remote: address(*to),
+        });
+        let neighbours = keyed.iter().map(|((device, n), to)| Neighbour {
+            device: device.clone(),
+            address: address(*n),
+            mac: mac(*to),
+        });
+        (fdb.collect(), neighbours.collect())
+    })
 }
 
 fn bucket() -> impl Strategy<Value = TokenBucket> {
@@ -83,43 +110,53 @@ fn desired_link() -> impl Strategy<Value = DesiredLink> {
 }
 
 fn desired() -> impl Strategy<Value = DesiredNetwork> {
-    (btree_map(device(), desired_link(), 0..3), routes(our_route())).prop_map(|(links, routes)| {
-        DesiredNetwork {
-            links,
-            routes,
-            tables: BTreeMap::new(),
-            sysctls: BTreeMap::from([(Sysctl::Ipv4Forward, "1")]),
-            keep: BTreeSet::new(),
-        }
-    })
-}
-
-fn observed_link() -> impl Strategy<Value = ObservedLink> {
-    (btree_set(address(), 0..4), prop::bool::ANY, prop::bool::ANY, shaping()).prop_map(
-        |(addresses, up, ours, shaping)| ObservedLink {
-            addresses,
-            up,
-            shaping,
-            ..ObservedLink::new(
-                LinkKind::Bridge,
-                MacAddr::of_device("y"),
-                Mtu::ETHERNET,
-                if ours { "selvedge old" } else { "somebody else's" },
-            )
+    (btree_map(device(), desired_link(), 0..3), routes(our_route()), overlay()).prop_map(
+        |(links, routes, (mut fdb, mut neighbours))| {
+            fdb.retain(|entry| links.contains_key(&entry.device));
+            neighbours.retain(|neighbour| links.contains_key(&neighbour.device));
+            DesiredNetwork {
+                links,
+                routes,
+                sysctls: BTreeMap::from([(Sysctl::Ipv4Forward, "1")]),
+                fdb,
+                neighbours,
+                ..DesiredNetwork::default()
+            }
         },
     )
 }
 
+fn observed_link() -> impl Strategy<Value = ObservedLink> {
+    (btree_set(address(), 0..4), prop::bool::ANY, prop::bool::ANY, shaping(), prop::option::of(vxlan()))
+        .prop_map(|(addresses, up, ours, shaping, vxlan)| ObservedLink {
+            addresses,
+            up,
+            shaping,
+            vxlan,
+            ..ObservedLink::new(
+                if vxlan.is_some() { LinkKind::Vxlan } else { LinkKind::Bridge },
+                MacAddr::of_device("y"),
+                Mtu::ETHERNET,
+                if ours { "selvedge old" } else { "somebody else's" },
+            )
+        })
+}
+
 fn observed() -> impl Strategy<Value = ObservedNetwork> {
-    (btree_map(device(), observed_link(), 0..3), routes(route())).prop_map(|(links, mut routes)| {
-        routes.retain(|r| links.contains_key(&r.device));
-        let mut links = links;
-        let names: BTreeSet<IfName> = links.keys().cloned().collect();
-        for link in links.values_mut() {
-            link.shaping.redirect.take_if(|to| !names.contains(to));
-        }
-        ObservedNetwork { links, routes, ..ObservedNetwork::default() }
-    })
+    (btree_map(device(), observed_link(), 0..3), routes(route()), overlay()).prop_map(
+        |(links, mut routes, entries)| {
+            let (mut fdb, mut neighbours) = entries;
+            fdb.retain(|entry| links.contains_key(&entry.device));
+            neighbours.retain(|neighbour| links.contains_key(&neighbour.device));
+            routes.retain(|r| links.contains_key(&r.device));
+            let mut links = links;
+            let names: BTreeSet<IfName> = links.keys().cloned().collect();
+            for link in links.values_mut() {
+                link.shaping.redirect.take_if(|to| !names.contains(to));
+            }
+            ObservedNetwork { links, routes, fdb, neighbours, ..ObservedNetwork::default() }
+        },
+    )
 }
 
 /// True if there is a route that isn't ours to a route's destination.
@@ -185,7 +222,10 @@ proptest! {
             let stale = |route: &Route| desired.routes.iter().any(|wanted| wanted.key() == route.key());
             match &step {
                 NetStep::DeleteRoute(route) => prop_assert!(stale(route), "{}", step),
-                NetStep::DeleteLink { .. } => prop_assert!(false, "{}", step),
+                NetStep::DeleteLink { name } => {
+                    let replaced = desired.links.get(name).is_some_and(|link| link.create.is_some());
+                    prop_assert!(replaced, "{}", step);
+                }
                 _ => {}
             }
         }
@@ -226,6 +266,7 @@ fn a_route_is_added_replaced_or_exchanged_by_whose_leads_there() {
         device: "eth0".parse().unwrap(),
         source: None,
         mtu: None,
+        onlink: false,
         protocol: RouteProtocol(protocol),
     };
     let wanted = route("192.0.2.1", ROUTE_PROTOCOL);

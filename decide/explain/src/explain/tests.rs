@@ -36,9 +36,7 @@ impl Site {
         Listing::KINDS.into_iter().for_each(|kind| listing.complete(kind));
         listing.namespace("shop", shop);
         for (name, ip) in [("node-a", "172.30.0.11"), ("node-b", "172.30.0.12")] {
-            let node =
-                Node { name: name.parse().unwrap(), pod_cidrs: Vec::new(), addresses: vec![address(ip)] };
-            listing.node(node);
+            listing.node(Node::new(name.parse().unwrap(), Vec::new(), vec![address(ip)]));
         }
         for (name, node, ip) in [("client", "node-a", "10.244.0.2"), ("web", "node-b", "10.244.1.2")] {
             listing.pod(Pod {
@@ -77,6 +75,7 @@ impl Site {
             device: "eth0".parse().unwrap(),
             source: None,
             mtu: None,
+            onlink: false,
             protocol: RouteProtocol(83),
         }]);
         Self { node, cluster, local, policy, there: routes.clone(), routes, listed }

@@ -92,11 +92,8 @@ impl World {
         let mut listing = Listing::default();
         Listing::KINDS.into_iter().for_each(|kind| listing.complete(kind));
         for (name, addresses) in &self.nodes {
-            listing.node(Node {
-                name: name.parse().expect("a node's name"),
-                pod_cidrs: Vec::new(),
-                addresses: addresses.clone(),
-            });
+            let name = name.parse().expect("a node's name");
+            listing.node(Node::new(name, Vec::new(), addresses.clone()));
         }
         self.pods.iter().for_each(|pod| listing.pod(pod.clone()));
         self.namespaces.iter().for_each(|(name, labels)| listing.namespace(name, labels.clone()));

@@ -168,6 +168,7 @@ fn route(destination: &str, via: Option<&str>, device: &str) -> Route {
         device: device.parse().unwrap(),
         source: None,
         mtu: None,
+        onlink: false,
         protocol: RouteProtocol(ROUTE_PROTOCOL),
     }
 }
