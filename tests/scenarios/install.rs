@@ -117,7 +117,12 @@ fn sysctls_are_read_and_written_where_the_command_line_says() {
     let node = &cluster.nodes[0];
     let sys = node.folder().join("sys");
     let own = node.namespace.run(|| fs::read_to_string("/proc/sys/net/ipv4/ip_forward")).unwrap().unwrap();
-    for (directory, file) in [("net/ipv4", "ip_forward"), ("net/ipv6/conf/all", "forwarding")] {
+    let files = [
+        ("net/ipv4", "ip_forward"),
+        ("net/ipv6/conf/all", "forwarding"),
+        ("net/ipv4/conf/selvedge-vx", "rp_filter"),
+    ];
+    for (directory, file) in files {
         fs::create_dir_all(sys.join(directory)).unwrap();
         fs::write(sys.join(directory).join(file), "0\n").unwrap();
     }
