@@ -75,7 +75,7 @@ image: build
 manifests: clients
 	@deploy/render.sh "$(or $(HELM),$(SELVEDGE_CLIENTS_DIR)/helm/helm)" deploy
 
-## bench: times against bridge + host-local, and of policies (ARGS="--parts control,packets": these), to docs/benchmarks.md; then `make scale`
+## bench: times against bridge + host-local, of policies and transports (ARGS="--parts control,packets": these), to docs/benchmarks.md; then `make scale`
 .PHONY: bench
 bench: build oracles reference
 	@.ci/need ipset:ipset

@@ -12,6 +12,7 @@ mod call;
 mod crowd;
 mod error;
 mod lease;
+mod memory;
 mod node;
 mod page;
 mod policy;
@@ -21,6 +22,7 @@ mod side;
 mod spread;
 mod table;
 mod targets;
+mod transport;
 mod watch;
 
 use std::io::{self, Write};
@@ -56,7 +58,7 @@ struct Flags {
     #[arg(long)]
     table: Option<PathBuf>,
     /// What to measure.
-    #[arg(long, value_enum, value_delimiter = ',', default_values = ["attach", "control", "packets"])]
+    #[arg(long, value_enum, value_delimiter = ',', default_values = ["attach", "control", "packets", "transports", "peers"])]
     parts: Vec<Part>,
     /// What to measure beside the reference.
     #[arg(long, value_enum, value_delimiter = ',', default_values = ["bridge", "routed", "agent"])]
@@ -67,6 +69,10 @@ struct Flags {
     control: control::Scale,
     #[command(flatten)]
     packets: packets::Passes,
+    #[command(flatten)]
+    transports: transport::packets::Journeys,
+    #[command(flatten)]
+    peers: transport::peers::Crowd,
     /// Set when this process already has its own mount and network namespace.
     #[arg(long, hide = true)]
     inside: bool,
@@ -108,6 +114,8 @@ fn bench(flags: &Flags) -> Result<(), BenchError> {
             Part::Attach => Report::measure(flags)?.to_string(),
             Part::Control => control::Control::measure(&flags.control)?.to_string(),
             Part::Packets => packets::Packets::measure(&flags.packets)?.to_string(),
+            Part::Peers => transport::peers::Peers::measure(&flags.peers)?.to_string(),
+            Part::Transports => transport::packets::Packets::measure(&flags.transports)?.to_string(),
         };
         print(&text)?;
         measured.push((*part, text));

@@ -9,11 +9,15 @@ pub(crate) enum Part {
     Control,
     /// The packets of two pods, with policies and without.
     Packets,
+    /// The packets of two pods on different nodes.
+    Transports,
+    /// An agent with many other nodes.
+    Peers,
 }
 
 impl Part {
     /// In the order of the page.
-    const ALL: [Self; 3] = [Self::Attach, Self::Control, Self::Packets];
+    const ALL: [Self; 5] = [Self::Attach, Self::Control, Self::Packets, Self::Transports, Self::Peers];
 
     /// What its section of the page is called.
     fn title(self) -> &'static str {
@@ -21,6 +25,8 @@ impl Part {
             Self::Attach => "Attaching and detaching",
             Self::Control => "NetworkPolicy: the agent in large clusters",
             Self::Packets => "NetworkPolicy: packets",
+            Self::Transports => "Transports: packets between nodes",
+            Self::Peers => "Transports: an agent with many peers",
         }
     }
 
@@ -30,6 +36,8 @@ impl Part {
             Self::Attach => "attach",
             Self::Control => "control",
             Self::Packets => "packets",
+            Self::Transports => "transports",
+            Self::Peers => "peers",
         }
     }
 }

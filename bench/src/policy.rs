@@ -4,7 +4,7 @@ pub(crate) mod control;
 mod fleet;
 mod notices;
 pub(crate) mod packets;
-mod traffic;
+pub(crate) mod traffic;
 mod usual;
 mod world;
 mod xtables;

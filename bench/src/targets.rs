@@ -59,5 +59,16 @@ pub(crate) fn memory_among(pods: usize) -> u64 {
     if pods <= 10_000 { 60_000_000 } else { 100_000_000 }
 }
 
+/// The longest from an agent's start until the ways to thousands of nodes are there, and to one more.
+pub(crate) const ALL_PEERS: Duration = Duration::from_millis(1_500);
+pub(crate) const ONE_PEER: Duration = Duration::from_millis(10);
+
+/// The most memory that such an agent may take, in bytes.
+pub(crate) const MEMORY_OF_PEERS: u64 = 40_000_000;
+
+/// How many times what the same devices take that were set up by hand a transport's may take: no more, but for what two
+/// equal sides differ by.
+pub(crate) const TRANSPORTS: f64 = 1.05;
+
 /// How many times what a packet takes without policies it may take with them.
 pub(crate) const PACKETS: f64 = 1.05;

@@ -17,6 +17,7 @@ use serde_json::json;
 use super::notices::Notices;
 use super::world::{Access, World, name, uid};
 use crate::error::BenchError;
+use crate::memory;
 
 /// How long an agent may take to know its cluster, in seconds; debug builds take their time.
 const PATIENCE: f64 = 300.0;
@@ -147,11 +148,7 @@ impl Fleet {
     /// A line of the agent's /proc/PID/status that is an amount of memory, in bytes.
     pub(crate) fn memory(&self, line: &str) -> Result<u64, BenchError> {
         let agent = self.agent.as_ref().ok_or_else(|| self.failed("there is no agent"))?;
-        let path = PathBuf::from(format!("/proc/{}/status", agent.id()));
-        let status = fs::read_to_string(&path).map_err(|source| BenchError::file("read", &path, source))?;
-        let value = status.lines().find_map(|text| text.strip_prefix(line)?.strip_prefix(':'));
-        let kibibytes = value.and_then(|value| value.trim().strip_suffix(" kB")?.parse::<u64>().ok());
-        kibibytes.map(|kibibytes| kibibytes * 1024).ok_or_else(|| self.failed(&format!("it has no {line}")))
+        memory::of(agent.id(), line)
     }
 
     /// The processor time that the agent's threads have used.

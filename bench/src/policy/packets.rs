@@ -220,12 +220,13 @@ impl Side {
     }
 }
 
-fn median(mut values: Vec<f64>) -> f64 {
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
-fn micros(times: &[Duration]) -> String {
+/// Two percentiles.
+pub(crate) fn micros(times: &[Duration]) -> String {
     let figures = [50, 99].map(|percent| rank(times, percent).unwrap_or_default().as_secs_f64() * 1e6);
     format!("{:.1} / {:.1} µs", figures[0], figures[1])
 }

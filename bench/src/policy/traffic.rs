@@ -130,8 +130,13 @@ fn exchange(stream: &mut TcpStream) -> io::Result<()> {
 
 /// Both pods on the same core: so all that is between them is work of that core, and none waits for the other to wake.
 fn stay_on_one_core() {
+    stay_on_core(0);
+}
+
+/// Has this thread run there alone.
+pub(crate) fn stay_on_core(number: usize) {
     let mut core = CpuSet::new();
-    core.set(0);
+    core.set(number);
     // Where this may not be done, they are wherever they are.
     sched_setaffinity(None, &core).ok();
 }
