@@ -1,5 +1,5 @@
-//! What an installation is made of: the manifests, the chart that they are rendered from, the image; and the tool that
-//! looks at one; and the machines that Terraform provisions for one.
+//! What an installation is made of: the manifests, the chart that they are rendered from, the image, the machines that
+//! Terraform provisions; and the tool that looks at one.
 #![cfg(test)]
 
 mod chart;
