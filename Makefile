@@ -65,6 +65,13 @@ kubernetes: image oracles
 	SELVEDGE_IMAGE="$(TARGET_DIR)/selvedge-image.tar" cargo test --locked --package selvedge-tests --test kubernetes \
 		-- --nocapture --test-threads 1 $(or $(TEST),$(and $(FAST),tutorial))
 
+## kernels: plugin, agent and lab on Debian's kernels 6.1, 6.12 and 7.2 in qemu, to docs/kernels.md (KERNEL=6.12: on one)
+.PHONY: kernels
+kernels: build oracles
+	tests/kernels/get.sh "$$SELVEDGE_CLIENTS_DIR/kernels" $(or $(KERNEL),6.1 6.12 7.2)
+	cargo test --locked --package selvedge-tests --test conformance --test scenarios --no-run
+	KERNEL="$(KERNEL)" SELVEDGE_WRITE=1 cargo test --locked --package selvedge-tests --test kernels -- --ignored --nocapture
+
 ## image: the container image, as an archive for `ctr images import`, `docker load` and `kind load image-archive`
 .PHONY: image
 image: build
@@ -136,6 +143,8 @@ oracles:
 .PHONY: clients
 clients:
 	@for prepare in tests/clients/get/*.sh; do "$$prepare" "$$SELVEDGE_CLIENTS_DIR"; done
+	@tests/kernels/get.sh "$$SELVEDGE_CLIENTS_DIR/kernels" 6.12 || \
+		echo "make: no kernel could be unpacked: its test is skipped" >&2
 
 # The CNI plugins that the benchmark compares with, unpacked in the build directory and not installed.
 REFERENCE := $(TARGET_DIR)/bench/reference

@@ -11,6 +11,8 @@ use selvedge_model::NodeName;
 use selvedge_netns::{Namespace, NetnsError};
 use serde::{Deserialize, Serialize};
 
+use crate::patience::patience;
+
 /// The files of one node, all below one directory.
 #[derive(Debug, Clone)]
 pub(crate) struct NodeDirs {
@@ -175,7 +177,7 @@ impl Agent {
 
     /// Waits for the conflist and says where it is.
     pub(crate) fn await_conflist(&mut self) -> Result<PathBuf, AgentError> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience(PATIENCE);
         loop {
             if let Some(path) = conflist_in(&self.dirs.conf()) {
                 return Ok(path);
@@ -186,7 +188,7 @@ impl Agent {
             }
             if Instant::now() > deadline {
                 let log = tail(&self.dirs.log());
-                return Err(AgentError::Late { node, seconds: PATIENCE.as_secs(), log });
+                return Err(AgentError::Late { node, seconds: patience(PATIENCE).as_secs(), log });
             }
             thread::sleep(Duration::from_millis(5));
         }

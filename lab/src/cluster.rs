@@ -132,7 +132,7 @@ impl Cluster {
         probeable(self.setup.shape)?;
         let mut addresses = fixed_addresses(&self.plan);
         addresses.extend(self.pod_addresses().into_iter().map(|(pod, ips)| (Place::Pod(pod), ips)));
-        Ok(probe(&self.topology.places, &addresses, paths(&self.plan), Timing::default())?)
+        Ok(probe(&self.topology.places, &addresses, paths(&self.plan), Timing::patient())?)
     }
 
     /// What there is and how it is.

@@ -3,7 +3,7 @@
 //!
 //! - [`shape`], [`plan`], [`path`], [`matrix`]: what is asked for, who is in it, which paths must work, what became of
 //!   them; values only
-//! - [`limits`]: what is too much for one machine
+//! - [`limits`]: what is too much for one machine; [`patience`]: and what is slow on it
 //! - [`topology`], [`probe`]: the network on the kernel, and packets along every path
 //! - [`cluster`], [`agent`], [`runtime`], [`status`]: the lab while it stands
 //! - [`supervisor`], [`session`], [`enter`]: the process that holds it, and those who talk to it
@@ -24,6 +24,7 @@ pub mod limits;
 mod manifest;
 pub mod matrix;
 pub mod path;
+pub mod patience;
 pub mod plan;
 pub mod probe;
 pub mod runtime;

@@ -13,6 +13,7 @@ use selvedge_netns::{Namespace, NetnsError};
 
 use crate::matrix::{Matrix, Outcome, Probe, Reason};
 use crate::path::{Addresses, Path, Protocol, address_of};
+use crate::patience::patience;
 use crate::plan::Place;
 use crate::shape::Family;
 
@@ -32,6 +33,14 @@ pub struct Timing {
     pub wait: Duration,
     /// How many tries a probe has, one at least.
     pub tries: u8,
+}
+
+impl Timing {
+    /// The same where everything takes longer.
+    pub fn patient() -> Self {
+        let usual = Self::default();
+        Self { wait: patience(usual.wait), ..usual }
+    }
 }
 
 impl Default for Timing {

@@ -23,6 +23,7 @@ use selvedge_model::chain;
 
 use crate::cluster::{Cluster, LabError, Setup};
 use crate::contain;
+use crate::patience::patience;
 use crate::wire::{Reply, Request, Start, Wire, receive};
 
 /// The arguments with which the first of the lab's processes is started, a socket as its standard input.
@@ -166,7 +167,7 @@ fn serve_front(cluster: &mut Cluster, requests: &Receiver<Request>, mut say: imp
 fn serve_all(cluster: &mut Cluster, listener: &UnixListener) {
     for stream in listener.incoming().flatten() {
         // One request a connection, and one connection at a time: nobody may keep the others waiting.
-        let asked = stream.set_read_timeout(Some(PATIENCE)).and_then(|()| Wire::new(stream));
+        let asked = stream.set_read_timeout(Some(patience(PATIENCE))).and_then(|()| Wire::new(stream));
         let Ok(mut wire) = asked else { continue };
         let Ok(Some(request)) = wire.receive::<Request>() else { continue };
         // Whoever has hung up in the meantime does not want the answer.

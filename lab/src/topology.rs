@@ -23,6 +23,7 @@ use selvedge_model::{IfName, MacAddr, Mtu};
 use selvedge_netlink::{NetlinkError, RouteSocket};
 use selvedge_netns::{Namespace, NetnsError};
 
+use crate::patience::patience;
 use crate::plan::{Place, Plan, outside, router_on_segment, router_towards_outside, valid};
 use crate::shape::Family;
 
@@ -57,7 +58,7 @@ pub enum TopologyError {
         source: NetlinkError,
     },
     /// One of its links carries nothing.
-    #[error("link {link} of {name} is up but carries nothing after {} s", SETTLING.as_secs())]
+    #[error("link {link} of {name} is up but carries nothing after {} s", patience(SETTLING).as_secs())]
     Dead {
         /// The machine.
         name: String,
@@ -126,7 +127,7 @@ impl Machine {
     /// Waits until links carry packets. The end of a veth that was up first drops them until the kernel has noticed, at
     /// its leisure, that the other is up too; on a machine that is taking namespaces down that may be a second.
     fn settle(&mut self, links: &[&str]) -> Result<(), TopologyError> {
-        let deadline = Instant::now() + SETTLING;
+        let deadline = Instant::now() + patience(SETTLING);
         for link in links.iter().map(|link| name(link)) {
             let failed = |source| TopologyError::Wire { name: self.name.clone(), source };
             while !self.socket.observe_link(&link).map_err(failed)?.is_some_and(|link| link.running) {

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use selvedge_lab::matrix::{Outcome, Probe};
 use selvedge_lab::path::{Addresses, Path, PathKind, Protocol};
+use selvedge_lab::patience::patience;
 use selvedge_lab::plan::{Place, Plan, outside};
 use selvedge_lab::probe::{Timing, probe};
 use selvedge_lab::shape::{Attach, Count, Family, FamilyChoice, Shape};
@@ -125,7 +126,7 @@ impl Site {
 
     /// Fails unless each of these is reached, in every family, by ICMP and TCP, and sees the third's address.
     pub(crate) fn must_reach(&self, paths: &[[&Place; 3]]) {
-        self.must_reach_within(paths, Timing::default());
+        self.must_reach_within(paths, Timing::patient());
     }
 
     /// The same in such a time.
@@ -144,7 +145,7 @@ impl Site {
 
     /// Fails if anything of one place reaches the other.
     pub(crate) fn must_not_reach(&self, from: &Place, to: &Place) {
-        let timing = Timing { wait: Duration::from_millis(300), tries: 1 };
+        let timing = Timing { wait: patience(Duration::from_millis(300)), tries: 1 };
         for Probe { path, outcome, .. } in self.probe(&[[from, to, from]], timing) {
             assert!(matches!(outcome, Outcome::Failed(_)), "{path}: {outcome:?}");
         }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use selvedge_datapath::step::NetStep;
+use selvedge_lab::patience::patience;
 use selvedge_lab::plan::Place;
 use selvedge_lab::probe::Timing;
 use selvedge_lab::shape::FamilyChoice;
@@ -111,7 +112,7 @@ fn the_first_packets_between_the_first_pods_arrive_in_both_families() {
         let Some(mut site) = Site::new(1, FamilyChoice::Dual) else { return };
         let (web, client) = (site.attach(0, "web", &config), site.attach(0, "client", &config));
         // A question for a neighbour that the kernel is not ready for yet is asked again after a second.
-        let once = Timing { wait: Duration::from_secs(3), tries: 1 };
+        let once = Timing { wait: patience(Duration::from_secs(3)), tries: 1 };
         site.must_reach_within(&[[&web, &client, &web]], once);
     }
 }

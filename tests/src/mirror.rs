@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use selvedge_lab::patience::patience;
 use selvedge_model::Transport;
 use selvedge_netns::Namespace;
 
@@ -109,10 +110,11 @@ pub fn ask(from: &Namespace, transport: Transport, at: SocketAddr) -> io::Result
 /// If it does.
 pub fn must_be_silent(from: &Namespace, transport: Transport, at: SocketAddr) {
     let heard = from.run(|| match transport {
-        Transport::Tcp => TcpStream::connect_timeout(&at, SILENCE).map(drop).err(),
-        Transport::Udp => {
-            Asker::new(from, at.is_ipv4(), 0).and_then(|asker| asker.ask_once(at, SILENCE)).map(drop).err()
-        }
+        Transport::Tcp => TcpStream::connect_timeout(&at, patience(SILENCE)).map(drop).err(),
+        Transport::Udp => Asker::new(from, at.is_ipv4(), 0)
+            .and_then(|asker| asker.ask_once(at, patience(SILENCE)))
+            .map(drop)
+            .err(),
         Transport::Sctp => Some(ErrorKind::Unsupported.into()),
     });
     let refused = heard.unwrap_or_else(|error| panic!("{error}"));
@@ -120,8 +122,8 @@ pub fn must_be_silent(from: &Namespace, transport: Transport, at: SocketAddr) {
 }
 
 fn ask_stream(at: SocketAddr) -> io::Result<Heard> {
-    let mut stream = TcpStream::connect_timeout(&at, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut stream = TcpStream::connect_timeout(&at, patience(PATIENCE))?;
+    stream.set_read_timeout(Some(patience(PATIENCE)))?;
     let mut text = String::new();
     stream.read_to_string(&mut text)?;
     understood(&text)
@@ -150,7 +152,7 @@ impl Asker {
     /// # Errors
     /// What the system says, and where no answer comes in time.
     pub fn ask(&self, at: SocketAddr) -> io::Result<Heard> {
-        let (tries, wait) = DATAGRAMS;
+        let (tries, wait) = (DATAGRAMS.0, patience(DATAGRAMS.1));
         let mut last = self.ask_once(at, wait);
         for _ in 1..tries {
             if last.is_ok() {

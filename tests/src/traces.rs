@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use selvedge_datapath::state::{Address, ObservedNetwork};
+use selvedge_lab::patience::patience;
 use selvedge_leases::Store;
 use selvedge_netlink::RouteSocket;
 use selvedge_netns::Namespace;
@@ -86,7 +87,7 @@ impl Traces {
     /// # Panics
     /// If it has not.
     pub fn must_be_back_on(&self, node: &Namespace, run_dir: &Path) {
-        let until = Instant::now() + REAPED_WITHIN;
+        let until = Instant::now() + patience(REAPED_WITHIN);
         loop {
             let now = Self::on(node, run_dir);
             if now == *self {

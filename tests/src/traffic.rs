@@ -8,6 +8,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rustix::net::Shutdown as Both;
+use selvedge_lab::patience::patience;
 use selvedge_netns::Namespace;
 
 /// The port that is answered.
@@ -79,10 +80,10 @@ fn echo(stream: &TcpStream) {
 /// # Errors
 /// What the system says, at the latest after some seconds.
 pub fn connect(from: &Namespace, to: IpAddr) -> io::Result<TcpStream> {
-    let connected = from.run(|| TcpStream::connect_timeout(&SocketAddr::new(to, PORT), PATIENCE));
+    let connected = from.run(|| TcpStream::connect_timeout(&SocketAddr::new(to, PORT), patience(PATIENCE)));
     let stream = connected.map_err(io::Error::other)??;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(patience(PATIENCE)))?;
+    stream.set_write_timeout(Some(patience(PATIENCE)))?;
     Ok(stream)
 }
 

@@ -3,7 +3,9 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Looks again and again until there is what is looked for.
+use selvedge_lab::patience::patience;
+
+/// Looks again and again until there is what is looked for; longer where `SELVEDGE_PATIENCE` says so.
 ///
 /// # Panics
 /// If there still isn't after so many seconds, with what was found last.
@@ -17,6 +19,7 @@ pub(crate) fn wait<T>(
     what: &str,
     mut look: impl FnMut() -> Result<T, String>,
 ) -> T {
+    let time = patience(time);
     let deadline = Instant::now() + time;
     loop {
         // The time is read first: whoever was kept from looking gets another look.

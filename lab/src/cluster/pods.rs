@@ -15,6 +15,7 @@ use selvedge_netns::Namespace;
 
 use super::{Cluster, LabError, Pod};
 use crate::agent::Agent;
+use crate::patience::patience;
 use crate::plan::{Place, PlannedNode};
 use crate::runtime::{CniError, Conflist, Sandbox};
 
@@ -71,7 +72,7 @@ impl Cluster {
             let nodes: Vec<_> = lab.plan.nodes.iter().map(detach).collect();
             nodes.into_iter().flat_map(|n| n.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
         });
-        let deadline = Instant::now() + REAPING;
+        let deadline = Instant::now() + patience(REAPING);
         loop {
             let remains = self.remains()?;
             if remains.is_empty() || Instant::now() > deadline {
