@@ -22,14 +22,14 @@ endif
 # With --target the flags reach only our programs, not build scripts and procedural macros, which cannot be static.
 # Relative relocations are packed: it makes the plugin 50 kB smaller.
 RELEASE := RUSTFLAGS="-C target-feature=+crt-static -C link-arg=-Wl,-z,pack-relative-relocs" cargo build --locked --release --target $(TRIPLE)
-PROGRAMS := --bin selvedge --bin selvedge-agent --bin selvedgectl
+PROGRAMS := --bin selvedge --bin selvedge-agent --bin selvedge-tunnel --bin selvedgectl
 
 ## lab: a three-node cluster on this machine, probed on every path (ARGS="--attach bridge" passes flags on)
 .PHONY: lab
 lab: build
 	"$$SELVEDGE_BIN_DIR/selvedgectl" lab run $(ARGS)
 
-## build: the static release programs: selvedge, selvedge-agent, selvedgectl
+## build: the static release programs: selvedge, selvedge-agent, selvedge-tunnel, selvedgectl
 .PHONY: build
 build: compiler
 	$(RELEASE) $(PROGRAMS)

@@ -12,6 +12,7 @@
 //! - `restart`: kills, ends, and what changed while no agent ran
 //! - `standing`: what the API is told of the Node
 //! - `trying`: what a policy would do, told before
+//! - `tunnel`: the forwarder of the udp transport
 //! - `uninstall`: what stays when we go
 //! - `matrix`: the lab, in each mode of attachment and each choice of families
 #![cfg(test)]
@@ -32,4 +33,5 @@ mod restart;
 mod site;
 mod standing;
 mod trying;
+mod tunnel;
 mod uninstall;

@@ -9,6 +9,7 @@
 //! - [`chain`]: an error with its causes
 //! - [`port`]: ports of a node that lead to a pod
 //! - [`Namespaced`]: objects by their keys, of which clones share what hasn't changed
+//! - [`Forwarding`]: what the forwarder of the udp transport is told
 //! - [`Gather`]: filling ordered collections
 //! - [`policy`], [`selector`]: NetworkPolicies, and which labels they mean
 //! - [`transport`]: how packets reach other nodes
@@ -20,6 +21,7 @@
 pub mod bandwidth;
 mod chain;
 pub mod cluster;
+mod forwarding;
 mod gather;
 mod labels;
 pub mod link;
@@ -36,6 +38,7 @@ pub mod transport;
 pub use bandwidth::{Bandwidth, RateLimit};
 pub use chain::chain;
 pub use cluster::{Cluster, Kind, Listing, Log, Namespace, Node, Pod, Pods, Policies, StillListing};
+pub use forwarding::{Forwarding, ForwardingPeer};
 pub use gather::Gather;
 pub use labels::{Labels, SharedLabels};
 pub use link::{MacAddr, Mtu};

@@ -1,0 +1,78 @@
+//! What keeps a forwarder from its work.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use selvedge_packet::Contradiction;
+
+/// Why there is no forwarder, or not the one that was asked for.
+#[derive(Debug, thiserror::Error)]
+pub enum ForwardError {
+    /// Another forwarder is at work in this run directory.
+    #[error("another forwarder holds {path:?}: stop it, or give this one a --run-dir of its own")]
+    Occupied {
+        /// The lock.
+        path: PathBuf,
+    },
+    /// A file can't be made.
+    #[error("make {path:?} (--run-dir)")]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The device can't be made, or is somebody else's.
+    #[error("make the TUN device {name} (this needs /dev/net/tun and CAP_NET_ADMIN)")]
+    Device {
+        /// The device.
+        name: String,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The device was deleted.
+    #[error("the TUN device {name} is gone")]
+    Gone {
+        /// The device.
+        name: String,
+    },
+    /// The node's address can't be used.
+    #[error("local, port: listen for UDP on {address}")]
+    Socket {
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A state that can't be.
+    #[error(transparent)]
+    Contradiction(#[from] Contradiction),
+    /// No thread could be started, or signals not be heard.
+    #[error("start the thread {name:?}")]
+    Thread {
+        /// Its name.
+        name: &'static str,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Nobody answers at the socket.
+    #[error("ask the forwarder at {path:?}")]
+    Silent {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// What the forwarder answers can't be read: it is of another version.
+    #[error("the forwarder at {path:?} answers {answer:?}")]
+    Strange {
+        /// The socket.
+        path: PathBuf,
+        /// What it said.
+        answer: String,
+    },
+    /// The forwarder does not do it.
+    #[error("the forwarder says: {0}")]
+    Refused(String),
+}
