@@ -8,7 +8,8 @@ use selvedge_ruleset::{
     EtherType, Family, Field, IpVersion, L4Proto, Match, PacketType, Rule, SetName, Statement, Value,
 };
 
-use crate::expression::{Base, Expression, Lookup, Payload, Slot, Source, To, ct, fib, meta};
+use crate::expression::{Expression, Lookup, Slot, To};
+use crate::load::{Base, Payload, Source, ct, fib, meta};
 use crate::place::{bytes, length, source};
 
 /// `NFPROTO_IPV4` and `NFPROTO_IPV6`.
@@ -88,6 +89,10 @@ impl Compiler {
             }
             Statement::Log(log) => self.code.push(Expression::Log(log.clone())),
             Statement::Limit(limit) => self.code.push(Expression::Limit(*limit)),
+            Statement::OneIn(packets) => {
+                self.load(Source::Random { below: *packets });
+                self.compare(false, vec![0; 4]);
+            }
             Statement::Update { key, set, timeout, limit } => {
                 self.load_key(key);
                 let timeout = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);

@@ -15,7 +15,8 @@ use crate::compile::{
     ADDRESS_TYPES, NFPROTO, PACKET_TYPES, RANDOM_FULLY, STATUS_DNAT, icmp_type, known_from, meaning,
     tcp_flags, transport,
 };
-use crate::expression::{Expression, Lookup, Payload, Slot, Source, To, ct, fib, meta};
+use crate::expression::{Expression, Lookup, Slot, To};
+use crate::load::{Payload, Source, ct, fib, meta};
 use crate::place::{IFNAME_BYTES, field, length, source, value};
 
 /// The rule that these expressions are in a table of that family, without its comment unless iptables made it one.
@@ -82,6 +83,11 @@ impl Reader {
             }
             Expression::Compare { slot, negated, data } => {
                 let loaded = self.single(*slot)?;
+                if let (Source::Random { below }, [0, 0, 0, 0], false) = (loaded.source, &data[..], *negated)
+                {
+                    self.push(Statement::OneIn(below));
+                    return Some(());
+                }
                 let test = self.test(&loaded, *negated, data)?;
                 self.known = test.proves().and(self.known);
                 self.push(test);

@@ -3,59 +3,8 @@
 use selvedge_ruleset::{ChainName, Limit, Log, SetName, Verdict};
 use selvedge_wire::{Reader, Writer};
 
+use crate::load::{Source, meta, read_payload, read_random, write_load};
 use crate::{dynset, logging};
-
-/// `enum nft_meta_keys`, those that are used here.
-pub(crate) mod meta {
-    pub(crate) const PROTOCOL: u32 = 1;
-    pub(crate) const MARK: u32 = 3;
-    pub(crate) const IIFNAME: u32 = 6;
-    pub(crate) const OIFNAME: u32 = 7;
-    pub(crate) const NFPROTO: u32 = 15;
-    pub(crate) const L4PROTO: u32 = 16;
-    pub(crate) const PKTTYPE: u32 = 19;
-}
-
-/// `enum nft_ct_keys`, those that are used here.
-pub(crate) mod ct {
-    pub(crate) const STATE: u32 = 0;
-    pub(crate) const STATUS: u32 = 2;
-}
-
-/// `enum nft_fib_result` and `enum nft_fib_flags`.
-pub(crate) mod fib {
-    pub(crate) const OIF: u32 = 1;
-    pub(crate) const ADDRTYPE: u32 = 3;
-    pub(crate) const F_SADDR: u32 = 1;
-    pub(crate) const F_DADDR: u32 = 2;
-    pub(crate) const F_IIF: u32 = 8;
-    pub(crate) const F_PRESENT: u32 = 32;
-}
-
-/// Where a register is loaded from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Source {
-    Meta(u32),
-    Ct(u32),
-    Fib { result: u32, flags: u32 },
-    Payload(Payload),
-}
-
-/// Bytes of the packet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Payload {
-    pub(crate) base: Base,
-    pub(crate) offset: u32,
-    pub(crate) length: u32,
-}
-
-/// The header that an offset counts from: `enum nft_payload_bases`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Base {
-    Link = 0,
-    Network = 1,
-    Transport = 2,
-}
 
 /// A place among the sixteen registers of four bytes.
 pub(crate) type Slot = u32;
@@ -168,6 +117,7 @@ impl Expression {
             Self::Load { source: Source::Ct(_), .. } => "ct",
             Self::Load { source: Source::Fib { .. }, .. } => "fib",
             Self::Load { source: Source::Payload(_), .. } => "payload",
+            Self::Load { source: Source::Random { .. }, .. } => "numgen",
             Self::Bitwise { .. } => "bitwise",
             Self::Compare { .. } => "cmp",
             Self::Lookup(_) => "lookup",
@@ -271,6 +221,7 @@ impl Expression {
                 Self::Load { source, to: slot_in(1)? }
             }
             "payload" => Self::Load { source: read_payload(data)?, to: slot_in(1)? },
+            "numgen" => Self::Load { source: read_random(data)?, to: slot_in(1)? },
             "bitwise" => {
                 Self::Bitwise { from: slot_in(1)?, to: slot_in(2)?, mask: value_in(4)?, xor: value_in(5)? }
             }
@@ -294,32 +245,6 @@ impl Expression {
             _ => return None,
         })
     }
-}
-
-fn write_load(source: Source, register: u32, data: &mut Writer) {
-    data.u32_be(1, register);
-    match source {
-        Source::Meta(key) | Source::Ct(key) => data.u32_be(2, key),
-        Source::Fib { result, flags } => {
-            data.u32_be(2, result);
-            data.u32_be(3, flags);
-        }
-        Source::Payload(Payload { base, offset, length }) => {
-            data.u32_be(2, base as u32);
-            data.u32_be(3, offset);
-            data.u32_be(4, length);
-        }
-    }
-}
-
-fn read_payload(data: Reader<'_>) -> Option<Source> {
-    let base = match data.u32_be(2)? {
-        0 => Base::Link,
-        1 => Base::Network,
-        2 => Base::Transport,
-        _ => return None,
-    };
-    Some(Source::Payload(Payload { base, offset: data.u32_be(3)?, length: data.u32_be(4)? }))
 }
 
 fn read_lookup(data: Reader<'_>) -> Option<Lookup> {

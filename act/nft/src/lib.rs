@@ -22,6 +22,7 @@ mod error;
 mod expression;
 mod forward;
 mod list;
+mod load;
 mod logging;
 mod message;
 mod mirror;

@@ -6,7 +6,7 @@ use selvedge_model::MacAddr;
 use selvedge_ruleset::field::Needs;
 use selvedge_ruleset::{EtherType, Field, KeyType, L4Proto, Value};
 
-use crate::expression::{Base, Payload, Source, meta};
+use crate::load::{Base, Payload, Source, meta};
 
 /// The bytes of an interface name in a register, terminator and padding included.
 pub(crate) const IFNAME_BYTES: usize = 16;

@@ -1,6 +1,7 @@
 //! Rules: what is looked for, and what is done.
 
 use std::fmt;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::field::{Field, Needs};
@@ -61,6 +62,8 @@ pub enum Statement {
     Log(Log),
     /// Goes on only as long as packets come no faster: `limit rate N/second burst N packets`.
     Limit(Limit),
+    /// Goes on with one packet in so many, whichever chance takes: `numgen random mod N 0`.
+    OneIn(NonZeroU32),
     /// Has the element of that key in a set last so long from now on: `update @SET { FIELD . FIELD timeout TIME }`.
     Update {
         /// The element's key.
@@ -336,6 +339,11 @@ pub fn log(prefix: LogPrefix, group: u16) -> Statement {
 /// `limit rate N/second burst N packets`
 pub fn limit(limit: Limit) -> Statement {
     Statement::Limit(limit)
+}
+
+/// `numgen random mod N 0`: goes on with one packet in so many.
+pub fn one_in(packets: NonZeroU32) -> Statement {
+    Statement::OneIn(packets)
 }
 
 /// `meta mark set meta mark | BITS`

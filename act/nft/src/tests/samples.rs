@@ -149,6 +149,7 @@ fn telling() -> Vec<Rule> {
         rule![update_limited([Field::IpSaddr], &set("seen"), (MINUTE, second)), log(prefix("x"), 0), drop()],
         rule![ct_state(CtStates::NEW), limit(Limit { over: true, ..second }), drop()],
     ];
+    rules.push(rule![one_in(size(20)), drop()]);
     rules.extend(units.map(|per| rule![limit(Limit { per, burst: five, ..second }), accept()]));
     rules
 }

@@ -32,6 +32,7 @@ impl Display for Statement {
             Self::DnatMap(IpVersion::V6, key, map) => write!(f, "dnat ip6 to {} map @{map}", KeyOf(key)),
             Self::Log(log) => log.fmt(f),
             Self::Limit(limit) => limit.fmt(f),
+            Self::OneIn(packets) => write!(f, "numgen random mod {packets} 0"),
             Self::Update { key, set, timeout, limit } => {
                 write!(f, "update @{set} {{ {} timeout ", KeyOf(key))?;
                 show_time(*timeout, f)?;
