@@ -108,7 +108,7 @@ impl Cluster {
     /// [`LabError`]. What was built until then goes with the caller's mount and PID namespaces.
     pub fn build(setup: Setup, mut progress: impl FnMut(&str)) -> Result<Self, LabError> {
         let begun = Instant::now();
-        let plan = Plan::new(setup.shape);
+        let plan = Plan::new(setup.shape.clone());
         progress("making the nodes' network");
         let topology = Topology::build(&plan)?;
         let (agents, pods, ready_after) = (BTreeMap::new(), BTreeMap::new(), begun.elapsed());
@@ -129,10 +129,11 @@ impl Cluster {
     /// # Errors
     /// [`LabError::Probe`] or [`LabError::TooManyPaths`] where that is not possible; broken paths are in the matrix.
     pub fn matrix(&self) -> Result<Matrix, LabError> {
-        probeable(self.setup.shape)?;
+        probeable(&self.setup.shape)?;
         let mut addresses = fixed_addresses(&self.plan);
         addresses.extend(self.pod_addresses().into_iter().map(|(pod, ips)| (Place::Pod(pod), ips)));
-        Ok(probe(&self.topology.places, &addresses, paths(&self.plan), Timing::patient())?)
+        let timing = Timing::with(self.setup.shape.network.loss);
+        Ok(probe(&self.topology.places, &addresses, paths(&self.plan), timing)?)
     }
 
     /// What there is and how it is.
@@ -149,13 +150,14 @@ impl Cluster {
             let agent = agents.get_mut(&node.name)?;
             Some(NodeStatus {
                 name: node.name.clone(),
+                segment: node.segment,
                 addresses: node.addresses.iter().map(IpNet::addr).collect(),
                 run_dir: agent.dirs().run(),
                 agent: agent.state(),
             })
         });
         Status {
-            shape: self.setup.shape,
+            shape: self.setup.shape.clone(),
             ready_after_ms: u64::try_from(self.ready_after.as_millis()).unwrap_or(u64::MAX),
             nodes: nodes.collect(),
             pods,
@@ -171,8 +173,9 @@ impl Cluster {
     /// Binds every namespace to its name, for `lab exec` and for a person's own tools.
     fn keep_namespaces(&self) -> Result<(), LabError> {
         let places = self.topology.places.iter().map(|(place, namespace)| (place.to_string(), namespace));
-        let wires = [("segment", &self.topology.segment), ("router", &self.topology.router)];
-        for (name, namespace) in places.chain(wires.map(|(name, n)| (name.to_owned(), n))) {
+        let segments = self.topology.segments.iter().map(|(segment, n)| (segment.to_string(), n));
+        let router = [("router".to_owned(), &self.topology.router)];
+        for (name, namespace) in places.chain(segments).chain(router) {
             self.keep(&name, namespace)?;
         }
         Ok(())
@@ -200,7 +203,7 @@ impl Cluster {
     /// Starts all agents, then waits for all of them.
     fn start_agents(&mut self) -> Result<(), LabError> {
         let config = self.setup.files.join("agent.yaml");
-        let text = manifest::agent_config(self.setup.shape.attach);
+        let text = manifest::agent_config(&self.setup.shape);
         fs::write(&config, text).map_err(|source| LabError::File { path: config.clone(), source })?;
         let manifests = self.manifests();
         let files = AgentFiles { bin_dir: &self.setup.bin_dir, manifests: &manifests, config: &config };

@@ -1,10 +1,10 @@
-//! A cluster out of network namespaces on one machine: nodes on a segment, a router, a host beyond it, one real node
+//! A cluster out of network namespaces on one machine: nodes on one segment or two, a router, a host beyond it, one real node
 //! agent a node, and pods that are attached by the real plugin. It is demo, test bed and bug report at once.
 //!
 //! - [`shape`], [`plan`], [`path`], [`matrix`]: what is asked for, who is in it, which paths must work, what became of
 //!   them; values only
 //! - [`limits`]: what is too much for one machine; [`patience`]: and what is slow on it
-//! - [`topology`], [`probe`]: the network on the kernel, and packets along every path
+//! - [`topology`], `obstacle`, [`probe`]: the network on the kernel, what it drops, and packets along every path
 //! - [`cluster`], [`agent`], [`runtime`], [`status`]: the lab while it stands
 //! - [`supervisor`], [`session`], [`enter`]: the process that holds it, and those who talk to it
 //!
@@ -23,6 +23,7 @@ pub mod enter;
 pub mod limits;
 mod manifest;
 pub mod matrix;
+mod obstacle;
 pub mod path;
 pub mod patience;
 pub mod plan;

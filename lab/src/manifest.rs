@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use selvedge_model::PodKey;
 
 use crate::plan::Plan;
-use crate::shape::Attach;
+use crate::shape::Shape;
 
 /// The Nodes.
 pub(crate) fn nodes(plan: &Plan) -> String {
@@ -60,8 +60,8 @@ pub(crate) fn uid(pod: &PodKey) -> String {
 }
 
 /// The agent's settings.
-pub(crate) fn agent_config(attach: Attach) -> String {
-    format!("attach: {attach}\ntransport: direct\n")
+pub(crate) fn agent_config(shape: &Shape) -> String {
+    format!("attach: {}\ntransport: {}\n", shape.attach, shape.transport)
 }
 
 fn list<T: Display>(items: &[T]) -> String {
@@ -76,13 +76,13 @@ fn add(text: &mut String, line: std::fmt::Arguments<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use crate::shape::{Count, FamilyChoice, Shape};
+    use crate::shape::{Attach, Count, FamilyChoice, Shape};
 
     use super::*;
 
     fn plan() -> Plan {
         let (nodes, pods) = (Count::new(2).unwrap(), Count::new(1).unwrap());
-        Plan::new(Shape { nodes, pods, attach: Attach::Routed, family: FamilyChoice::Dual })
+        Plan::new(Shape::new(nodes, pods, Attach::Routed, FamilyChoice::Dual))
     }
 
     #[test]

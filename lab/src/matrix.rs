@@ -8,6 +8,7 @@ use selvedge_model::{NodeName, PodKey};
 use serde::{Deserialize, Serialize};
 
 use crate::path::{Path, PathKind};
+use crate::plan::Place;
 
 /// The outcome of every path of a lab.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,8 +128,7 @@ impl Matrix {
         let good = self.cells.len() - faults.len();
         let count = format!("{good} of {} paths as expected.", self.cells.len());
         if faults.is_empty() {
-            let addresses = "Pods kept their own address everywhere but towards the outside.";
-            let remark = if good == 0 { "" } else { addresses };
+            let remark = if good == 0 { "" } else { self.remark() };
             lines.push(paint(format!("{count} {remark}").trim_end(), GREEN, style));
         } else {
             lines.push(paint("Failed:", RED, style));
@@ -136,6 +136,15 @@ impl Matrix {
             lines.push(paint(&count, RED, style));
         }
         lines.iter().map(|line| format!("{}\n", line.trim_end())).collect()
+    }
+
+    /// What a sound matrix says of addresses.
+    fn remark(&self) -> &'static str {
+        if self.cells.iter().any(|probe| probe.path.is_over_overlay()) {
+            "Pods kept their own address everywhere but towards the outside and, over an overlay, towards other nodes."
+        } else {
+            "Pods kept their own address everywhere but towards the outside."
+        }
     }
 
     /// The pods in the order of their first probe, each with its probes by kind.
@@ -212,7 +221,12 @@ fn cell(row: &Row<'_>, kind: PathKind) -> Cell {
     };
     let mut faults = probes.iter().filter_map(|probe| Some((probe, probe.brief_fault()?)));
     let Some((probe, fault)) = faults.next() else {
-        let text = if kind == PathKind::Outside { format!("ok as {}", row.node) } else { "ok".to_owned() };
+        let as_node = probes.iter().filter(|probe| is_seen_as_home(&probe.path)).count();
+        let text = match as_node {
+            0 => "ok".to_owned(),
+            all if all == probes.len() => format!("ok as {}", row.node),
+            _ => format!("ok, some as {}", row.node),
+        };
         return Cell { text, colour: Some(GREEN) };
     };
     let more = match faults.count() {
@@ -221,6 +235,11 @@ fn cell(row: &Row<'_>, kind: PathKind) -> Cell {
     };
     let text = format!("{} {}: {fault}{more}", probe.path.family, probe.path.protocol);
     Cell { text, colour: Some(RED) }
+}
+
+/// Whether the receiver sees the pod's node in the pod's place.
+fn is_seen_as_home(path: &Path) -> bool {
+    matches!(path.from, Place::Pod(_)) && path.seen_as == Place::Node(path.node.clone())
 }
 
 fn plain(text: &str) -> Cell {

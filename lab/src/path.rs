@@ -8,7 +8,7 @@ use ipnet::IpNet;
 use selvedge_model::{NodeName, PodKey};
 use serde::{Deserialize, Serialize};
 
-use crate::plan::{Place, Plan, outside};
+use crate::plan::{Place, Plan, PlannedNode, outside};
 use crate::shape::{Attach, Family, Shape};
 
 /// What a path is an instance of, from the view of the pod whose row of the matrix it is in.
@@ -95,9 +95,19 @@ pub struct Path {
     pub family: Family,
     /// The protocol.
     pub protocol: Protocol,
-    /// Whose address the receiver must see: the sender's, but towards the outside its node's, and from a node to a pod
-    /// on its bridge the one that the node has there.
+    /// Whose address the receiver must see: the sender's, but
+    /// - towards the outside the address of the pod's node, and to other nodes too that it has an overlay to
+    /// - from a node to a pod on its bridge the one that the node has there
+    /// - from a node to a pod over an overlay the one that the node has on that
     pub seen_as: Place,
+}
+
+impl Path {
+    /// Whether it is one between a pod and a node to which packets travel inside others.
+    pub fn is_over_overlay(&self) -> bool {
+        let by_node = matches!(self.seen_as, Place::Node(_)) && self.kind == PathKind::OtherNode;
+        by_node || matches!(self.seen_as, Place::Overlay(_))
+    }
 }
 
 impl fmt::Display for Path {
@@ -107,7 +117,7 @@ impl fmt::Display for Path {
 }
 
 /// How many paths [`paths`] has for a lab of a shape.
-pub fn count(shape: Shape) -> usize {
+pub fn count(shape: &Shape) -> usize {
     let (nodes, pods) = (usize::from(shape.nodes.get()), usize::from(shape.pods.get()));
     // Of each pod: to every node and from every node, to every pod, itself among them, and to the outside.
     let of_each = 2 * nodes + nodes * pods + 1;
@@ -128,7 +138,9 @@ pub(crate) fn fixed_addresses(plan: &Plan) -> Addresses {
     let nodes = plan.nodes.iter().flat_map(|node| {
         let own = families.iter().filter_map(|f| node.address(*f)).collect();
         let on_bridge = node.pod_cidrs.iter().filter_map(first_host).collect();
-        [(Place::Node(node.name.clone()), own), (Place::Bridge(node.name.clone()), on_bridge)]
+        let on_overlay = node.pod_cidrs.iter().map(IpNet::network).collect();
+        let name = || node.name.clone();
+        [(Place::Node(name()), own), (Place::Bridge(name()), on_bridge), (Place::Overlay(name()), on_overlay)]
     });
     let outside = (Place::Outside, families.iter().map(|f| outside(*f).addr()).collect());
     nodes.chain([outside]).collect()
@@ -147,7 +159,7 @@ pub fn paths(plan: &Plan) -> Vec<Path> {
         let home = Place::Node(node.name.clone());
         for kind in PathKind::ALL {
             for (from, to) in ends(plan, &me, &home, kind) {
-                let seen_as = seen_as(plan.shape.attach, &home, kind, &from);
+                let seen_as = seen_as(plan, node, (&from, &to));
                 for &family in plan.shape.family.families() {
                     let path = |protocol| Path {
                         pod: pod.clone(),
@@ -167,10 +179,17 @@ pub fn paths(plan: &Plan) -> Vec<Path> {
     all
 }
 
-fn seen_as(attach: Attach, home: &Place, kind: PathKind, from: &Place) -> Place {
-    match (kind, attach, from) {
-        (PathKind::Outside, ..) => home.clone(),
-        (PathKind::FromNode, Attach::Bridge, Place::Node(node)) if from == home => {
+/// Whose address the receiver sees; one of the two ends is a pod on that node.
+fn seen_as(plan: &Plan, home: &PlannedNode, (from, to): (&Place, &Place)) -> Place {
+    let over_overlay = |peer: &NodeName| {
+        let peer = plan.nodes.iter().find(|node| node.name == *peer && node.name != home.name);
+        peer.is_some_and(|peer| plan.is_overlay(home, peer))
+    };
+    match (from, to) {
+        (_, Place::Outside) => Place::Node(home.name.clone()),
+        (Place::Pod(_), Place::Node(node)) if over_overlay(node) => Place::Node(home.name.clone()),
+        (Place::Node(node), _) if over_overlay(node) => Place::Overlay(node.clone()),
+        (Place::Node(node), _) if *node == home.name && plan.shape.attach == Attach::Bridge => {
             Place::Bridge(node.clone())
         }
         _ => from.clone(),
@@ -198,13 +217,13 @@ fn ends(plan: &Plan, me: &Place, home: &Place, kind: PathKind) -> Vec<(Place, Pl
 
 #[cfg(test)]
 mod tests {
-    use crate::shape::{Count, FamilyChoice};
+    use crate::shape::{Count, FamilyChoice, Transport};
 
     use super::*;
 
     fn shape(nodes: u8, pods: u8, family: FamilyChoice) -> Shape {
         let (nodes, pods) = (Count::new(nodes).unwrap(), Count::new(pods).unwrap());
-        Shape { nodes, pods, attach: Attach::Routed, family }
+        Shape::new(nodes, pods, Attach::Routed, family)
     }
 
     fn of(nodes: u8, pods: u8, family: FamilyChoice) -> Vec<Path> {
@@ -224,7 +243,7 @@ mod tests {
         let shapes = [(1, 1, FamilyChoice::Ipv4), (1, 3, FamilyChoice::Dual), (4, 0, FamilyChoice::Dual)];
         for (nodes, pods, family) in shapes.into_iter().chain([(5, 4, FamilyChoice::Dual)]) {
             assert_eq!(
-                count(shape(nodes, pods, family)),
+                count(&shape(nodes, pods, family)),
                 of(nodes, pods, family).len(),
                 "{nodes} nodes, {pods} pods"
             );
@@ -261,5 +280,38 @@ mod tests {
                 assert_eq!(path.seen_as, path.from);
             }
         }
+    }
+
+    #[test]
+    fn over_an_overlay_pods_are_seen_by_nodes_as_theirs_and_nodes_by_pods_by_their_overlay_address() {
+        let mut shape = shape(3, 1, FamilyChoice::Dual);
+        shape.network.segments = Count::new(2).unwrap();
+        shape.transport = Transport::Auto;
+        let seen = |shape: &Shape, from: &str, to: &str| {
+            let all = paths(&Plan::new(shape.clone()));
+            all.into_iter().find(|p| p.from.to_string() == from && p.to.to_string() == to).unwrap().seen_as
+        };
+        let node = |text: &str| Place::Node(text.parse().unwrap());
+        let (web, web_c): (PodKey, PodKey) = ("web-0".parse().unwrap(), "web-2".parse().unwrap());
+        // node-a and node-b share a segment, node-c is on the other.
+        let cases = [
+            ("default/web-0", "node-b", Place::Pod(web.clone())),
+            ("default/web-0", "node-c", node("node-a")),
+            ("default/web-2", "node-b", node("node-c")),
+            ("node-b", "default/web-0", node("node-b")),
+            ("node-c", "default/web-0", Place::Overlay("node-c".parse().unwrap())),
+            ("node-c", "default/web-2", node("node-c")),
+            ("default/web-0", "default/web-2", Place::Pod(web.clone())),
+            ("default/web-2", "default/web-0", Place::Pod(web_c)),
+        ];
+        for (from, to, expected) in cases {
+            assert_eq!(seen(&shape, from, to), expected, "{from} -> {to}");
+        }
+        shape.transport = Transport::Native;
+        assert_eq!(seen(&shape, "default/web-0", "node-c"), Place::Pod(web));
+        let plan = Plan::new(shape);
+        let overlay = &fixed_addresses(&plan)[&Place::Overlay("node-c".parse().unwrap())];
+        let overlay: Vec<String> = overlay.iter().map(ToString::to_string).collect();
+        assert_eq!(overlay, ["10.244.2.0", "fd00:10:244:2::"]);
     }
 }

@@ -19,6 +19,8 @@ pub enum Place {
     Pod(PodKey),
     /// A node, by the address that it has on the bridge that its pods are on.
     Bridge(NodeName),
+    /// A node, by the address that it has on overlays: the network address of its pods' subnet.
+    Overlay(NodeName),
     /// The host beyond the router.
     Outside,
 }
@@ -26,7 +28,7 @@ pub enum Place {
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Node(node) | Self::Bridge(node) => node.fmt(f),
+            Self::Node(node) | Self::Bridge(node) | Self::Overlay(node) => node.fmt(f),
             Self::Pod(pod) => pod.fmt(f),
             Self::Outside => f.write_str("outside"),
         }
@@ -47,6 +49,8 @@ pub struct Plan {
 pub struct PlannedNode {
     /// Its name: `node-a` to `node-z`, then `node-27` and on.
     pub name: NodeName,
+    /// The segment that it is on.
+    pub segment: Segment,
     /// Its addresses on the segment, with the segment's prefix length, one a family.
     pub addresses: Vec<IpNet>,
     /// The subnets that its pods get addresses from, one a family.
@@ -65,8 +69,13 @@ impl PlannedNode {
 impl Plan {
     /// Names and addresses everything.
     pub fn new(shape: Shape) -> Self {
-        let nodes = (0..shape.nodes.get()).map(|number| planned_node(shape, number)).collect();
+        let nodes = (0..shape.nodes.get()).map(|number| planned_node(&shape, number)).collect();
         Self { shape, nodes }
+    }
+
+    /// Whether what two nodes' pods send each other travels inside other packets.
+    pub fn is_overlay(&self, one: &PlannedNode, other: &PlannedNode) -> bool {
+        self.shape.transport.is_overlay(one.segment == other.segment)
     }
 
     /// Every pod with the node it is on.
@@ -75,9 +84,62 @@ impl Plan {
     }
 }
 
-/// The segment that the nodes share, and the router's address on it: 172.30.0.1/24, fd00:30::1/64.
-pub fn router_on_segment(family: Family) -> IpNet {
-    on_segment(family, 1)
+/// A segment that nodes are on, each in a namespace of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Segment {
+    /// 172.30.0.0/24, fd00:30::/64.
+    #[serde(rename = "segment")]
+    First,
+    /// 172.30.1.0/24, fd00:30:1::/64.
+    #[serde(rename = "segment-2")]
+    Second,
+}
+
+impl Segment {
+    /// Those of a lab, in order.
+    pub fn of(shape: &Shape) -> &'static [Self] {
+        if shape.network.segments.get() == 1 { &[Self::First] } else { &[Self::First, Self::Second] }
+    }
+
+    /// The router's address on it, with its prefix length: 172.30.0.1/24 and fd00:30::1/64 on the first.
+    pub fn router(self, family: Family) -> IpNet {
+        self.address(family, 1)
+    }
+
+    /// The router's link on it.
+    pub fn router_link(self) -> &'static str {
+        match self {
+            Self::First => "eth0",
+            Self::Second => "eth2",
+        }
+    }
+
+    /// The segment of a node: the first half of the nodes, the middle one among them, is on the first.
+    fn of_node(shape: &Shape, number: u8) -> Self {
+        let halves = Self::of(shape).len() > 1;
+        if halves && number >= shape.nodes.get().div_ceil(2) { Self::Second } else { Self::First }
+    }
+
+    fn address(self, family: Family, host: u8) -> IpNet {
+        let number = match self {
+            Self::First => 0,
+            Self::Second => 1,
+        };
+        match family {
+            Family::V4 => v4([172, 30, number, host], 24),
+            Family::V6 => v6([0xfd00, 0x30, u16::from(number), 0, 0, 0, 0, written_alike(host)]),
+        }
+    }
+}
+
+impl fmt::Display for Segment {
+    /// The name of its namespace.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::First => "segment",
+            Self::Second => "segment-2",
+        })
+    }
 }
 
 /// The router's address towards the outside: 192.0.2.1/24, 2001:db8::1/64 (RFC 5737, RFC 3849).
@@ -90,11 +152,13 @@ pub fn outside(family: Family) -> IpNet {
     towards_outside(family, 2)
 }
 
-fn planned_node(shape: Shape, number: u8) -> PlannedNode {
+fn planned_node(shape: &Shape, number: u8) -> PlannedNode {
     let families = shape.family.families().iter().copied();
+    let segment = Segment::of_node(shape, number);
     PlannedNode {
         name: node_name(number),
-        addresses: families.clone().map(|family| on_segment(family, 11 + number)).collect(),
+        segment,
+        addresses: families.clone().map(|family| segment.address(family, 11 + number)).collect(),
         pod_cidrs: families.map(|family| pod_cidr(family, number)).collect(),
         pods: (0..shape.pods.get()).map(|index| pod_key(number, index)).collect(),
     }
@@ -122,13 +186,6 @@ fn pod_cidr(family: Family, node: u8) -> IpNet {
     match family {
         Family::V4 => v4([10, 244, node, 0], 24),
         Family::V6 => v6([0xfd00, 0x10, 0x244, u16::from(node), 0, 0, 0, 0]),
-    }
-}
-
-fn on_segment(family: Family, host: u8) -> IpNet {
-    match family {
-        Family::V4 => v4([172, 30, 0, host], 24),
-        Family::V6 => v6([0xfd00, 0x30, 0, 0, 0, 0, 0, written_alike(host)]),
     }
 }
 

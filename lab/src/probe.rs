@@ -15,7 +15,7 @@ use crate::matrix::{Matrix, Outcome, Probe, Reason};
 use crate::path::{Addresses, Path, Protocol, address_of};
 use crate::patience::patience;
 use crate::plan::Place;
-use crate::shape::Family;
+use crate::shape::{Family, Loss};
 
 mod echo;
 mod receiver;
@@ -40,6 +40,19 @@ impl Timing {
     pub fn patient() -> Self {
         let usual = Self::default();
         Self { wait: patience(usual.wait), ..usual }
+    }
+
+    /// The same where so many packets of a hundred get lost too, with so many tries that it is hardly ever chance that
+    /// fails them all: of a hundred thousand paths not one.
+    pub fn with(loss: Loss) -> Self {
+        // A connection takes some ten packets, and a try does not wait for more than the first repetitions.
+        let tries = match loss.get() {
+            0 => 2,
+            1..=10 => 20,
+            11..=25 => 40,
+            _ => 100,
+        };
+        Self { tries, ..Self::patient() }
     }
 }
 

@@ -6,8 +6,14 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+mod network;
+mod transport;
+
+pub use network::{Blocked, LinkMtu, Loss, Network, SegmentCount, WithPorts};
+pub use transport::Transport;
+
 /// The lab that is asked for: how many nodes and pods, and how they are wired.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shape {
     /// How many nodes.
     pub nodes: NodeCount,
@@ -17,6 +23,17 @@ pub struct Shape {
     pub attach: Attach,
     /// The IP families that everything has addresses of.
     pub family: FamilyChoice,
+    /// How packets are to reach other nodes.
+    pub transport: Transport,
+    /// The network between the nodes.
+    pub network: Network,
+}
+
+impl Shape {
+    /// A lab on one segment that lets everything through, with the default transport.
+    pub fn new(nodes: NodeCount, pods: PodCount, attach: Attach, family: FamilyChoice) -> Self {
+        Self { nodes, pods, attach, family, transport: Transport::default(), network: Network::default() }
+    }
 }
 
 /// How many nodes a lab has: 1 to 50.
@@ -35,13 +52,19 @@ pub struct Count<const MIN: u8, const MAX: u8>(u8);
 pub enum ShapeError {
     /// A number that is none, or is out of bounds.
     #[error("{value:?} is not a number from {min} to {max}")]
-    Count {
+    Number {
         /// The text as given.
         value: String,
         /// The least.
-        min: u8,
+        min: u32,
         /// The most.
-        max: u8,
+        max: u32,
+    },
+    /// No protocol and port.
+    #[error("{value:?} is no protocol and port such as udp/4789 or tcp/443")]
+    Blocked {
+        /// The text as given.
+        value: String,
     },
     /// A word that is not among those there are.
     #[error("{value:?} is none of {words}")]
@@ -57,7 +80,7 @@ impl<const MIN: u8, const MAX: u8> Count<MIN, MAX> {
     /// Checks the bounds.
     ///
     /// # Errors
-    /// [`ShapeError::Count`] outside them.
+    /// [`ShapeError::Number`] outside them.
     pub fn new(number: u8) -> Result<Self, ShapeError> {
         if (MIN..=MAX).contains(&number) { Ok(Self(number)) } else { Err(Self::refused(&number.to_string())) }
     }
@@ -68,7 +91,14 @@ impl<const MIN: u8, const MAX: u8> Count<MIN, MAX> {
     }
 
     fn refused(value: &str) -> ShapeError {
-        ShapeError::Count { value: value.to_owned(), min: MIN, max: MAX }
+        ShapeError::Number { value: value.to_owned(), min: MIN.into(), max: MAX.into() }
+    }
+}
+
+impl<const MIN: u8, const MAX: u8> Default for Count<MIN, MAX> {
+    /// The least.
+    fn default() -> Self {
+        Self(MIN)
     }
 }
 

@@ -8,7 +8,8 @@ use selvedge_model::{NodeName, PodKey};
 use serde::{Deserialize, Serialize};
 
 use crate::agent::AgentState;
-use crate::shape::Shape;
+use crate::plan::Segment;
+use crate::shape::{LinkMtu, Network, Shape};
 
 /// A lab as it stands.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +33,8 @@ pub struct Status {
 pub struct NodeStatus {
     /// Its name.
     pub name: NodeName,
+    /// The segment that it is on.
+    pub segment: Segment,
     /// Its addresses on the segment.
     pub addresses: Vec<IpAddr>,
     /// Its agent's run directory, inside the lab's mount namespace.
@@ -54,16 +57,19 @@ pub struct PodStatus {
 impl Status {
     /// One line: what the lab is and how long it took.
     pub fn headline(&self) -> String {
-        let shape = &self.shape;
-        let what = format!(
-            "lab: {}, {}, attach {}, transport direct, {}",
-            count(self.nodes.len(), "node"),
-            count(self.pods.len(), "pod"),
-            shape.attach,
-            shape.family,
-        );
+        let Shape { attach, family, transport, network, .. } = &self.shape;
+        let nodes = count(self.nodes.len(), "node");
+        let on = if network.segments.get() > 1 {
+            format!(" on {} segments", network.segments)
+        } else {
+            String::new()
+        };
+        let pods = count(self.pods.len(), "pod");
+        let unusual = unusual(network);
+        let what =
+            format!("lab: {nodes}{on}, {pods}, attach {attach}, transport {transport}, {family}{unusual}");
         let tenths = self.ready_after_ms.div_ceil(100);
-        format!("{what:<80}ready in {}.{} s", tenths / 10, tenths % 10)
+        format!("{what:<78}  ready in {}.{} s", tenths / 10, tenths % 10)
     }
 
     /// The agents that have died, in words, with what they printed last.
@@ -99,6 +105,21 @@ impl fmt::Display for Status {
         }
         self.dead_agents().iter().try_for_each(|dead| writeln!(f, "{dead}"))
     }
+}
+
+/// What sets the network apart from one that has Ethernet's MTU and lets everything through.
+fn unusual(network: &Network) -> String {
+    let mut text = String::new();
+    if network.mtu != LinkMtu::default() {
+        text += &format!(", MTU {}", network.mtu);
+    }
+    for blocked in &network.blocked {
+        text += &format!(", {blocked} blocked");
+    }
+    if network.loss.get() > 0 {
+        text += &format!(", {} % lost", network.loss);
+    }
+    text
 }
 
 fn count(number: usize, noun: &str) -> String {

@@ -139,7 +139,7 @@ fn build(start: &Start, say: &mut impl FnMut(&Reply)) -> Result<(Cluster, Option
     };
     contain::furnish().map_err(|error| chain(&error))?;
     let setup = Setup {
-        shape: start.recipe.shape,
+        shape: start.recipe.shape.clone(),
         bin_dir: start.recipe.bin_dir.clone(),
         files: PathBuf::from(FILES),
         netns: PathBuf::from(NETNS),

@@ -37,7 +37,7 @@ impl Rig {
             return None;
         }
         let (nodes, pods) = (Count::new(2).unwrap(), Count::new(2).unwrap());
-        let plan = Plan::new(Shape { nodes, pods, attach: Attach::Routed, family: FamilyChoice::Dual });
+        let plan = Plan::new(Shape::new(nodes, pods, Attach::Routed, FamilyChoice::Dual));
         let topology = Topology::build(&plan).unwrap();
         let mut rig = Self { topology, addresses: Addresses::new(), plan: plan.clone() };
         let outside_ips = [Family::V4, Family::V6].map(|family| outside(family).addr());
@@ -183,7 +183,7 @@ fn a_deleted_route_fails_the_paths_that_need_it_and_no_other() {
     let on = |place: &Place, node: &PlannedNode| match place {
         Place::Node(name) => *name == node.name,
         Place::Pod(pod) => node.pods.contains(pod),
-        Place::Outside | Place::Bridge(_) => false,
+        Place::Outside | Place::Bridge(_) | Place::Overlay(_) => false,
     };
     let pod_of_b = |place: &Place| matches!(place, Place::Pod(pod) if b.pods.contains(pod));
     for cell in &matrix.cells {

@@ -26,7 +26,7 @@ pub(crate) struct Site {
     spaces: BTreeMap<Place, Namespace>,
     addresses: Addresses,
     attached: BTreeMap<Place, Attached>,
-    _between: [Namespace; 2],
+    _between: Vec<Namespace>,
 }
 
 struct Attached {
@@ -40,8 +40,8 @@ impl Site {
     pub(crate) fn new(nodes: u8, family: FamilyChoice) -> Option<Self> {
         let stage = Stage::new()?;
         let (nodes, pods) = (Count::new(nodes).unwrap(), Count::new(0).unwrap());
-        let plan = Plan::new(Shape { nodes, pods, attach: Attach::Bridge, family });
-        let Topology { segment, router, places } = Topology::build(&plan).unwrap();
+        let plan = Plan::new(Shape::new(nodes, pods, Attach::Bridge, family));
+        let Topology { segments, router, places } = Topology::build(&plan).unwrap();
         let mut addresses: Addresses = plan
             .nodes
             .iter()
@@ -56,7 +56,7 @@ impl Site {
             spaces: places,
             addresses,
             attached: BTreeMap::new(),
-            _between: [segment, router],
+            _between: segments.into_values().chain([router]).collect(),
         };
         Some(site)
     }

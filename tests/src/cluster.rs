@@ -59,7 +59,7 @@ impl Cluster {
         let stage = Stage::new()?;
         let (nodes, pods) = (Count::new(nodes), Count::new(0));
         let (nodes, pods) = (nodes.unwrap_or_else(|e| panic!("{e}")), pods.unwrap_or_else(|e| panic!("{e}")));
-        let plan = Plan::new(Shape { nodes, pods, attach, family: FamilyChoice::Dual });
+        let plan = Plan::new(Shape::new(nodes, pods, attach, FamilyChoice::Dual));
         let mut topology = Topology::build(&plan).unwrap_or_else(|error| panic!("{error:?}"));
         let manifests = stage.folder().join("manifests");
         fs::create_dir_all(&manifests).unwrap_or_else(|error| panic!("make {manifests:?}: {error}"));

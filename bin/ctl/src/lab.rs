@@ -11,7 +11,10 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{Args, Subcommand};
 use selvedge_lab::limits::too_many_neighbours;
 use selvedge_lab::session::{Recipe, StateDir};
-use selvedge_lab::shape::{Attach, FamilyChoice, NodeCount, PodCount, Shape, ShapeError};
+use selvedge_lab::shape::{
+    Attach, Blocked, FamilyChoice, LinkMtu, Loss, Network, NodeCount, PodCount, SegmentCount, Shape,
+    ShapeError, Transport,
+};
 use selvedge_lab::supervisor;
 use selvedge_model::chain;
 
@@ -42,7 +45,7 @@ enum Verb {
     Up(Build),
     /// Probe every path of the lab that stands
     Matrix(matrix::Args),
-    /// Execute a command in a pod, a node, `router`, `outside` or `segment` of the lab that stands
+    /// Execute a command in a pod, a node, `router`, `outside`, `segment` or `segment-2` of the lab that stands
     Exec(exec::Args),
     /// Show the lab that stands
     Status(status::Args),
@@ -72,6 +75,21 @@ pub(crate) struct Build {
     /// Which IP families there are
     #[arg(long, default_value = "dual", value_parser = word::<FamilyChoice>(&FamilyChoice::WORDS))]
     family: FamilyChoice,
+    /// How packets reach other nodes
+    #[arg(long, default_value = "direct", value_parser = word::<Transport>(&Transport::WORDS))]
+    transport: Transport,
+    /// On how many routed segments the nodes are, 1 or 2: the first half on the first, the others on the second
+    #[arg(long, value_name = "N", default_value = "1")]
+    segments: SegmentCount,
+    /// The MTU of the segments and of the links on them, 1280 to 9000
+    #[arg(long, value_name = "BYTES", default_value = "1500")]
+    mtu: LinkMtu,
+    /// Ports that nothing gets through to, as udp/4789: between segments if there are two, else between nodes
+    #[arg(long, value_name = "PROTOCOL/PORT", value_delimiter = ',')]
+    block: Vec<Blocked>,
+    /// How many packets of a hundred get lost there, 0 to 50
+    #[arg(long, value_name = "PERCENT", default_value = "0")]
+    loss: Loss,
     /// Where the binaries `selvedge` and `selvedge-agent` are [default: beside this one]
     #[arg(long, value_name = "DIR")]
     bin_dir: Option<PathBuf>,
@@ -96,12 +114,14 @@ impl Build {
     }
 
     fn shape(&self) -> Shape {
-        Shape { nodes: self.nodes, pods: self.pods, attach: self.attach, family: self.family }
+        let Self { nodes, pods, attach, family, transport, segments, mtu, loss, .. } = *self;
+        let network = Network { segments, mtu, blocked: self.block.iter().copied().collect(), loss };
+        Shape { nodes, pods, attach, family, transport, network }
     }
 
     /// Says on standard error what may go wrong with such a lab on this machine.
     fn warn(&self) {
-        if let Some(warning) = too_many_neighbours(self.shape()) {
+        if let Some(warning) = too_many_neighbours(&self.shape()) {
             writeln!(io::stderr(), "selvedgectl: warning: {warning}").ok();
         }
     }

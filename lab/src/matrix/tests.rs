@@ -1,13 +1,20 @@
 use crate::path::{Protocol, address_of, fixed_addresses, paths};
 use crate::plan::{Place, Plan};
-use crate::shape::{Attach, Count, Family, FamilyChoice, Shape};
+use crate::shape::{Attach, Count, Family, FamilyChoice, Shape, Transport};
 
 use super::*;
 
 /// A lab of two nodes with two pods each, every path as it should be.
 fn sound() -> Matrix {
-    let (nodes, pods) = (Count::new(2).unwrap(), Count::new(2).unwrap());
-    let shape = Shape { nodes, pods, attach: Attach::Routed, family: FamilyChoice::Dual };
+    sound_of(shape(2))
+}
+
+fn shape(nodes: u8) -> Shape {
+    let (nodes, pods) = (Count::new(nodes).unwrap(), Count::new(2).unwrap());
+    Shape::new(nodes, pods, Attach::Routed, FamilyChoice::Dual)
+}
+
+fn sound_of(shape: Shape) -> Matrix {
     let plan = Plan::new(shape);
     let mut addresses = fixed_addresses(&plan);
     for (number, (node, pod)) in plan.pods().enumerate() {
@@ -52,6 +59,13 @@ fn broken() -> Matrix {
 #[test]
 fn a_sound_lab_is_a_table_of_ok_and_one_sentence() {
     assert_eq!(sound().to_string(), include_str!("../../testdata/sound.txt"));
+}
+
+#[test]
+fn a_lab_of_two_segments_says_who_is_seen_as_somebody_else() {
+    let mut shape = Shape { transport: Transport::Auto, ..shape(3) };
+    shape.network.segments = Count::new(2).unwrap();
+    assert_eq!(sound_of(shape).to_string(), include_str!("../../testdata/segments.txt"));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::*;
 
 fn plan(nodes: u8, pods: u8, family: FamilyChoice) -> Plan {
     let (nodes, pods) = (Count::new(nodes).unwrap(), Count::new(pods).unwrap());
-    Plan::new(Shape { nodes, pods, attach: Attach::Routed, family })
+    Plan::new(Shape::new(nodes, pods, Attach::Routed, family))
 }
 
 fn texts<T: ToString>(items: &[T]) -> Vec<String> {
@@ -25,7 +25,7 @@ fn three_nodes_have_the_names_and_addresses_that_the_documents_show() {
     assert_eq!(texts(&c.pod_cidrs), ["10.244.2.0/24", "fd00:10:244:2::/64"]);
     assert_eq!(texts(&c.pods), ["default/web-2", "default/client-2"]);
     assert_eq!(outside(Family::V4).to_string(), "192.0.2.2/24");
-    assert_eq!(router_on_segment(Family::V6).to_string(), "fd00:30::1/64");
+    assert_eq!(Segment::First.router(Family::V6).to_string(), "fd00:30::1/64");
 }
 
 #[test]
@@ -45,4 +45,22 @@ fn the_largest_lab_has_no_name_or_address_twice() {
     assert_eq!((names.len(), addresses.len(), pods.len()), (50, 100, 5000));
     assert_eq!(plan.nodes[25].name.as_str(), "node-z");
     assert_eq!(plan.nodes[26].name.as_str(), "node-27");
+}
+
+#[test]
+fn the_second_half_of_the_nodes_is_on_the_second_segment() {
+    let mut shape = plan(3, 1, FamilyChoice::Dual).shape;
+    shape.network.segments = Count::new(2).unwrap();
+    let plan = Plan::new(shape);
+    let [a, b, c] = &plan.nodes[..] else { panic!("not three nodes") };
+    assert_eq!([a.segment, b.segment, c.segment], [Segment::First, Segment::First, Segment::Second]);
+    assert_eq!(texts(&b.addresses), ["172.30.0.12/24", "fd00:30::12/64"]);
+    assert_eq!(texts(&c.addresses), ["172.30.1.13/24", "fd00:30:1::13/64"]);
+    assert_eq!(Segment::Second.router(Family::V4).to_string(), "172.30.1.1/24");
+    let on_first = |nodes| {
+        let mut shape = Shape { nodes: Count::new(nodes).unwrap(), ..plan.shape.clone() };
+        shape.network.segments = Count::new(2).unwrap();
+        Plan::new(shape).nodes.iter().filter(|node| node.segment == Segment::First).count()
+    };
+    assert_eq!([on_first(1), on_first(2), on_first(50)], [1, 1, 25]);
 }

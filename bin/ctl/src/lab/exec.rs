@@ -14,7 +14,7 @@ use super::Failure;
 /// The arguments of `lab exec`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
-    /// A pod (namespace/name, or a name in the namespace `default`), a node, `router`, `outside` or `segment`.
+    /// A pod (namespace/name, or a name in the namespace `default`), a node, `router`, `outside`, `segment` or `segment-2`.
     place: String,
     /// The command and its arguments.
     #[arg(last = true, required = true, value_name = "COMMAND")]

@@ -23,7 +23,7 @@ pub(crate) struct Args {
 /// Builds a lab, probes it and takes it down. The lab goes with this process, whatever ends it.
 pub(super) fn run(args: &Args) -> Result<ExitCode, Failure> {
     let recipe = args.build.recipe()?;
-    probeable(recipe.shape)?;
+    probeable(&recipe.shape)?;
     args.build.warn();
     let progress = Progress::new();
     let (mut session, status) = Session::run(recipe, |doing| progress.show(doing))?;

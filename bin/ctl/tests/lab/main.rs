@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, geteuid, kill_process, kill_process_group};
 
+mod segments;
+
 /// An agent that writes its conflist and stays.
 const AGENT: &str = r#"#!/bin/sh
 while [ $# -gt 1 ]; do [ "$1" = --cni-conf-dir ] && conf=$2; shift; done
@@ -322,6 +324,11 @@ fn flags_that_no_lab_can_have_are_refused_before_anything_is_made() {
         ("run --nodes 0", "'0' for '--nodes <N>': \"0\" is not a number from 1 to 50"),
         ("up --pods 101", "'101' for '--pods <N>': \"101\" is not a number from 0 to 100"),
         ("run --attach vlan", "[possible values: routed, bridge]"),
+        ("run --transport ipip", "[possible values: auto, direct, vxlan, wireguard, udp, native]"),
+        ("run --segments 3", "'3' for '--segments <N>': \"3\" is not a number from 1 to 2"),
+        ("up --mtu 1279", "'1279' for '--mtu <BYTES>': \"1279\" is not a number from 1280 to 9000"),
+        ("run --block udp/53,esp", "'esp' for '--block <PROTOCOL/PORT>': \"esp\" is no protocol and port"),
+        ("run --loss 51", "'51' for '--loss <PERCENT>': \"51\" is not a number from 0 to 50"),
         ("run --family 4", "[possible values: ipv4, ipv6, dual]"),
     ];
     for (line, complaint) in cases {
