@@ -11,6 +11,7 @@
 //! - `ports`: published ports beside an agent
 //! - `restart`: kills, ends, and what changed while no agent ran
 //! - `standing`: what the API is told of the Node
+//! - `transports`: labs with every transport on one segment and two, and what changes of one under traffic
 //! - `trying`: what a policy would do, told before
 //! - `tunnel`: the forwarder of the udp transport
 //! - `uninstall`: what stays when we go
@@ -32,6 +33,7 @@ mod ports;
 mod restart;
 mod site;
 mod standing;
+mod transports;
 mod trying;
 mod tunnel;
 mod uninstall;

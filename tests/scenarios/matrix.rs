@@ -80,9 +80,14 @@ labs! {
 
 /// Runs a lab of three nodes with two pods each; `None` if this user may not, which has been said.
 fn run(attach: &str, family: &str) -> Option<Matrix> {
+    run_lab(&["--attach", attach, "--family", family])
+}
+
+/// The same with any flags.
+pub(crate) fn run_lab(flags: &[&str]) -> Option<Matrix> {
     Stage::new()?;
     let _alone = alone();
-    let (mut command, mark) = lab(&["run", "--json", "--attach", attach, "--family", family]);
+    let (mut command, mark) = lab(&[&["run", "--json"], flags].concat());
     let output = command.output().unwrap();
     let complaints = String::from_utf8_lossy(&output.stderr);
     let matrix: Matrix = serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{complaints}"));

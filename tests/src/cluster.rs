@@ -20,7 +20,7 @@ pub struct Cluster {
     pub nodes: Vec<Node>,
     manifests: PathBuf,
     /// What is between the nodes.
-    _between: Topology,
+    between: Topology,
     stage: Stage,
 }
 
@@ -56,10 +56,26 @@ impl Cluster {
     /// # Panics
     /// If something of it fails for another reason.
     pub fn build(nodes: u8, attach: Attach) -> Option<Self> {
+        Self::of(Self::shape(nodes, attach))
+    }
+
+    /// Nodes on one segment, without pods, with the default transport.
+    ///
+    /// # Panics
+    /// If a lab can't have so many nodes.
+    pub fn shape(nodes: u8, attach: Attach) -> Shape {
+        let nodes = Count::new(nodes).unwrap_or_else(|error| panic!("{error}"));
+        Shape::new(nodes, Count::default(), attach, FamilyChoice::Dual)
+    }
+
+    /// The same as [`Self::build`] with another network between the nodes, and with another transport.
+    ///
+    /// # Panics
+    /// As [`Self::build`].
+    pub fn of(shape: Shape) -> Option<Self> {
         let stage = Stage::new()?;
-        let (nodes, pods) = (Count::new(nodes), Count::new(0));
-        let (nodes, pods) = (nodes.unwrap_or_else(|e| panic!("{e}")), pods.unwrap_or_else(|e| panic!("{e}")));
-        let plan = Plan::new(Shape::new(nodes, pods, attach, FamilyChoice::Dual));
+        let (attach, transport) = (shape.attach, shape.transport);
+        let plan = Plan::new(shape);
         let mut topology = Topology::build(&plan).unwrap_or_else(|error| panic!("{error:?}"));
         let manifests = stage.folder().join("manifests");
         fs::create_dir_all(&manifests).unwrap_or_else(|error| panic!("make {manifests:?}: {error}"));
@@ -67,14 +83,19 @@ impl Cluster {
         for plan in plan.nodes {
             let folder = stage.folder().join(plan.name.as_str());
             fs::create_dir_all(&folder).unwrap_or_else(|error| panic!("make {folder:?}: {error}"));
-            write(&folder.join("agent.yaml"), &format!("attach: {attach}\n"));
+            write(&folder.join("agent.yaml"), &format!("attach: {attach}\ntransport: {transport}\n"));
             let namespace = topology.places.remove(&Place::Node(plan.name.clone()));
             let namespace = namespace.unwrap_or_else(|| panic!("the lab made no {}", plan.name));
             made.push(Node { plan, namespace, folder, manifests: manifests.clone() });
         }
-        let cluster = Self { nodes: made, manifests, _between: topology, stage };
+        let cluster = Self { nodes: made, manifests, between: topology, stage };
         cluster.nodes.iter().for_each(|node| cluster.declare(node, &node.plan.pod_cidrs));
         Some(cluster)
+    }
+
+    /// What the nodes have their default route by.
+    pub fn router(&self) -> &Namespace {
+        &self.between.router
     }
 
     /// Writes a node's manifest, with these subnets.
@@ -188,6 +209,11 @@ impl Node {
             "apiVersion": "v1", "kind": "Node", "metadata": {"name": self.plan.name.as_str()},
             "spec": {"podCIDRs": pod_cidrs}, "status": {"addresses": addresses}
         })
+    }
+
+    /// Replaces the configuration that its next agent reads.
+    pub fn configure(&self, text: &str) {
+        write(&self.folder.join("agent.yaml"), text);
     }
 
     /// Where its configuration is, and what its agent makes.

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use ipnet::IpNet;
 use selvedge_datapath::converge::Observed;
 use selvedge_datapath::foreign::ForwardChain;
-use selvedge_datapath::state::{ObservedLink, Route, Sysctl};
+use selvedge_datapath::state::{FdbEntry, Neighbour, ObservedLink, Route, Sysctl};
 use selvedge_model::IfName;
 use selvedge_netns::Namespace;
 use selvedge_reconcile::{Host, Kernel, Paths};
@@ -23,6 +23,10 @@ pub struct Picture {
     pub links: BTreeMap<IfName, ObservedLink>,
     /// The routes but for the kernel's link-local ones.
     pub routes: BTreeSet<Route>,
+    /// Where frames for peers go, on devices of ours.
+    pub fdb: BTreeSet<FdbEntry>,
+    /// The permanent neighbours on devices of ours.
+    pub neighbours: BTreeSet<Neighbour>,
     /// The sysctls that an agent writes.
     pub sysctls: BTreeMap<Sysctl, String>,
     /// The tables of ours; with whether somebody owns them.
@@ -69,6 +73,11 @@ impl Picture {
                 &self.routes.iter().map(|r| (r, ())).collect(),
                 &now.routes.iter().map(|r| (r, ())).collect(),
             ),
+            changes(&self.fdb.iter().map(|e| (e, ())).collect(), &now.fdb.iter().map(|e| (e, ())).collect()),
+            changes(
+                &self.neighbours.iter().map(|n| (n, ())).collect(),
+                &now.neighbours.iter().map(|n| (n, ())).collect(),
+            ),
             changes(
                 &self.forward.iter().map(|c| (&c.place, &c.ours)).collect(),
                 &now.forward.iter().map(|c| (&c.place, &c.ours)).collect(),
@@ -94,6 +103,8 @@ impl From<Observed> for Picture {
         Self {
             links: links.collect(),
             routes: observed.network.routes.into_iter().filter(|route| !link_local(route)).collect(),
+            fdb: observed.network.fdb,
+            neighbours: observed.network.neighbours,
             sysctls: observed.sysctls,
             tables: observed.tables.iter().map(|(id, table)| (id.clone(), table.known())).collect(),
             forward: observed.forward,

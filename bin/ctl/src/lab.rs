@@ -76,7 +76,7 @@ pub(crate) struct Build {
     #[arg(long, default_value = "dual", value_parser = word::<FamilyChoice>(&FamilyChoice::WORDS))]
     family: FamilyChoice,
     /// How packets reach other nodes
-    #[arg(long, default_value = "direct", value_parser = word::<Transport>(&Transport::WORDS))]
+    #[arg(long, default_value = "auto", value_parser = word::<Transport>(&Transport::WORDS))]
     transport: Transport,
     /// On how many routed segments the nodes are, 1 or 2: the first half on the first, the others on the second
     #[arg(long, value_name = "N", default_value = "1")]

@@ -12,9 +12,9 @@ use super::ShapeError;
 #[serde(rename_all = "lowercase")]
 pub enum Transport {
     /// Direct on a segment, VXLAN between segments.
+    #[default]
     Auto,
     /// By a route to the other node.
-    #[default]
     Direct,
     /// In VXLAN.
     Vxlan,

@@ -158,7 +158,7 @@ fn stand_enter_and_go(bench: &Bench) {
     let (code, text) = bench.lab("up --pods 0 --nodes 2");
     assert_eq!(code, Some(0), "{text}");
     assert!(
-        text.starts_with("lab: 2 nodes, 0 pods, attach routed, transport direct, IPv4 and IPv6 "),
+        text.starts_with("lab: 2 nodes, 0 pods, attach routed, transport auto, IPv4 and IPv6 "),
         "{text}"
     );
     assert_eq!(host(), before, "something was made on the host");
