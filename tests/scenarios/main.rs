@@ -30,6 +30,7 @@ mod logs;
 mod matrix;
 mod policy;
 mod ports;
+mod reach;
 mod restart;
 mod site;
 mod standing;

@@ -21,6 +21,10 @@ const LEARNING: u16 = 7;
 const PORT: u16 = 15;
 /// IFLA_VXLAN_LOCAL6.
 const LOCAL6: u16 = 17;
+/// IFLA_VXLAN_DF (Linux 4.20).
+const DONT_FRAGMENT: u16 = 29;
+/// VXLAN_DF_INHERIT: what must not be fragmented inside is not outside either, so that paths can be measured.
+const AS_INSIDE: u8 = 2;
 
 /// NDA_DST.
 const DESTINATION: u16 = 1;
@@ -53,6 +57,7 @@ pub(crate) fn create_vxlan(
         write_kind(w, "vxlan", |data| {
             data.u32_ne(ID, vxlan.vni);
             data.bytes(PORT, &vxlan.port.to_be_bytes());
+            data.bytes(DONT_FRAGMENT, &[AS_INSIDE]);
             write_changeable(data, vxlan);
         });
     });

@@ -1,6 +1,7 @@
 //! What the loop says of itself: plain data, the same for the socket, the metrics and the screen.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use selvedge_datapath::converge::Observed;
@@ -119,8 +120,40 @@ pub struct PeerStatus {
     pub node: String,
     /// By what: `direct`, `native`, `vxlan`, `udp` or `wireguard`.
     pub transport: String,
+    /// The better transport that it would be, if that got through.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instead_of: Option<String>,
     /// What a packet to its pods may measure, in bytes.
     pub path_mtu: u32,
+    /// What was measured of that.
+    pub measured: Found,
+}
+
+/// What was measured of the way to another node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Found {
+    /// Nothing yet.
+    Unmeasured,
+    /// Packets get there and back, as long as the path MTU says.
+    Ok,
+    /// Nothing comes back.
+    Silent,
+}
+
+impl fmt::Display for PeerStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}, path MTU {}, ", self.node, self.transport, self.path_mtu)?;
+        f.write_str(match self.measured {
+            Found::Unmeasured => "not measured",
+            Found::Ok => "ok",
+            Found::Silent => "nothing comes back",
+        })?;
+        match &self.instead_of {
+            Some(better) => write!(f, " ({better} doesn't get through)"),
+            None => Ok(()),
+        }
+    }
 }
 
 /// What bears our mark on the node, as the last pass found it.

@@ -7,6 +7,7 @@ mod explaining;
 mod flags;
 mod leases;
 mod packets;
+mod reaching;
 mod serve;
 mod trying;
 mod uninstall;
@@ -37,6 +38,7 @@ use crate::explaining::Decided;
 use crate::flags::{Flags, Places, Task};
 use crate::leases::Caretaker;
 use crate::packets::Lost;
+use crate::reaching::Reaching;
 use crate::wiring::{Policies, Setup};
 
 /// How long an ADD is kept waiting, within the 25 seconds that it has.
@@ -103,6 +105,7 @@ fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
     // The kernel is listened to before it is first looked at, so that nothing falls between.
     watch::kernel(triggers.clone())?;
     packets::tell(&setup, lost)?;
+    setup.reaching.start(triggers.clone())?;
     let _source = watch::source(flags, triggers.clone(), (&status, setup.config.remove_taint))?;
     watch::start(triggers)?;
     info!(node = %setup.node, version = env!("CARGO_PKG_VERSION"), "selvedge-agent started");
@@ -128,6 +131,7 @@ fn setup(flags: &Flags, (config, plugin): (Config, PathBuf), (kernel, has_vxlan)
         netlog: if kernel.packet_log { Netlog::Present } else { Netlog::Missing },
         config,
         policies: Policies::default(),
+        reaching: Reaching::default(),
         decided: Decided::default(),
     }
 }

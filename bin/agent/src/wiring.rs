@@ -15,15 +15,17 @@ use selvedge_datapath::firewall::{self, PodNetwork};
 use selvedge_datapath::foreign;
 use selvedge_datapath::node::{self, Attach, DesiredNode, Facts, LocalNode, VxlanSettings};
 use selvedge_datapath::peers::Peer;
+use selvedge_datapath::reach::Verdict;
 use selvedge_datapath::state::{ObservedLink, Sysctl};
 use selvedge_model::{Cluster, IfName, Node, NodeName, mark};
 use selvedge_policy::{Netlog, Unknown};
 use selvedge_reconcile::Decision;
-use selvedge_reconcile::status::{PeerStatus, Wanted};
+use selvedge_reconcile::status::{Found, PeerStatus, Wanted};
 use selvedge_ruleset::{Table, TableId};
 
 use crate::config::Config;
 use crate::explaining::Decided;
+use crate::reaching::{self, Reaching};
 pub(crate) use policies::{Policed, Policies};
 
 mod policies;
@@ -58,6 +60,8 @@ pub(crate) struct Setup {
     pub(crate) netlog: Netlog,
     /// What policy wants, as it was last decided.
     pub(crate) policies: Policies,
+    /// The ways to other nodes, and what was measured of them.
+    pub(crate) reaching: Reaching,
     /// Who answers those who ask why.
     pub(crate) decided: Decided,
 }
@@ -126,7 +130,9 @@ impl Setup {
         let local = self.local();
         let takes_ra = takes_ra(cluster, &self.node, observed);
         let bridge_netfilter = attachment::bridge_netfilter(|key| observed.sysctls.get(key).cloned());
-        let facts = Facts { network: &observed.network, takes_ra: &takes_ra, bridge_netfilter };
+        let findings = self.reaching.findings();
+        let facts =
+            Facts { network: &observed.network, takes_ra: &takes_ra, bridge_netfilter, findings: &findings };
         let node = node::desired(cluster, &local, facts).map_err(|why| why.to_string())?;
         let executable = self.installs || self.plugin.is_file();
         let blocking = node.problems.iter().find(|problem| problem.blocks());
@@ -146,13 +152,14 @@ impl Setup {
             network: node.network.clone(),
             prune,
         };
+        self.reaching.want(&node, &observed.network);
         self.decided.put(Arc::clone(&policed), desired.network.routes.clone());
         let problems = node.problems.iter().map(ToString::to_string);
         let (taken, passed_over) = self.rivals(observed, &desired.superseded);
         Ok(Decision {
             wanted: self.wanted(&node, &desired),
             problems: problems.chain(taken).collect(),
-            notes: passed_over,
+            notes: passed_over.into_iter().chain(reaching::notes(&node.peers)).collect(),
             without_pod: if self.knows_pods && prune == Prune::Marked {
                 policed.without_pod.clone()
             } else {
@@ -316,7 +323,13 @@ fn sources(node: &DesiredNode) -> Vec<IpNet> {
 
 fn peer_status(peer: &Peer) -> PeerStatus {
     let (node, transport) = (peer.name.as_str().to_owned(), peer.transport.to_string());
-    PeerStatus { node, transport, path_mtu: peer.mtu.bytes() }
+    let measured = match peer.verdict {
+        Verdict::Unknown => Found::Unmeasured,
+        Verdict::Through { .. } => Found::Ok,
+        Verdict::Silent => Found::Silent,
+    };
+    let instead_of = peer.instead_of.map(|better| better.to_string());
+    PeerStatus { node, transport, instead_of, path_mtu: peer.mtu.bytes(), measured }
 }
 
 fn texts<T: ToString>(items: &[T]) -> Vec<String> {

@@ -9,6 +9,7 @@
 //! - [`published`]: ports of the node that lead to pods
 //! - [`node`]: what the agent wants of its node, from a [`selvedge_model::Cluster`]
 //! - [`peers`]: how it reaches the pods of every other node
+//! - [`reach`]: what was measured of those ways, and what follows
 //! - [`foreign`]: what must pass other people's forward chains
 //! - [`converge`]: the whole node, and the plan that has steps of every kind
 //! - [`attachment`]: what the plugin wants for one pod, in the node's namespace and in the pod's
@@ -25,6 +26,7 @@ pub mod peers;
 pub mod plan;
 pub mod preflight;
 pub mod published;
+pub mod reach;
 pub mod removal;
 pub mod shaping;
 pub mod state;

@@ -11,6 +11,7 @@ use selvedge_model::{Cluster, IfName, Mtu, NetworkName, Node, NodeName, Owner};
 use crate::attachment::{self, BridgeSubnet, NodeSide};
 use crate::peers::{self, Here, Peer};
 use crate::plan::DesiredNetwork;
+use crate::reach::{Findings, Target};
 use crate::state::{LinkKind, ObservedLink, ObservedNetwork};
 
 /// How new pods are attached.
@@ -61,6 +62,8 @@ pub struct Facts<'a> {
     pub takes_ra: &'a [IfName],
     /// Whether br_netfilter is in force ([`attachment::bridge_netfilter`]).
     pub bridge_netfilter: bool,
+    /// What was measured of the ways to other nodes.
+    pub findings: &'a Findings,
 }
 
 /// Why nothing can be decided yet.
@@ -171,6 +174,10 @@ pub struct DesiredNode {
     pub nodes: BTreeSet<IpAddr>,
     /// How the other nodes are reached.
     pub peers: Vec<Peer>,
+    /// The ways to them that are worth measuring.
+    pub targets: Vec<Target>,
+    /// From where, and by which device if not by the way that pods' packets take.
+    pub seats: BTreeSet<(IpAddr, Option<IfName>)>,
     /// This node's own addresses, as far as they are on its links.
     pub addresses: Vec<IpAddr>,
     /// The pods' MTU.
@@ -195,9 +202,10 @@ pub fn desired(cluster: &Cluster, local: &LocalNode, facts: Facts<'_>) -> Result
         problems.push(Problem::NoLocalAddress { node: local.name.clone() });
     }
     let uplink = uplink_mtu(facts.network, &addresses);
-    let here = Here { node, local, network: facts.network, addresses: &addresses, uplink };
+    let here =
+        Here { node, local, network: facts.network, addresses: &addresses, uplink, findings: facts.findings };
     let peers = peers::decide(cluster, here);
-    let mtu = local.mtu.unwrap_or_else(|| peers.peers.iter().map(|peer| peer.mtu).max().unwrap_or(uplink));
+    let mtu = local.mtu.or(peers.mtu).unwrap_or(uplink);
     let mut network = attachment::forwarding(&node.pod_cidrs, facts.takes_ra);
     let attachments = merge_attachments(&mut network, local, facts, &addresses);
     let bridged = local.attach == Attach::Bridge || attachments.iter().any(|(_, owner)| owner.is_bridged());
@@ -217,6 +225,8 @@ pub fn desired(cluster: &Cluster, local: &LocalNode, facts: Facts<'_>) -> Result
         cluster: IpNet::aggregate(&nets),
         nodes: peers.direct,
         peers: peers.peers,
+        targets: peers.targets,
+        seats: peers.seats,
         addresses,
         mtu,
         attachments,

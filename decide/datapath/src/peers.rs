@@ -1,18 +1,22 @@
 //! How this node reaches the pods of every other node.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use selvedge_model::mark::{self, ROUTE_PROTOCOL};
 use selvedge_model::transport::{Choice, Transport};
-use selvedge_model::{Cluster, IfName, MacAddr, Mtu, Node, NodeName};
+use selvedge_model::{Cluster, IfName, Mtu, Node, NodeName};
 
+use self::overlay::{Overlay, own_addresses};
 use crate::node::{LocalNode, Problem};
-use crate::plan::{DesiredLink, DesiredNetwork, DeviceKind, NewDevice};
-use crate::state::{
-    Address, FdbEntry, Neighbour, ObservedLink, ObservedNetwork, Route, RouteProtocol, Sysctl, Vxlan,
-};
+use crate::plan::DesiredNetwork;
+use crate::reach::{Findings, Target, Verdict};
+use crate::state::{ObservedLink, ObservedNetwork, Route, RouteProtocol};
+
+mod overlay;
+
+pub use self::overlay::sysctls;
 
 /// How a peer is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,8 +25,12 @@ pub struct Peer {
     pub name: NodeName,
     /// By what.
     pub transport: Transport,
+    /// What it would be reached by, if that got through.
+    pub instead_of: Option<Transport>,
     /// What a packet to its pods may measure.
     pub mtu: Mtu,
+    /// What was measured of that.
+    pub verdict: Verdict,
 }
 
 /// Everything that other nodes are the reason of.
@@ -36,6 +44,12 @@ pub struct Peers {
     pub direct: BTreeSet<IpAddr>,
     /// What is amiss.
     pub problems: Vec<Problem>,
+    /// The most that a packet to any of them may measure, but for what was measured.
+    pub mtu: Option<Mtu>,
+    /// The ways that are worth measuring.
+    pub targets: Vec<Target>,
+    /// From where, and by which device if not by the way that pods' packets take.
+    pub seats: BTreeSet<(IpAddr, Option<IfName>)>,
 }
 
 /// What of the node itself the way to others depends on.
@@ -51,6 +65,8 @@ pub struct Here<'a> {
     pub addresses: &'a [IpAddr],
     /// The MTU towards other nodes.
     pub uplink: Mtu,
+    /// What was measured.
+    pub findings: &'a Findings,
 }
 
 /// Decides how each peer is reached.
@@ -60,16 +76,51 @@ pub fn decide(cluster: &Cluster, here: Here<'_>) -> Peers {
         cluster.nodes().values().flat_map(|n| n.addresses.iter().copied()).collect();
     let mut peers = Peers { direct: here.node.addresses.iter().copied().collect(), ..Peers::default() };
     let overlay = Overlay::of(here);
-    let mut used = false;
     for peer in others() {
-        let transport = here.transport_to(peer);
-        if !transport.is_overlay() {
-            peers.direct.extend(&peer.addresses);
+        peers.reach(peer, here, (&nodes, &overlay));
+    }
+    let used = peers.peers.iter().any(|peer| peer.transport == Transport::Vxlan);
+    match overlay {
+        Ok(overlay) if used || here.local.vxlan.there => {
+            peers.seats = own_addresses(here.node).map(|own| (own, None)).collect();
+            let by_device = own_addresses(here.node).filter(IpAddr::is_ipv4);
+            peers.seats.extend(by_device.map(|own| (own, Some(overlay.device.clone()))));
+            peers.network.merge(overlay.device(here));
         }
-        used |= transport == Transport::Vxlan;
+        // Without the device there is nobody to answer.
+        _ => {
+            peers.targets.clear();
+            (peers.network.fdb, peers.network.neighbours) = (BTreeSet::new(), BTreeSet::new());
+        }
+    }
+    peers.problems.sort();
+    peers.problems.dedup();
+    peers
+}
+
+impl Peers {
+    /// Adds what leads to a peer.
+    fn reach(
+        &mut self,
+        peer: &Node,
+        here: Here<'_>,
+        (nodes, overlay): (&BTreeSet<IpAddr>, &Result<Overlay, Problem>),
+    ) {
+        let ways = here.ways_to(peer);
+        let Some(transport) = here.findings.choose(&peer.name, &ways) else { return };
+        if !transport.is_overlay() {
+            self.direct.extend(&peer.addresses);
+        }
+        let verdict = here.findings.verdict(&peer.name, transport);
+        let most = if transport.is_overlay() { here.overlay_mtu() } else { here.uplink };
+        let mtu = match verdict {
+            Verdict::Through { mtu } if mtu < most.bytes() => Mtu::new(mtu).unwrap_or(Mtu::LEAST),
+            _ => most,
+        };
+        let narrower = (mtu < most).then(|| mtu.bytes());
         let mut reached = false;
         for pod_cidr in &peer.pod_cidrs {
-            let way = covered(&nodes, peer, *pod_cidr).and_then(|()| match transport {
+            let way = covered(nodes, peer, *pod_cidr).and_then(|()| match transport {
                 Transport::Native => Ok(DesiredNetwork::default()),
                 Transport::Direct => here.direct_route(peer, *pod_cidr).map(routed),
                 Transport::Vxlan => overlay.as_ref().map_err(Clone::clone)?.towards(here, peer, *pod_cidr),
@@ -80,23 +131,46 @@ pub fn decide(cluster: &Cluster, here: Here<'_>) -> Peers {
             match way {
                 Ok(way) => {
                     reached = true;
-                    peers.network.merge(way);
+                    let routes =
+                        way.routes.into_iter().map(|route| Route { mtu: narrower, ..route }).collect();
+                    self.network.merge(DesiredNetwork { routes, ..way });
                 }
-                Err(problem) => peers.problems.push(problem),
+                Err(problem) => self.problems.push(problem),
             }
         }
         if reached {
-            let mtu = if transport.is_overlay() { here.overlay_mtu() } else { here.uplink };
-            peers.peers.push(Peer { name: peer.name.clone(), transport, mtu });
+            let instead_of = ways.first().copied().filter(|best| *best != transport);
+            self.mtu = self.mtu.max(Some(most));
+            self.peers.push(Peer { name: peer.name.clone(), transport, instead_of, mtu, verdict });
+            self.measure(peer, (&ways, transport), here, overlay);
         }
     }
-    match overlay {
-        Ok(overlay) if used || here.local.vxlan.there => peers.network.merge(overlay.device(here)),
-        _ => {}
+
+    /// Adds the ways to a peer that are worth measuring, with what it takes to answer on those that aren't taken.
+    fn measure(
+        &mut self,
+        peer: &Node,
+        (ways, taken): (&[Transport], Transport),
+        here: Here<'_>,
+        overlay: &Result<Overlay, Problem>,
+    ) {
+        let target =
+            |transport, to, device, mtu| Target { node: peer.name.clone(), transport, to, device, mtu };
+        if let Some(pod_cidr) = peer.pod_cidrs.first() {
+            let most = if taken.is_overlay() { here.overlay_mtu() } else { here.uplink };
+            self.targets.push(target(taken, pod_cidr.network(), None, most));
+        }
+        let four = peer.pod_cidrs.iter().find(|net| net.addr().is_ipv4());
+        if let (Ok(overlay), Some(pod_cidr)) = (overlay, four)
+            && taken != Transport::Vxlan
+            && ways.contains(&Transport::Vxlan)
+            && let Ok(known) = overlay.towards(here, peer, *pod_cidr)
+        {
+            self.network.merge(DesiredNetwork { routes: BTreeSet::new(), ..known });
+            let device = Some(overlay.device.clone());
+            self.targets.push(target(Transport::Vxlan, pod_cidr.network(), device, here.overlay_mtu()));
+        }
     }
-    peers.problems.sort();
-    peers.problems.dedup();
-    peers
 }
 
 /// A pod CIDR that covers a node's address would take its packets away.
@@ -112,15 +186,16 @@ fn routed(route: Route) -> DesiredNetwork {
 }
 
 impl Here<'_> {
-    /// What we and the peer use: an annotation speaks for its Node, and our configuration for those without.
-    fn transport_to(&self, peer: &Node) -> Transport {
+    /// What we and the peer may use, the best first: an annotation speaks for its Node, and our configuration for those
+    /// without.
+    fn ways_to(&self, peer: &Node) -> Vec<Transport> {
         let wish = |node: &Node| node.transport.unwrap_or(self.local.transport);
         match wish(self.node).with(wish(peer)) {
-            Choice::Of(transport) => transport,
+            Choice::Of(transport) => vec![transport],
             Choice::Auto if peer.pod_cidrs.iter().all(|net| self.direct_route(peer, *net).is_ok()) => {
-                Transport::Direct
+                vec![Transport::Direct, Transport::Vxlan]
             }
-            Choice::Auto => Transport::Vxlan,
+            Choice::Auto => vec![Transport::Vxlan],
         }
     }
 
@@ -148,115 +223,6 @@ impl Here<'_> {
     fn overlay_mtu(&self) -> Mtu {
         let overhead = if self.addresses.first().is_some_and(IpAddr::is_ipv6) { 70 } else { 50 };
         Mtu::new(self.uplink.bytes().saturating_sub(overhead)).unwrap_or(Mtu::LEAST)
-    }
-}
-
-/// Our end of VXLAN.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Overlay {
-    device: IfName,
-    /// The node's address that it sends from.
-    local: IpAddr,
-}
-
-impl Overlay {
-    fn of(here: Here<'_>) -> Result<Self, Problem> {
-        let device = vxlan_device();
-        let there = here.network.links.get(&device);
-        if there.is_some_and(|link| !mark::is_ours(&link.alias)) {
-            return Err(Problem::ForeignOverlay { name: device });
-        }
-        match here.addresses.first() {
-            Some(&local) => Ok(Self { device, local }),
-            None => Err(Problem::NoLocalAddress { node: here.local.name.clone() }),
-        }
-    }
-
-    /// The device, which every peer can send to whatever we send by.
-    fn device(self, here: Here<'_>) -> DesiredNetwork {
-        let (mac, mtu) = (vtep(&here.node.name), here.overlay_mtu());
-        let alias = mark::device_alias(&here.local.network);
-        let vxlan = Vxlan {
-            vni: here.local.vxlan.vni,
-            port: here.local.vxlan.port,
-            local: self.local,
-            learning: false,
-        };
-        let link = DesiredLink {
-            create: Some(NewDevice { kind: DeviceKind::Vxlan(vxlan), mac, mtu, alias: alias.clone() }),
-            mac: Some(mac),
-            mtu: Some(mtu),
-            alias: Some(alias),
-            addresses: own_addresses(here.node).map(|own| Address::global(own.into())).collect(),
-            exclusive: true,
-            ..DesiredLink::default()
-        };
-        // Loosely, whatever is set for all: while transports change, what a peer sends comes by another device than
-        // what we send it.
-        let loosely = sysctls().into_iter().map(|key| (key, "2"));
-        DesiredNetwork {
-            links: [(self.device, link)].into(),
-            sysctls: loosely.collect(),
-            ..DesiredNetwork::default()
-        }
-    }
-
-    /// A route, the neighbour that it goes by, and where that one is.
-    fn towards(&self, here: Here<'_>, peer: &Node, pod_cidr: IpNet) -> Result<DesiredNetwork, Problem> {
-        let remote = peer
-            .address_like(self.local)
-            .ok_or_else(|| Problem::NoUnderlay { node: peer.name.clone(), local: self.local })?;
-        let mac = vtep(&peer.name);
-        let next_hop = next_hop(pod_cidr, mac);
-        let device = || self.device.clone();
-        let route = Route {
-            destination: pod_cidr,
-            via: Some(next_hop),
-            device: device(),
-            source: own_addresses(here.node).find(|own| own.is_ipv4() == next_hop.is_ipv4()),
-            mtu: None,
-            onlink: next_hop.is_ipv4(),
-            protocol: RouteProtocol(ROUTE_PROTOCOL),
-        };
-        Ok(DesiredNetwork {
-            fdb: [FdbEntry { device: device(), mac, remote }].into(),
-            neighbours: [Neighbour { device: device(), address: next_hop, mac }].into(),
-            ..routed(route)
-        })
-    }
-}
-
-/// The sysctls of overlay devices: whether the kernel compares where a packet comes from with where its answer would go.
-pub fn sysctls() -> [Sysctl; 1] {
-    [Sysctl::Ipv4Conf(Some(vxlan_device()), "rp_filter")]
-}
-
-fn vxlan_device() -> IfName {
-    mark::VXLAN_DEVICE.parse().expect("is a valid name")
-}
-
-/// The hardware address of a node's VXLAN device, which its name says: nothing has to be published.
-fn vtep(node: &NodeName) -> MacAddr {
-    MacAddr::of_device(&format!("vtep/{node}"))
-}
-
-/// The node's addresses in overlays: the network addresses of its pod CIDRs, which no pod gets. Answers to them come
-/// back by the overlay, as those to its own addresses would not.
-fn own_addresses(node: &Node) -> impl Iterator<Item = IpAddr> {
-    node.pod_cidrs.iter().map(IpNet::network)
-}
-
-/// What a route into a peer's pod CIDR goes by. IPv4 takes the peer's own address in the overlay and is told that it is
-/// on the link. IPv6 would look for a route to that, which may lead elsewhere yet, and takes the link-local address of
-/// the peer's device.
-fn next_hop(pod_cidr: IpNet, MacAddr([a, b, c, d, e, f]): MacAddr) -> IpAddr {
-    match pod_cidr {
-        IpNet::V4(net) => net.network().into(),
-        IpNet::V6(_) => {
-            // The modified EUI-64 format (RFC 4291, appendix A).
-            let id = [a ^ 2, b, c, 0xff, 0xfe, d, e, f];
-            Ipv6Addr::from((0xfe80 << 112) | u128::from(u64::from_be_bytes(id))).into()
-        }
     }
 }
 

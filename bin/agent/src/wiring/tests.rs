@@ -15,6 +15,7 @@ fn started(before: Duration) -> Setup {
         knows_pods: true,
         owns_tables: true,
         has_vxlan: false,
+        reaching: Reaching::default(),
         netlog: Netlog::Present,
         policies: Policies::default(),
         decided: Decided::default(),

@@ -75,6 +75,7 @@ impl Screen {
         self.row("attach", &printable(&wanted.attach));
         self.row("MTU", &wanted.mtu.to_string());
         self.row("tables", &list(&wanted.tables));
+        self.rows("peers", &wanted.peers.iter().map(ToString::to_string).collect::<Vec<_>>());
         self.rows("routes", &wanted.routes);
         self.rows("attachments", &wanted.attachments);
     }

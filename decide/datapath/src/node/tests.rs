@@ -54,8 +54,12 @@ fn observed(extra: &[(&str, ObservedLink)]) -> ObservedNetwork {
 }
 
 fn decide(nodes: Vec<Node>, attach: Attach, network: &ObservedNetwork) -> DesiredNode {
-    desired(&cluster(nodes), &local(attach), Facts { network, takes_ra: &[], bridge_netfilter: false })
-        .unwrap()
+    desired(
+        &cluster(nodes),
+        &local(attach),
+        Facts { network, takes_ra: &[], bridge_netfilter: false, findings: &Findings::default() },
+    )
+    .unwrap()
 }
 
 fn steps(wanted: &DesiredNode, network: &ObservedNetwork) -> Vec<String> {
@@ -192,7 +196,8 @@ fn a_pod_cidr_that_covers_a_node_is_not_routed() {
 #[test]
 fn without_a_node_or_a_pod_cidr_nothing_is_decided() {
     let network = observed(&[]);
-    let facts = Facts { network: &network, takes_ra: &[], bridge_netfilter: false };
+    let facts =
+        Facts { network: &network, takes_ra: &[], bridge_netfilter: false, findings: &Findings::default() };
     let none = desired(&cluster(vec![node('b', 1)]), &local(Attach::Routed), facts);
     assert_eq!(none.unwrap_err().to_string(), "there is no Node node-a; known are node-b");
     let mut bare = node('a', 0);

@@ -1,12 +1,14 @@
 use std::collections::BTreeMap;
 
-use selvedge_model::Listing;
 use selvedge_model::cluster::Kind;
+use selvedge_model::{Listing, MacAddr};
 
+use super::overlay::{next_hop, vtep, vxlan_device};
 use super::*;
 use crate::node::{Attach, VxlanSettings};
 use crate::plan::{Prune, Seen, plan};
-use crate::state::LinkKind;
+use crate::reach::Measured;
+use crate::state::{Address, LinkKind};
 
 /// Nodes a and b are on one segment, c is beyond a router.
 fn nodes() -> Vec<Node> {
@@ -51,8 +53,12 @@ fn fresh() -> ObservedNetwork {
 
 /// What node-a decides, its own addresses in the order of its Node.
 fn decided(nodes: &[Node], local: &LocalNode, network: &ObservedNetwork) -> Peers {
+    decided_by(nodes, local, network, &Findings::default())
+}
+
+fn decided_by(nodes: &[Node], local: &LocalNode, network: &ObservedNetwork, findings: &Findings) -> Peers {
     let node = &nodes[0];
-    let here = Here { node, local, network, addresses: &node.addresses, uplink: Mtu::ETHERNET };
+    let here = Here { node, local, network, addresses: &node.addresses, uplink: Mtu::ETHERNET, findings };
     decide(&cluster(nodes), here)
 }
 
@@ -80,8 +86,8 @@ fn auto_is_direct_on_the_segment_and_vxlan_beyond_it() {
     let network = fresh();
     let peers = decided(&nodes(), &local(Choice::Auto), &network);
     assert_eq!(transports(&peers), ["node-b direct 1500", "node-c vxlan 1450"]);
-    let vtep = vtep(&"node-c".parse().unwrap());
-    let own = super::vtep(&"node-a".parse().unwrap());
+    let of = |name: &str| vtep(&name.parse().unwrap());
+    let (vtep, near, own) = (of("node-c"), of("node-b"), of("node-a"));
     let IpAddr::V6(hop) = next_hop("fd00::/64".parse().unwrap(), vtep) else { panic!() };
     assert_eq!(
         steps(&peers, &network),
@@ -94,6 +100,9 @@ fn auto_is_direct_on_the_segment_and_vxlan_beyond_it() {
             "ip addr add fd00:10:244::/128 nodad dev selvedge-vx".to_owned(),
             "ip link set selvedge-vx up".to_owned(),
             format!("bridge fdb replace {vtep} dev selvedge-vx dst 172.30.1.12 self permanent"),
+            // The one on the segment could be reached so too, and answers so when it is measured.
+            format!("bridge fdb replace {near} dev selvedge-vx dst 172.30.0.11 self permanent"),
+            format!("ip neigh replace 10.244.1.0 lladdr {near} dev selvedge-vx nud permanent"),
             format!("ip neigh replace 10.244.2.0 lladdr {vtep} dev selvedge-vx nud permanent"),
             format!("ip neigh replace {hop} lladdr {vtep} dev selvedge-vx nud permanent"),
             "ip route add 10.244.1.0/24 via 172.30.0.11 dev eth0 proto 83 src 172.30.0.10".to_owned(),
@@ -229,4 +238,59 @@ fn a_pod_cidr_that_covers_a_node_is_not_routed() {
     nodes[1].pod_cidrs[0] = "172.30.0.0/16".parse().unwrap();
     let peers = decided(&nodes, &local(Choice::Of(Transport::Vxlan)), &fresh());
     assert!(matches!(peers.problems[..], [Problem::CoversNode { .. }]), "{:?}", peers.problems);
+}
+
+/// What three rounds found of the ways to node-b.
+fn found(round: &[(Transport, Measured)]) -> Findings {
+    let mut findings = Findings::default();
+    for _ in 0..3 {
+        findings.enter(&"node-b".parse().unwrap(), round);
+    }
+    findings
+}
+
+#[test]
+fn a_direct_way_that_does_not_get_through_is_replaced_by_one_that_does() {
+    let (nodes, mut local, network) = (nodes(), local(Choice::Auto), fresh());
+    local.vxlan.there = true;
+    let through = Measured::Through { mtu: 1450 };
+    let findings = found(&[(Transport::Direct, Measured::Silent), (Transport::Vxlan, through)]);
+    let peers = decided_by(&nodes[..2], &local, &network, &findings);
+    assert_eq!(transports(&peers), ["node-b vxlan 1450"]);
+    assert_eq!(peers.peers[0].instead_of, Some(Transport::Direct));
+    let findings = found(&[(Transport::Direct, Measured::Silent), (Transport::Vxlan, Measured::Silent)]);
+    let peers = decided_by(&nodes[..2], &local, &network, &findings);
+    assert_eq!(transports(&peers), ["node-b direct 1500"], "nothing better is known");
+    local.transport = Choice::Of(Transport::Direct);
+    let findings = found(&[(Transport::Direct, Measured::Silent), (Transport::Vxlan, through)]);
+    let peers = decided_by(&nodes[..2], &local, &network, &findings);
+    assert_eq!(transports(&peers), ["node-b direct 1500"], "what was asked for is not replaced");
+}
+
+#[test]
+fn the_way_that_is_taken_is_measured_as_pods_go_and_the_other_by_its_device() {
+    let (nodes, mut local, network) = (nodes(), local(Choice::Auto), fresh());
+    local.vxlan.there = true;
+    let peers = decided(&nodes[..2], &local, &network);
+    let ways: Vec<_> = peers.targets.iter().map(|t| (t.transport, t.device.clone(), t.mtu.bytes())).collect();
+    let vx = Some(vxlan_device());
+    assert_eq!(ways, [(Transport::Direct, None, 1500), (Transport::Vxlan, vx.clone(), 1450)]);
+    assert!(peers.targets.iter().all(|target| target.to.to_string() == "10.244.1.0"));
+    let own = |text: &str| text.parse::<IpAddr>().unwrap();
+    let seats = [(own("10.244.0.0"), None), (own("10.244.0.0"), vx), (own("fd00:10:244::"), None)];
+    assert_eq!(peers.seats, seats.into());
+    // Whoever is asked by VXLAN answers by it.
+    assert_eq!((peers.network.fdb.len(), peers.network.neighbours.len()), (1, 1));
+}
+
+#[test]
+fn a_path_that_is_narrower_than_the_device_narrows_its_routes() {
+    let (nodes, network) = (nodes(), fresh());
+    let findings = found(&[(Transport::Direct, Measured::Through { mtu: 1400 })]);
+    let peers = decided_by(&nodes[..2], &local(Choice::Auto), &network, &findings);
+    assert_eq!(transports(&peers), ["node-b direct 1400"]);
+    assert!(peers.network.routes.iter().all(|route| route.mtu == Some(1400)));
+    let findings = found(&[(Transport::Direct, Measured::Through { mtu: 1500 })]);
+    let peers = decided_by(&nodes[..2], &local(Choice::Auto), &network, &findings);
+    assert!(peers.network.routes.iter().all(|route| route.mtu.is_none()));
 }

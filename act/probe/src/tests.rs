@@ -1,0 +1,175 @@
+//! In namespaces: two nodes with a router between them.
+
+use std::os::fd::AsFd;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use selvedge_datapath::state::{Address, Route, RouteProtocol, Sysctl};
+use selvedge_datapath::step::{LinkChange, NetStep, VethPair};
+use selvedge_model::transport::Transport;
+use selvedge_model::{IfName, MacAddr, Mtu};
+use selvedge_netlink::RouteSocket;
+use selvedge_netns::Namespace;
+
+use super::*;
+
+fn name(text: &str) -> IfName {
+    text.parse().unwrap()
+}
+
+fn up(device: &str) -> NetStep {
+    NetStep::SetLink { name: name(device), change: LinkChange::Up }
+}
+
+/// Before duplicate address detection is through, a router can't ask for its neighbours.
+fn no_dad(device: &str) -> NetStep {
+    NetStep::SetSysctl { key: Sysctl::Ipv6Conf(Some(name(device)), "accept_dad"), value: "0" }
+}
+
+fn address(device: &str, net: &str) -> NetStep {
+    NetStep::AddAddress { device: name(device), address: Address::global(net.parse().unwrap()) }
+}
+
+fn default_route(via: &str) -> NetStep {
+    let destination = if via.contains(':') { "::/0" } else { "0.0.0.0/0" };
+    NetStep::AddRoute(Route {
+        destination: destination.parse().unwrap(),
+        via: Some(via.parse().unwrap()),
+        device: name("eth0"),
+        source: None,
+        mtu: None,
+        onlink: false,
+        protocol: RouteProtocol(4),
+    })
+}
+
+/// Two nodes, `10.1.0.2` and `10.2.0.2`, with a router between them; what it has towards the second is its MTU.
+struct Ground {
+    nodes: [Namespace; 2],
+    router: RouteSocket,
+    _router: Namespace,
+}
+
+impl Ground {
+    fn new(beyond: u32) -> Option<Self> {
+        let router = Namespace::create().ok()?;
+        let nodes = [Namespace::create().unwrap(), Namespace::create().unwrap()];
+        let mut there = RouteSocket::open_in(&router).unwrap();
+        let mtus = [Mtu::ETHERNET, Mtu::new(beyond).unwrap()];
+        for (n, node) in (1..).zip(&nodes) {
+            let port = format!("eth{n}");
+            let pair = VethPair {
+                host: name(&port),
+                host_mac: MacAddr([2, 0, 0, 0, 1, n]),
+                alias: String::new(),
+                master: None,
+                pod: name("eth0"),
+                pod_mac: MacAddr([2, 0, 0, 0, 2, n]),
+                mtu: Mtu::ETHERNET,
+            };
+            let mtu = LinkChange::Mtu(mtus[usize::from(n) - 1]);
+            let steps = [
+                NetStep::CreateVeth(pair),
+                no_dad(&port),
+                NetStep::SetLink { name: name(&port), change: mtu },
+                address(&port, &format!("10.{n}.0.1/24")),
+                address(&port, &format!("fd00:{n}::1/64")),
+                up(&port),
+                NetStep::SetSysctl { key: Sysctl::Ipv4Forward, value: "1" },
+                NetStep::SetSysctl { key: Sysctl::Ipv6Forward, value: "1" },
+            ];
+            there.apply_until_failure(&steps, Some(node.as_fd())).unwrap();
+            let steps = [
+                up("lo"),
+                no_dad("eth0"),
+                address("eth0", &format!("10.{n}.0.2/24")),
+                address("eth0", &format!("fd00:{n}::2/64")),
+                up("eth0"),
+                default_route(&format!("10.{n}.0.1")),
+                default_route(&format!("fd00:{n}::1")),
+            ];
+            RouteSocket::open_in(node).unwrap().apply_until_failure(&steps, None).unwrap();
+        }
+        Some(Self { nodes, router: there, _router: router })
+    }
+
+    /// A prober on a node, which knows the other one.
+    fn prober(&self, n: usize) -> Prober {
+        let of = |n: usize| [format!("10.{n}.0.2"), format!("fd00:{n}::2")].map(|a| a.parse().unwrap());
+        let seats = of(n).map(|address| Seat { address, device: None });
+        let mut prober = Prober::default();
+        let errors = self.nodes[n - 1].run(|| prober.sit(&seats.into(), of(3 - n).into())).unwrap();
+        assert!(errors.is_empty(), "{errors:?}");
+        prober
+    }
+
+    /// What the first node finds while the second one's prober serves, at the latest after some tries: the machine may
+    /// be busy with something else.
+    fn found(
+        &self,
+        mut theirs: Prober,
+        targets: &[Target],
+        as_expected: impl Fn(&[Measured]) -> bool,
+    ) -> Vec<Measured> {
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    theirs.serve(Instant::now() + Duration::from_millis(20));
+                }
+            });
+            let mut prober = self.prober(1);
+            let mut tries = (0..20).map(|_| prober.measure(targets));
+            let found = tries.find(|found| as_expected(found)).unwrap_or_default();
+            done.store(true, Ordering::Relaxed);
+            found
+        })
+    }
+}
+
+fn target(to: &str) -> Target {
+    let (node, transport) = ("node-b".parse().unwrap(), Transport::Direct);
+    Target { node, transport, to: to.parse().unwrap(), device: None, mtu: Mtu::ETHERNET }
+}
+
+#[test]
+fn a_whole_path_is_found_whole_and_one_that_nobody_answers_on_is_silent() {
+    let Some(ground) = Ground::new(1500) else { return };
+    let whole = Measured::Through { mtu: 1500 };
+    let expected = [whole, whole, Measured::Silent];
+    let targets = ["10.2.0.2", "fd00:2::2", "10.2.0.9"].map(target);
+    let found = ground.found(ground.prober(2), &targets, |found| found == expected);
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn a_narrower_path_is_measured() {
+    let Some(ground) = Ground::new(1411) else { return };
+    let expected = [Measured::Through { mtu: 1411 }; 2];
+    let targets = ["10.2.0.2", "fd00:2::2"].map(target);
+    let found = ground.found(ground.prober(2), &targets, |found| found == expected);
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn strangers_are_not_answered() {
+    let Some(ground) = Ground::new(1500) else { return };
+    let mut theirs = ground.prober(2);
+    let seats = theirs.sockets.keys().cloned().collect();
+    assert!(theirs.sit(&seats, BTreeSet::new()).is_empty());
+    let found = ground.found(theirs, &[target("10.2.0.2")], |_| true);
+    assert_eq!(found, [Measured::Silent]);
+}
+
+#[test]
+fn a_seat_that_is_taken_is_named_and_tried_again() {
+    let Some(mut ground) = Ground::new(1500) else { return };
+    ground.router.observe().unwrap();
+    let seat = Seat { address: "10.9.9.9".parse().unwrap(), device: None };
+    let mut prober = Prober::default();
+    let seats = BTreeSet::from([seat]);
+    for _ in 0..2 {
+        let errors = ground.nodes[0].run(|| prober.sit(&seats, BTreeSet::new())).unwrap();
+        assert!(errors[0].to_string().contains("10.9.9.9, UDP port 9764"), "{errors:?}");
+    }
+}

@@ -1,0 +1,191 @@
+//! The ways to other nodes, measured as long as the agent runs.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::IpAddr;
+use std::sync::mpsc::Sender;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use selvedge_datapath::node::DesiredNode;
+use selvedge_datapath::peers::Peer;
+use selvedge_datapath::reach::{Findings, Measured, Target, Verdict};
+use selvedge_datapath::state::ObservedNetwork;
+use selvedge_model::transport::Transport;
+use selvedge_model::{NodeName, chain};
+use selvedge_probe::{Prober, Seat};
+use selvedge_reconcile::Trigger;
+use tracing::warn;
+
+use crate::send;
+
+/// How often a way is measured of which nothing new is expected, at the most, and how many there may be in a second.
+const RARELY: Duration = Duration::from_secs(10);
+const A_SECOND: u32 = 50;
+
+/// How soon one is again of which a measurement spoke against what is held.
+const SOON: Duration = Duration::from_secs(1);
+
+/// How long the measuring thread answers others before it looks what there is to do.
+const TURN: Duration = Duration::from_millis(100);
+
+/// The most nodes that are measured at once.
+const AT_ONCE: usize = 256;
+
+/// The most peers of which something is said one by one.
+const TOLD: usize = 8;
+
+/// What the loop and the measuring thread know of each other.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reaching(Arc<Mutex<Shared>>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    targets: Vec<Target>,
+    seats: BTreeSet<Seat>,
+    findings: Arc<Findings>,
+}
+
+impl Reaching {
+    /// What was measured so far.
+    pub(crate) fn findings(&self) -> Arc<Findings> {
+        Arc::clone(&self.shared().findings)
+    }
+
+    /// Takes what is to be measured, and from where. A device that isn't there yet is a place once it is.
+    pub(crate) fn want(&self, node: &DesiredNode, network: &ObservedNetwork) {
+        let seat = |(address, device): &(IpAddr, _)| {
+            let index = |name| Some((Clone::clone(name), network.links.get(name)?.index));
+            let device = match device {
+                Some(name) => Some(index(name)?),
+                None => None,
+            };
+            let held = || network.addresses().any(|have| have == *address);
+            held().then_some(Seat { address: *address, device })
+        };
+        let mut shared = self.shared();
+        shared.targets.clone_from(&node.targets);
+        shared.seats = node.seats.iter().filter_map(seat).collect();
+    }
+
+    /// Measures from now on, and has the loop make a pass where a verdict changes.
+    pub(crate) fn start(&self, triggers: Sender<Trigger>) -> io::Result<()> {
+        let mut measuring = Measuring {
+            reaching: self.clone(),
+            triggers,
+            prober: Prober::default(),
+            due: BTreeMap::new(),
+            refused: Vec::new(),
+        };
+        thread::Builder::new().name("reaching".to_owned()).spawn(move || measuring.run()).map(drop)
+    }
+
+    fn shared(&self) -> MutexGuard<'_, Shared> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The measuring thread.
+struct Measuring {
+    reaching: Reaching,
+    triggers: Sender<Trigger>,
+    prober: Prober,
+    /// When the ways to each node are measured next, and which ones they were.
+    due: BTreeMap<NodeName, (Instant, Vec<Transport>)>,
+    /// The seats that could not be taken, as they were last told of.
+    refused: Vec<String>,
+}
+
+impl Measuring {
+    /// Never ends: without a loop there is no agent either.
+    fn run(&mut self) {
+        loop {
+            let (targets, seats) = {
+                let shared = self.reaching.shared();
+                (shared.targets.clone(), shared.seats.clone())
+            };
+            self.sit(&seats, &targets);
+            let due = self.due(&targets);
+            if !due.is_empty() {
+                self.measure(&due, &targets);
+            }
+            self.prober.serve(Instant::now() + TURN);
+        }
+    }
+
+    fn sit(&mut self, seats: &BTreeSet<Seat>, targets: &[Target]) {
+        let peers = targets.iter().map(|target| target.to).collect();
+        let errors = self.prober.sit(seats, peers);
+        let refused: Vec<String> = errors.iter().map(|error| chain(error)).collect();
+        if refused != self.refused {
+            refused.iter().for_each(|why| warn!(why, "the ways to other nodes can't be measured"));
+            self.refused = refused;
+        }
+    }
+
+    /// The ways to nodes whose time has come, all ways to a node together; those that are new at once.
+    fn due(&mut self, targets: &[Target]) -> Vec<Target> {
+        let now = Instant::now();
+        let mut nodes: BTreeMap<&NodeName, Vec<&Target>> = BTreeMap::new();
+        targets.iter().for_each(|target| nodes.entry(&target.node).or_default().push(target));
+        self.due.retain(|node, _| nodes.contains_key(node));
+        nodes.retain(|node, ways| {
+            let ways = ways.iter().map(|target| target.transport);
+            self.due.get(*node).is_none_or(|(at, as_then)| *at <= now || !ways.eq(as_then.iter().copied()))
+        });
+        nodes.into_values().take(AT_ONCE).flatten().cloned().collect()
+    }
+
+    fn measure(&mut self, due: &[Target], all: &[Target]) {
+        let mut rounds: BTreeMap<&NodeName, Vec<(Transport, Measured)>> = BTreeMap::new();
+        for (target, measured) in due.iter().zip(self.prober.measure(due)) {
+            rounds.entry(&target.node).or_default().push((target.transport, measured));
+        }
+        let mut shared = self.reaching.shared();
+        let findings = Arc::make_mut(&mut shared.findings);
+        let mut news = Vec::new();
+        for (node, round) in rounds {
+            if findings.enter(node, &round) {
+                let round = round.iter().map(|(transport, measured)| format!("{measured} by {transport}"));
+                news.push(format!("{node}: {}", round.collect::<Vec<_>>().join(", ")));
+            }
+            let ways = due.iter().filter(|target| target.node == *node).map(|target| target.transport);
+            let next = Instant::now() + pause(findings, node, all.len());
+            self.due.insert(node.clone(), (next, ways.collect()));
+        }
+        findings.keep(&all.iter().map(|target| &target.node).collect());
+        drop(shared);
+        if let Some(first) = news.first() {
+            let others = if news.len() > 1 { format!(" and {} more", news.len() - 1) } else { String::new() };
+            send(&self.triggers, Trigger::Glance(format!("{first}{others}")));
+        }
+    }
+}
+
+/// How long a node is left alone now, one of so many.
+fn pause(findings: &Findings, node: &NodeName, of: usize) -> Duration {
+    if findings.doubts(node) {
+        return SOON;
+    }
+    RARELY.max(Duration::from_secs(1) * u32::try_from(of).unwrap_or(u32::MAX) / A_SECOND)
+}
+
+/// What there is to say of peers that are not reached as they should be.
+pub(crate) fn notes(peers: &[Peer]) -> Vec<String> {
+    let amiss = |peer: &Peer| match (peer.instead_of, peer.verdict) {
+        (Some(better), _) => {
+            Some(format!("{} to {} doesn't get through, using {}", better, peer.name, peer.transport))
+        }
+        (None, Verdict::Silent) => {
+            Some(format!("nothing comes back from {} by {}", peer.name, peer.transport))
+        }
+        (None, Verdict::Unknown | Verdict::Through { .. }) => None,
+    };
+    let mut notes: Vec<String> = peers.iter().filter_map(amiss).collect();
+    if notes.len() > TOLD {
+        let rest = notes.split_off(TOLD).len();
+        notes.push(format!("and {rest} more peers are not reached as they should be"));
+    }
+    notes
+}

@@ -1,0 +1,224 @@
+//! What was measured of the ways to other nodes, and what follows from it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+
+use selvedge_model::transport::Transport;
+use selvedge_model::{IfName, Mtu, NodeName};
+
+/// A way to another node that is worth measuring.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Target {
+    /// The other node.
+    pub node: NodeName,
+    /// By what.
+    pub transport: Transport,
+    /// The address there that answers.
+    pub to: IpAddr,
+    /// The device to send by; none for the way that pods' packets take.
+    pub device: Option<IfName>,
+    /// What a packet may measure by all that is known here.
+    pub mtu: Mtu,
+}
+
+/// What a measurement found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Measured {
+    /// Packets get there and back, at most as long as this.
+    Through {
+        /// Bytes of the inner packet.
+        mtu: u32,
+    },
+    /// Nothing came back.
+    Silent,
+}
+
+impl fmt::Display for Measured {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Through { mtu } => write!(f, "path MTU {mtu}"),
+            Self::Silent => f.write_str("silence"),
+        }
+    }
+}
+
+/// After so many measurements in a row that nothing came back from, a way is said to be silent.
+pub const SILENT: u32 = 3;
+
+/// After so many in which it was silent while another way to the same node got through, it is given up.
+pub const GIVE_UP: u32 = 3;
+
+/// After so many in a row that got through, one that was given up is taken again.
+pub const TAKE_AGAIN: u32 = 3;
+
+/// What is held of a way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Verdict {
+    /// It wasn't measured yet, or not often enough.
+    #[default]
+    Unknown,
+    /// It gets through.
+    Through {
+        /// What a packet may measure.
+        mtu: u32,
+    },
+    /// Nothing comes back: the way doesn't get through, or nobody is at its end.
+    Silent,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Finding {
+    verdict: Verdict,
+    /// Measurements in a row that nothing came back from.
+    silent: u32,
+    /// Those of them in which another way got through.
+    alone: u32,
+    given_up: bool,
+    /// Measurements in a row that got through since it was given up.
+    again: u32,
+}
+
+impl Finding {
+    /// Takes a measurement, and whether another way to the same node got through meanwhile.
+    fn enter(&mut self, measured: Measured, others: bool) {
+        match measured {
+            Measured::Through { mtu } => {
+                (self.silent, self.alone) = (0, 0);
+                self.verdict = Verdict::Through { mtu };
+                self.again += u32::from(self.given_up);
+                if self.again >= TAKE_AGAIN {
+                    (self.given_up, self.again) = (false, 0);
+                }
+            }
+            Measured::Silent => {
+                self.again = 0;
+                self.silent += 1;
+                self.alone += u32::from(others);
+                if self.silent >= SILENT {
+                    self.verdict = Verdict::Silent;
+                }
+                self.given_up |= self.alone >= GIVE_UP;
+            }
+        }
+    }
+
+    /// What others go by.
+    fn shown(&self) -> (Verdict, bool) {
+        (self.verdict, self.given_up)
+    }
+}
+
+/// All findings, by node and transport.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Findings(BTreeMap<NodeName, BTreeMap<Transport, Finding>>);
+
+impl Findings {
+    /// Takes measurements of the ways to a node that were made at the same time; true if anything is held otherwise
+    /// now. A node that answers on none of them may be down, which is no reason to take another way.
+    pub fn enter(&mut self, node: &NodeName, round: &[(Transport, Measured)]) -> bool {
+        let of_node = self.0.entry(node.clone()).or_default();
+        let before: Vec<_> = of_node.iter().map(|(way, finding)| (*way, finding.shown())).collect();
+        for (transport, measured) in round {
+            let through = |(other, found): &(_, _)| other != transport && *found != Measured::Silent;
+            of_node.entry(*transport).or_default().enter(*measured, round.iter().any(through));
+        }
+        !of_node.iter().map(|(way, finding)| (*way, finding.shown())).eq(before)
+    }
+
+    /// What is held of a way.
+    pub fn verdict(&self, node: &NodeName, transport: Transport) -> Verdict {
+        self.finding(node, transport).verdict
+    }
+
+    /// True if a node should be measured again soon: what was found last speaks against what is held.
+    pub fn doubts(&self, node: &NodeName) -> bool {
+        let doubted =
+            |found: &Finding| (found.silent > 0 && found.verdict != Verdict::Silent) || found.again > 0;
+        let settling = |found: &Finding| found.alone > 0 && !found.given_up;
+        self.0.get(node).is_some_and(|of_node| of_node.values().any(|f| doubted(f) || settling(f)))
+    }
+
+    /// Forgets all but these nodes.
+    pub fn keep(&mut self, nodes: &BTreeSet<&NodeName>) {
+        self.0.retain(|node, _| nodes.contains(node));
+    }
+
+    /// Which of several ways is taken, the first one being the best: that one, unless it was given up and a later one
+    /// gets through.
+    pub fn choose(&self, node: &NodeName, ways: &[Transport]) -> Option<Transport> {
+        let through = |way: &&Transport| {
+            let found = self.finding(node, **way);
+            !found.given_up && matches!(found.verdict, Verdict::Through { .. })
+        };
+        let (first, others) = ways.split_first()?;
+        if !self.finding(node, *first).given_up {
+            return Some(*first);
+        }
+        Some(*others.iter().find(through).unwrap_or(first))
+    }
+
+    fn finding(&self, node: &NodeName, transport: Transport) -> Finding {
+        self.0.get(node).and_then(|of_node| of_node.get(&transport)).copied().unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const THROUGH: Measured = Measured::Through { mtu: 1450 };
+    const BEST: [Transport; 2] = [Transport::Vxlan, Transport::Udp];
+    /// What VXLAN and UDP found in one round.
+    const BOTH: [Measured; 2] = [THROUGH, THROUGH];
+    const UDP: [Measured; 2] = [Measured::Silent, THROUGH];
+    const DOWN: [Measured; 2] = [Measured::Silent; 2];
+
+    fn enter(findings: &mut Findings, rounds: &[[Measured; 2]]) -> Option<Transport> {
+        for [vxlan, udp] in rounds {
+            findings.enter(&node(), &[(Transport::Vxlan, *vxlan), (Transport::Udp, *udp)]);
+        }
+        findings.choose(&node(), &BEST)
+    }
+
+    fn node() -> NodeName {
+        "node-c".parse().unwrap()
+    }
+
+    #[test]
+    fn the_best_way_is_taken_until_another_got_through_without_it_again_and_again() {
+        let chosen = |rounds: &[_]| enter(&mut Findings::default(), rounds);
+        assert_eq!(chosen(&[]), Some(Transport::Vxlan));
+        assert_eq!(chosen(&[BOTH, UDP, UDP]), Some(Transport::Vxlan));
+        assert_eq!(chosen(&[BOTH, UDP, UDP, UDP]), Some(Transport::Udp));
+        assert_eq!(chosen(&[UDP, UDP, BOTH, UDP]), Some(Transport::Vxlan));
+        assert_eq!(Findings::default().choose(&node(), &[]), None);
+    }
+
+    #[test]
+    fn a_node_that_is_down_and_comes_back_is_reached_as_before() {
+        let mut findings = Findings::default();
+        assert_eq!(enter(&mut findings, &[BOTH, DOWN, DOWN, DOWN, DOWN]), Some(Transport::Vxlan));
+        assert_eq!(findings.verdict(&node(), Transport::Vxlan), Verdict::Silent);
+        assert_eq!(enter(&mut findings, &[UDP, BOTH]), Some(Transport::Vxlan));
+    }
+
+    #[test]
+    fn a_way_that_was_given_up_is_taken_again_when_it_gets_through_for_good() {
+        let mut findings = Findings::default();
+        assert_eq!(enter(&mut findings, &[UDP, UDP, UDP, BOTH, BOTH, UDP, BOTH, BOTH]), Some(Transport::Udp));
+        assert!(findings.doubts(&node()));
+        assert_eq!(enter(&mut findings, &[BOTH]), Some(Transport::Vxlan));
+        assert!(!findings.doubts(&node()));
+    }
+
+    #[test]
+    fn another_mtu_holds_at_once_and_nodes_that_left_are_forgotten() {
+        let mut findings = Findings::default();
+        let mut enter = |mtu| findings.enter(&node(), &[(Transport::Vxlan, Measured::Through { mtu })]);
+        assert_eq!([1450, 1450, 1400].map(&mut enter), [true, false, true]);
+        assert_eq!(findings.verdict(&node(), Transport::Vxlan), Verdict::Through { mtu: 1400 });
+        findings.keep(&BTreeSet::new());
+        assert_eq!(findings.verdict(&node(), Transport::Vxlan), Verdict::Unknown);
+    }
+}
