@@ -10,7 +10,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
-use selvedge_reconcile::status::{Pass, State, Status, StepOutcome, StepResult};
+use selvedge_reconcile::status::{Found, Pass, PeerStatus, State, Status, StepOutcome, StepResult};
 
 use super::{Figures, Shared};
 
@@ -55,6 +55,7 @@ impl Page<'_> {
         let help = "Attachments whose addresses no Pod that the API tells of has";
         self.gauge("attachments_without_pod", help, status.without_pod.len())?;
         self.gauge("peer_routes", "Routes wanted to the other nodes' pods", status.wanted.routes.len())?;
+        self.path_mtus(&status.wanted.peers)?;
         self.counter(
             "leases_freed",
             "Leases freed since the kernel shows their pods gone",
@@ -80,6 +81,18 @@ impl Page<'_> {
         for (object, count) in &status.repaired {
             let label = [("object", object.as_str())];
             encoder.encode_family(&label)?.encode_counter::<NoLabelSet, _, u64>(count, None)?;
+        }
+        Ok(())
+    }
+
+    fn path_mtus(&mut self, peers: &[PeerStatus]) -> fmt::Result {
+        let help = "What a packet to another node's pods may measure; 0 if nothing comes back from there";
+        let unit = Some(&Unit::Bytes);
+        let mut encoder = self.0.encode_descriptor("peer_path_mtu", help, unit, MetricType::Gauge)?;
+        for peer in peers {
+            let labels = [("node", peer.node.as_str()), ("transport", peer.transport.as_str())];
+            let mtu = if peer.measured == Found::Silent { 0 } else { peer.path_mtu };
+            encoder.encode_family(&labels)?.encode_gauge(&i64::from(mtu))?;
         }
         Ok(())
     }
@@ -144,6 +157,14 @@ mod tests {
         status.repaired = [("route".to_owned(), 3), ("odd \"kind\"\n".to_owned(), 1)].into();
         status.wanted.routes = vec![String::new(); 4];
         status.wanted.attachments = vec![String::new(); 5];
+        let peer = |node: &str, measured| PeerStatus {
+            node: node.to_owned(),
+            transport: "vxlan".to_owned(),
+            instead_of: None,
+            path_mtu: 1450,
+            measured,
+        };
+        status.wanted.peers = vec![peer("node-b", Found::Ok), peer("node-c", Found::Silent)];
         status.without_pod = vec![String::new(); 2];
         status.source_problems = vec![String::new(); 6];
         status.leases_freed = 7;
