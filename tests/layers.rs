@@ -32,6 +32,8 @@ const SIDEWAYS: &[(&str, &[&str])] = &[
     ("act/netlink", &["act/netns", "act/wire"]),
     ("act/nft", &["act/wire"]),
     ("act/ports", &["act/leases", "act/netlink", "act/nft"]),
+    // Its tests wire what is measured.
+    ("act/probe", &["act/netlink"]),
     (
         "act/reconcile",
         &["act/leases", "act/netlink", "act/netns", "act/nft", "act/source", "act/wireguard", "act/xtables"],

@@ -164,17 +164,13 @@ impl Prober {
             for socket in self.sockets.values() {
                 while let Ok((length, from)) = socket.recv_from(&mut self.buffer) {
                     let datagram = self.buffer.get(..length).unwrap_or_default();
-                    match packet::read(datagram) {
-                        Some((Kind::Ask, number)) if self.peers.contains(&from.ip()) => {
-                            // Who asked too much for the way back doesn't hear of it, and asks for less.
-                            socket.send_to(&packet::write(Kind::Answer, number, length), from).ok();
-                        }
-                        Some((Kind::Answer, number)) if self.peers.contains(&from.ip()) => {
-                            if enough(number) {
-                                return;
-                            }
-                        }
-                        _ => {}
+                    let said = packet::read(datagram).filter(|_| self.peers.contains(&from.ip()));
+                    if let Some((Kind::Ask, number)) = said {
+                        // Who asked too much for the way back doesn't hear of it, and asks for less.
+                        socket.send_to(&packet::write(Kind::Answer, number, length), from).ok();
+                    }
+                    if matches!(said, Some((Kind::Answer, number)) if enough(number)) {
+                        return;
                     }
                 }
             }

@@ -75,12 +75,12 @@ pub fn decide(cluster: &Cluster, here: Here<'_>) -> Peers {
     let nodes: BTreeSet<IpAddr> =
         cluster.nodes().values().flat_map(|n| n.addresses.iter().copied()).collect();
     let mut peers = Peers { direct: here.node.addresses.iter().copied().collect(), ..Peers::default() };
-    let overlay = Overlay::of(here);
+    let scene = Scene { here, nodes, overlay: Overlay::of(here) };
     for peer in others() {
-        peers.reach(peer, here, (&nodes, &overlay));
+        peers.reach(peer, &scene);
     }
     let used = peers.peers.iter().any(|peer| peer.transport == Transport::Vxlan);
-    match overlay {
+    match scene.overlay {
         Ok(overlay) if used || here.local.vxlan.there => {
             peers.seats = own_addresses(here.node).map(|own| (own, None)).collect();
             let by_device = own_addresses(here.node).filter(IpAddr::is_ipv4);
@@ -98,14 +98,18 @@ pub fn decide(cluster: &Cluster, here: Here<'_>) -> Peers {
     peers
 }
 
+/// What the way to every peer depends on.
+struct Scene<'a> {
+    here: Here<'a>,
+    /// The addresses of all nodes.
+    nodes: BTreeSet<IpAddr>,
+    overlay: Result<Overlay, Problem>,
+}
+
 impl Peers {
     /// Adds what leads to a peer.
-    fn reach(
-        &mut self,
-        peer: &Node,
-        here: Here<'_>,
-        (nodes, overlay): (&BTreeSet<IpAddr>, &Result<Overlay, Problem>),
-    ) {
+    fn reach(&mut self, peer: &Node, scene: &Scene<'_>) {
+        let Scene { here, nodes, overlay } = scene;
         let ways = here.ways_to(peer);
         let Some(transport) = here.findings.choose(&peer.name, &ways) else { return };
         if !transport.is_overlay() {
@@ -123,7 +127,7 @@ impl Peers {
             let way = covered(nodes, peer, *pod_cidr).and_then(|()| match transport {
                 Transport::Native => Ok(DesiredNetwork::default()),
                 Transport::Direct => here.direct_route(peer, *pod_cidr).map(routed),
-                Transport::Vxlan => overlay.as_ref().map_err(Clone::clone)?.towards(here, peer, *pod_cidr),
+                Transport::Vxlan => overlay.as_ref().map_err(Clone::clone)?.towards(*here, peer, *pod_cidr),
                 Transport::Udp | Transport::Wireguard => {
                     Err(Problem::NoTransport { node: peer.name.clone(), transport })
                 }
@@ -142,18 +146,13 @@ impl Peers {
             let instead_of = ways.first().copied().filter(|best| *best != transport);
             self.mtu = self.mtu.max(Some(most));
             self.peers.push(Peer { name: peer.name.clone(), transport, instead_of, mtu, verdict });
-            self.measure(peer, (&ways, transport), here, overlay);
+            self.measure(peer, (&ways, transport), scene);
         }
     }
 
     /// Adds the ways to a peer that are worth measuring, with what it takes to answer on those that aren't taken.
-    fn measure(
-        &mut self,
-        peer: &Node,
-        (ways, taken): (&[Transport], Transport),
-        here: Here<'_>,
-        overlay: &Result<Overlay, Problem>,
-    ) {
+    fn measure(&mut self, peer: &Node, (ways, taken): (&[Transport], Transport), scene: &Scene<'_>) {
+        let Scene { here, overlay, .. } = scene;
         let target =
             |transport, to, device, mtu| Target { node: peer.name.clone(), transport, to, device, mtu };
         if let Some(pod_cidr) = peer.pod_cidrs.first() {
@@ -164,7 +163,7 @@ impl Peers {
         if let (Ok(overlay), Some(pod_cidr)) = (overlay, four)
             && taken != Transport::Vxlan
             && ways.contains(&Transport::Vxlan)
-            && let Ok(known) = overlay.towards(here, peer, *pod_cidr)
+            && let Ok(known) = overlay.towards(*here, peer, *pod_cidr)
         {
             self.network.merge(DesiredNetwork { routes: BTreeSet::new(), ..known });
             let device = Some(overlay.device.clone());
