@@ -42,9 +42,15 @@ pub(crate) struct Reaching(Arc<Mutex<Shared>>);
 
 #[derive(Debug, Default)]
 struct Shared {
+    wanted: Arc<Wanted>,
+    findings: Arc<Findings>,
+}
+
+/// What is to be measured, and from where.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Wanted {
     targets: Vec<Target>,
     seats: BTreeSet<Seat>,
-    findings: Arc<Findings>,
 }
 
 impl Reaching {
@@ -64,9 +70,11 @@ impl Reaching {
             let held = || network.addresses().any(|have| have == *address);
             held().then_some(Seat { address: *address, device })
         };
+        let seats: BTreeSet<Seat> = node.seats.iter().filter_map(seat).collect();
         let mut shared = self.shared();
-        shared.targets.clone_from(&node.targets);
-        shared.seats = node.seats.iter().filter_map(seat).collect();
+        if shared.wanted.targets != node.targets || shared.wanted.seats != seats {
+            shared.wanted = Arc::new(Wanted { targets: node.targets.clone(), seats });
+        }
     }
 
     /// Measures from now on, and has the loop make a pass where a verdict changes.
@@ -100,23 +108,30 @@ struct Measuring {
 impl Measuring {
     /// Never ends: without a loop there is no agent either.
     fn run(&mut self) {
+        let mut known = Arc::default();
+        let mut next = Instant::now();
         loop {
-            let (targets, seats) = {
-                let shared = self.reaching.shared();
-                (shared.targets.clone(), shared.seats.clone())
-            };
-            self.sit(&seats, &targets);
-            let due = self.due(&targets);
-            if !due.is_empty() {
-                self.measure(&due, &targets);
+            let wanted = Arc::clone(&self.reaching.shared().wanted);
+            if !Arc::ptr_eq(&wanted, &known) || !self.refused.is_empty() {
+                self.sit(&wanted);
+                (known, next) = (Arc::clone(&wanted), Instant::now());
+            }
+            if Instant::now() >= next {
+                let due = self.due(&wanted.targets);
+                if !due.is_empty() {
+                    self.measure(&due, &wanted.targets);
+                }
+                // With none left there may be more whose time has come already.
+                let at = self.due.values().map(|(at, _)| *at).min().filter(|_| due.is_empty());
+                next = at.unwrap_or_else(Instant::now);
             }
             self.prober.serve(Instant::now() + TURN);
         }
     }
 
-    fn sit(&mut self, seats: &BTreeSet<Seat>, targets: &[Target]) {
-        let peers = targets.iter().map(|target| target.to).collect();
-        let errors = self.prober.sit(seats, peers);
+    fn sit(&mut self, wanted: &Wanted) {
+        let peers = wanted.targets.iter().map(|target| target.to).collect();
+        let errors = self.prober.sit(&wanted.seats, peers);
         let refused: Vec<String> = errors.iter().map(|error| chain(error)).collect();
         if refused != self.refused {
             refused.iter().for_each(|why| warn!(why, "the ways to other nodes can't be measured"));
