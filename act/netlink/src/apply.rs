@@ -1,6 +1,6 @@
 //! Steps carried out.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use selvedge_datapath::state::{Route, Sysctl};
 use selvedge_datapath::step::{LinkChange, NetStep, VethPair};
@@ -8,6 +8,7 @@ use selvedge_model::IfName;
 use selvedge_wire::Request;
 
 use crate::error::{GONE, NetlinkError, Refusal, TakenEnd};
+use crate::offload;
 use crate::overlay;
 use crate::request::{self, EXCL, REPLACE};
 use crate::shaping;
@@ -27,6 +28,8 @@ enum Work<'a> {
     Veth(&'a VethPair),
     /// A file to write.
     Sysctl(&'a Sysctl, &'static str),
+    /// A link that is to leave checksums to others, or not.
+    TxChecksums(&'a IfName, bool),
 }
 
 impl RouteSocket {
@@ -93,6 +96,7 @@ impl RouteSocket {
             NetStep::SetLink { name, change: change @ LinkChange::Rename(_) } => {
                 Work::Naming(request::change(self.index_of(name)?, change))
             }
+            NetStep::SetTxChecksums { device, on } => Work::TxChecksums(device, *on),
             NetStep::SetLink { name, change } => Work::Request(request::change(self.index_of(name)?, change)),
             NetStep::SetBucket { device, bucket } => {
                 Work::Request(shaping::set_bucket(self.index_of(device)?, bucket))
@@ -173,6 +177,7 @@ impl RouteSocket {
             Work::Making(requests) => self.exchange(requests.into()).into_iter().collect(),
             Work::Ifb(name, alias, make) => self.create_ifb(name, alias, make),
             Work::Veth(pair) => return self.create_veth(step, pair, peer),
+            Work::TxChecksums(link, on) => offload::set_tx_checksums(self.as_fd(), link, on),
             Work::Sysctl(key, value) => return self.sysctls.write(key, value),
         };
         self.judge(step, verdict)

@@ -19,6 +19,7 @@ mod apply;
 mod error;
 mod monitor;
 mod observe;
+mod offload;
 mod overlay;
 mod reap;
 mod record;

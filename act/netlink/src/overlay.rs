@@ -1,12 +1,14 @@
 //! Tunnel devices, and who is where behind them.
 
 use std::net::IpAddr;
+use std::os::fd::AsFd;
 
 use selvedge_datapath::state::{FdbEntry, LinkKind, Neighbour, ObservedNetwork, Vxlan};
 use selvedge_model::{Gather, IfName, MacAddr, Mtu, mark};
 use selvedge_wire::{Reader, Request, Writer, u16_at, u32_at};
 
 use crate::error::NetlinkError;
+use crate::offload;
 use crate::record::ip;
 use crate::request::{self, CREATE, DUMP, EXCL, REPLACE, link, write_kind};
 use crate::socket::RouteSocket;
@@ -194,6 +196,8 @@ impl RouteSocket {
             .filter(|(_, link)| link.kind == LinkKind::Vxlan && mark::is_ours(&link.alias));
         let ours: Vec<(IfName, u32)> = ours.map(|(name, link)| (name.clone(), link.index)).collect();
         for (device, index) in ours {
+            let offloads = offload::tx_checksums(self.as_fd(), &device).ok();
+            observed.links.entry(device.clone()).and_modify(|link| link.tx_checksums = offloads);
             let entries = self.entries("forwarding entries", &list_fdb(index), index)?;
             let fdb = entries.into_iter().filter_map(|entry| {
                 Some(FdbEntry { device: device.clone(), mac: entry.mac?, remote: entry.destination? })

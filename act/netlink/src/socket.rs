@@ -1,5 +1,7 @@
 //! One rtnetlink socket: requests go out, verdicts and records come back.
 
+use std::os::fd::{AsFd, BorrowedFd};
+
 use rustix::io::Errno;
 use rustix::net::netdevice::{index_to_name, name_to_index};
 use selvedge_model::IfName;
@@ -157,6 +159,12 @@ impl RouteSocket {
                 }
             }
         }
+    }
+}
+
+impl AsFd for RouteSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

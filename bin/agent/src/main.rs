@@ -127,12 +127,22 @@ fn setup(flags: &Flags, (config, plugin): (Config, PathBuf), (kernel, has_vxlan)
         knows_pods: flags.source.manifests.is_none(),
         sysctls: flags.at.sysctl_dir.clone(),
         owns_tables: kernel.owned_tables,
+        kernel: version(rustix::system::uname().release().to_string_lossy().as_ref()),
         has_vxlan,
         netlog: if kernel.packet_log { Netlog::Present } else { Netlog::Missing },
         config,
         policies: Policies::default(),
         reaching: Reaching::default(),
         decided: Decided::default(),
+    }
+}
+
+/// The first two numbers of a kernel's release; one that can't be read is taken for a new one.
+fn version(release: &str) -> (u32, u32) {
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor),
+        _ => (u32::MAX, 0),
     }
 }
 

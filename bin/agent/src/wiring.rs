@@ -54,6 +54,8 @@ pub(crate) struct Setup {
     pub(crate) knows_pods: bool,
     /// Whether tables can be owned by us and outlive us.
     pub(crate) owns_tables: bool,
+    /// The kernel's version.
+    pub(crate) kernel: (u32, u32),
     /// Whether the kernel has VXLAN.
     pub(crate) has_vxlan: bool,
     /// Whether the kernel can tell of packets.
@@ -185,6 +187,7 @@ impl Setup {
                 vni: self.config.vxlan.vni,
                 port: self.config.vxlan.port,
                 there: self.has_vxlan,
+                offloads: self.kernel >= (5, 8),
             },
         }
     }

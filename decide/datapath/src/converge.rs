@@ -102,9 +102,12 @@ impl Step {
             Self::Net(NetStep::CreateBridge { .. } | NetStep::DeleteLink { .. } | NetStep::CreateVeth(_)) => {
                 "link"
             }
-            Self::Net(NetStep::CreateIfb { .. } | NetStep::CreateVxlan { .. } | NetStep::SetLink { .. }) => {
-                "link"
-            }
+            Self::Net(
+                NetStep::CreateIfb { .. }
+                | NetStep::CreateVxlan { .. }
+                | NetStep::SetLink { .. }
+                | NetStep::SetTxChecksums { .. },
+            ) => "link",
             Self::Net(NetStep::SetBucket { .. } | NetStep::Redirect { .. }) => "qdisc",
             Self::Net(NetStep::AddAddress { .. } | NetStep::DeleteAddress { .. }) => "address",
             Self::Net(

@@ -25,16 +25,17 @@ impl ObservedNetwork {
             }
             NetStep::CreateVxlan { name, mac, mtu, alias, vxlan } => {
                 let link = ObservedLink::new(LinkKind::Vxlan, *mac, *mtu, alias);
-                self.create(name, ObservedLink { vxlan: Some(*vxlan), ..link });
+                self.create(name, ObservedLink { vxlan: Some(*vxlan), tx_checksums: Some(true), ..link });
             }
             NetStep::CreateVeth(pair) => self.create_veth(pair),
             NetStep::SetLink { name, change } => self.set_link(name, change),
             NetStep::DeleteLink { name } => self.delete_link(name),
+            NetStep::SetTxChecksums { device, on } => self.on(device, |link| link.tx_checksums = Some(*on)),
             NetStep::SetBucket { device, bucket } => {
-                self.links.entry(device.clone()).and_modify(|l| l.shaping.bucket = Some(bucket.shown()));
+                self.on(device, |link| link.shaping.bucket = Some(bucket.shown()));
             }
             NetStep::Redirect { device, to } if self.links.contains_key(to) => {
-                self.links.entry(device.clone()).and_modify(|l| l.shaping.redirect = Some(to.clone()));
+                self.on(device, |link| link.shaping.redirect = Some(to.clone()));
             }
             NetStep::Redirect { .. } => {}
             NetStep::AddAddress { device, address } | NetStep::DeleteAddress { device, address } => {
@@ -68,6 +69,10 @@ impl ObservedNetwork {
 
     fn create(&mut self, name: &IfName, link: ObservedLink) {
         self.links.entry(name.clone()).or_insert(link);
+    }
+
+    fn on(&mut self, device: &IfName, change: impl FnOnce(&mut ObservedLink)) {
+        self.links.get_mut(device).map(change).unwrap_or_default();
     }
 
     fn delete_link(&mut self, name: &IfName) {

@@ -51,6 +51,9 @@ pub struct VxlanSettings {
     pub port: u16,
     /// Whether the kernel has VXLAN: its device is there then though we reach nobody by it, for whoever reaches us so.
     pub there: bool,
+    /// Whether the kernel gets the checksums of inner packets right where it leaves them to network cards: not before
+    /// Linux 5.8.
+    pub offloads: bool,
 }
 
 /// What the kernel shows that a decision needs.

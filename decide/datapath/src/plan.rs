@@ -37,6 +37,8 @@ pub struct DesiredLink {
     pub bucket: Option<TokenBucket>,
     /// The ifb through which everything goes first that comes in by it.
     pub redirect: Option<IfName>,
+    /// Whether it leaves the checksums of what it sends to others.
+    pub tx_checksums: Option<bool>,
 }
 
 /// A link to make; its address, MTU and alias are the [`DesiredLink`]'s.
@@ -81,7 +83,8 @@ impl NewDevice {
             DeviceKind::Ifb => (LinkKind::Ifb, None),
             DeviceKind::Vxlan(vxlan) => (LinkKind::Vxlan, Some(vxlan)),
         };
-        ObservedLink { vxlan, ..ObservedLink::new(kind, self.mac, self.mtu, &self.alias) }
+        let link = ObservedLink::new(kind, self.mac, self.mtu, &self.alias);
+        ObservedLink { vxlan, tx_checksums: vxlan.map(|_| true), ..link }
     }
 
     /// The tunnel, of a VXLAN device.
@@ -250,6 +253,9 @@ fn plan_link(name: &IfName, link: &DesiredLink, now: &ObservedLink, steps: &mut 
         if !joined || now.port != Some(*port) {
             set(LinkChange::Port(*port));
         }
+    }
+    if let Some(on) = link.tx_checksums.filter(|on| now.tx_checksums != Some(*on)) {
+        steps.push(NetStep::SetTxChecksums { device: name.clone(), on });
     }
     for address in &link.addresses {
         if !now.addresses.iter().any(|have| have.net == address.net && have.scope == address.scope) {

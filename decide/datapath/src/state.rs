@@ -64,6 +64,8 @@ pub struct ObservedLink {
     pub shaping: Shaping,
     /// Its tunnel, if it is a VXLAN device.
     pub vxlan: Option<Vxlan>,
+    /// Whether it leaves the checksums of what it sends to others, if the observer asked.
+    pub tx_checksums: Option<bool>,
 }
 
 impl ObservedLink {
@@ -83,6 +85,7 @@ impl ObservedLink {
             addresses: BTreeSet::new(),
             shaping: Shaping::default(),
             vxlan: None,
+            tx_checksums: None,
         }
     }
 

@@ -58,6 +58,13 @@ pub enum NetStep {
         /// What is set.
         change: LinkChange,
     },
+    /// Has a link leave the checksums of what it sends to others, or not.
+    SetTxChecksums {
+        /// The link.
+        device: IfName,
+        /// Whether it does.
+        on: bool,
+    },
     /// Holds what leaves a link to a rate, or to another one.
     SetBucket {
         /// The link.
@@ -190,8 +197,7 @@ impl fmt::Display for LinkChange {
             Self::Master(Some(bridge)) => write!(f, "master {bridge}"),
             Self::Master(None) => f.write_str("nomaster"),
             Self::Port(port) => {
-                let [isolated, hairpin] =
-                    [port.isolated, port.hairpin].map(|on| if on { "on" } else { "off" });
+                let [isolated, hairpin] = [port.isolated, port.hairpin].map(switch);
                 write!(f, "type bridge_slave isolated {isolated} hairpin {hairpin}")
             }
             Self::Group(group) => write!(f, "group {group}"),
@@ -199,6 +205,10 @@ impl fmt::Display for LinkChange {
             Self::Vxlan(vxlan) => write!(f, "type {vxlan}"),
         }
     }
+}
+
+fn switch(on: bool) -> &'static str {
+    if on { "on" } else { "off" }
 }
 
 impl fmt::Display for NetStep {
@@ -218,6 +228,7 @@ impl fmt::Display for NetStep {
                 "ip link add {host} address {host_mac} mtu {mtu} type veth peer name {pod} address {pod_mac} mtu {mtu} netns POD"
             ),
             Self::SetLink { name, change } => write!(f, "ip link set {name} {change}"),
+            Self::SetTxChecksums { device, on } => write!(f, "ethtool -K {device} tx {}", switch(*on)),
             Self::SetBucket { device, bucket } => {
                 write!(f, "tc qdisc replace dev {device} root handle 1: tbf {bucket}")
             }

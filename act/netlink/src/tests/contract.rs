@@ -64,6 +64,7 @@ fn of_overlay() -> impl Strategy<Value = NetStep> {
         1 => entry.prop_map(NetStep::DeleteFdb),
         3 => neighbour.clone().prop_map(NetStep::SetNeighbour),
         1 => neighbour.prop_map(NetStep::DeleteNeighbour),
+        1 => any::<bool>().prop_map(|on| NetStep::SetTxChecksums { device: name("slvx"), on }),
         1 => local.prop_map(|local| set("slvx", LinkChange::Vxlan(vxlan(local)))),
     ]
 }

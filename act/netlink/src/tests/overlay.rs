@@ -101,3 +101,15 @@ fn entries_of_tunnels_that_are_not_ours_are_not_looked_at() {
     let there = observed(&mut wire);
     assert!(there.fdb.is_empty() && there.neighbours.is_empty(), "{there:?}");
 }
+
+#[test]
+fn checksums_are_left_to_others_or_not() {
+    let Some(mut wire) = Wire::new() else { return };
+    wire.on_host(&[create("slvx", vxlan("172.30.0.1"))]);
+    for on in [false, true, false] {
+        wire.on_host(&[NetStep::SetTxChecksums { device: name("slvx"), on }]);
+        assert_eq!(observed(&mut wire).links[&name("slvx")].tx_checksums, Some(on));
+    }
+    let gone = wire.host.apply(&[NetStep::SetTxChecksums { device: name("slvy"), on: false }], None);
+    assert!(gone[0].is_err());
+}

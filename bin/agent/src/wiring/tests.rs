@@ -14,6 +14,7 @@ fn started(before: Duration) -> Setup {
         sysctls: PathBuf::from("/proc/sys"),
         knows_pods: true,
         owns_tables: true,
+        kernel: (6, 1),
         has_vxlan: false,
         reaching: Reaching::default(),
         netlog: Netlog::Present,

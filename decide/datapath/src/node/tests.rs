@@ -32,7 +32,7 @@ fn local(attach: Attach) -> LocalNode {
         bridge: "cni0".parse().unwrap(),
         mtu: None,
         transport: Choice::Auto,
-        vxlan: VxlanSettings { vni: 83, port: 4789, there: false },
+        vxlan: VxlanSettings { vni: 83, port: 4789, there: false, offloads: true },
     }
 }
 

@@ -49,6 +49,7 @@ impl Overlay {
             alias: Some(alias),
             addresses: own_addresses(here.node).map(|own| Address::global(own.into())).collect(),
             exclusive: true,
+            tx_checksums: (!here.local.vxlan.offloads).then_some(false),
             ..DesiredLink::default()
         };
         // Loosely, whatever is set for all: while transports change, what a peer sends comes by another device than

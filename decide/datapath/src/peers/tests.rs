@@ -39,7 +39,7 @@ fn local(transport: Choice) -> LocalNode {
         bridge: "cni0".parse().unwrap(),
         mtu: None,
         transport,
-        vxlan: VxlanSettings { vni: 83, port: 4789, there: false },
+        vxlan: VxlanSettings { vni: 83, port: 4789, there: false, offloads: true },
     }
 }
 
@@ -293,4 +293,14 @@ fn a_path_that_is_narrower_than_the_device_narrows_its_routes() {
     let findings = found(&[(Transport::Direct, Measured::Through { mtu: 1500 })]);
     let peers = decided_by(&nodes[..2], &local(Choice::Auto), &network, &findings);
     assert!(peers.network.routes.iter().all(|route| route.mtu.is_none()));
+}
+
+#[test]
+fn a_kernel_that_gets_checksums_wrong_computes_them_before_a_packet_leaves() {
+    let (nodes, mut local) = (nodes(), local(Choice::Of(Transport::Vxlan)));
+    local.vxlan.offloads = false;
+    let first = decided(&nodes, &local, &fresh());
+    assert!(steps(&first, &fresh()).contains(&"ethtool -K selvedge-vx tx off".to_owned()));
+    let after = done(&first, &fresh());
+    assert_eq!(steps(&decided(&nodes, &local, &after), &after).len(), 1, "the sysctl that is not read here");
 }
