@@ -186,14 +186,19 @@ fn pause(findings: &Findings, node: &NodeName, of: usize) -> Duration {
     RARELY.max(Duration::from_secs(1) * u32::try_from(of).unwrap_or(u32::MAX) / A_SECOND)
 }
 
-/// What there is to say of peers that are not reached as they should be.
-pub(crate) fn notes(peers: &[Peer]) -> Vec<String> {
+/// What there is to say of peers that are not reached as they should be. What somebody may have blocked is told as those
+/// see it who block it: VXLAN by its UDP port.
+pub(crate) fn notes(peers: &[Peer], vxlan_port: u16) -> Vec<String> {
+    let seen = |transport: Transport| match transport {
+        Transport::Vxlan => format!("UDP {vxlan_port} (vxlan)"),
+        other => other.to_string(),
+    };
     let amiss = |peer: &Peer| match (peer.instead_of, peer.verdict) {
         (Some(better), _) => {
-            Some(format!("{} to {} doesn't get through, using {}", better, peer.name, peer.transport))
+            Some(format!("{} to {} doesn't get through, using {}", seen(better), peer.name, peer.transport))
         }
         (None, Verdict::Silent) => {
-            Some(format!("nothing comes back from {} by {}", peer.name, peer.transport))
+            Some(format!("nothing comes back from {} by {}", peer.name, seen(peer.transport)))
         }
         (None, Verdict::Unknown | Verdict::Through { .. }) => None,
     };
@@ -203,4 +208,37 @@ pub(crate) fn notes(peers: &[Peer]) -> Vec<String> {
         notes.push(format!("and {rest} more peers are not reached as they should be"));
     }
     notes
+}
+
+#[cfg(test)]
+mod tests {
+    use selvedge_model::Mtu;
+
+    use super::*;
+
+    fn peer(name: &str, instead_of: Option<Transport>, verdict: Verdict) -> Peer {
+        Peer {
+            name: name.parse().unwrap(),
+            transport: Transport::Vxlan,
+            instead_of,
+            mtu: Mtu::ETHERNET,
+            verdict,
+        }
+    }
+
+    #[test]
+    fn what_is_amiss_is_told_of_some_peers_and_counted_of_the_rest() {
+        let through = Verdict::Through { mtu: 1450 };
+        let peers = [
+            peer("a", None, Verdict::Unknown),
+            peer("b", Some(Transport::Direct), through),
+            peer("c", None, Verdict::Silent),
+        ];
+        let expected =
+            ["direct to b doesn't get through, using vxlan", "nothing comes back from c by UDP 4789 (vxlan)"];
+        assert_eq!(notes(&peers, 4789), expected);
+        let many: Vec<Peer> = (0..20).map(|n| peer(&format!("n{n}"), None, Verdict::Silent)).collect();
+        let told = notes(&many, 4789);
+        assert_eq!((told.len(), told.last().unwrap().starts_with("and 12 more")), (TOLD + 1, true));
+    }
 }

@@ -161,7 +161,10 @@ impl Setup {
         Ok(Decision {
             wanted: self.wanted(&node, &desired),
             problems: problems.chain(taken).collect(),
-            notes: passed_over.into_iter().chain(reaching::notes(&node.peers)).collect(),
+            notes: passed_over
+                .into_iter()
+                .chain(reaching::notes(&node.peers, self.config.vxlan.port))
+                .collect(),
             without_pod: if self.knows_pods && prune == Prune::Marked {
                 policed.without_pod.clone()
             } else {
