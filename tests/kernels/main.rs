@@ -25,7 +25,7 @@ fn a_lab_works_on_a_kernel_of_debians() {
     let Some(kernel) = Kernel::find(ONE) else {
         return skipped("no other kernel, or no qemu, could be unpacked");
     };
-    must_be_well(&kernel, &kernel.run(&jobs::brief()));
+    must_be_well(&kernel, &kernel.run(&jobs::brief(), |_| ()));
 }
 
 #[test]
@@ -37,8 +37,7 @@ fn what_works_here_works_on_debians_kernels() {
     let mut columns = Vec::new();
     for name in ALL.into_iter().filter(asked) {
         let kernel = Kernel::find(name).expect("make kernels has unpacked it");
-        let ran = kernel.run(&jobs::full());
-        ran.iter().for_each(|ran| tell(&kernel, ran));
+        let ran = kernel.run(&jobs::full(), |ran| tell(&kernel, ran));
         columns.push((kernel, ran));
     }
     assert!(!columns.is_empty(), "{wanted:?} are none of {ALL:?}");

@@ -60,8 +60,8 @@ impl Kernel {
         Some(Self { name: name.to_owned(), release: release.trim().to_owned(), folder })
     }
 
-    /// Starts a machine with it, has it do the jobs one after another, and takes it away again.
-    pub(crate) fn run(&self, jobs: &[Job]) -> Vec<Ran> {
+    /// Starts a machine with it, has it do the jobs one after another, tells of each, and takes it away again.
+    pub(crate) fn run(&self, jobs: &[Job], told: impl Fn(&Ran)) -> Vec<Ran> {
         let folder = Folder::new(&self.name);
         fs::write(folder.0.join("vm/run"), script(jobs)).unwrap();
         self.pack(&folder.0);
@@ -69,13 +69,19 @@ impl Kernel {
         let mut machine = Machine(self.qemu(&folder.0, console).spawn().unwrap());
         let limits: u64 = jobs.iter().map(|job| u64::from(job.limit)).sum();
         let deadline = Instant::now() + STARTING + Duration::from_secs(limits);
-        while machine.0.try_wait().unwrap().is_none() && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(100));
+        let mut all = Vec::new();
+        while all.len() < jobs.len() {
+            let ends = machine.0.try_wait().unwrap().is_some() || Instant::now() > deadline;
+            let next = folder.ran(all.len(), &jobs[all.len()]);
+            if ends || next.status.is_some() {
+                told(&next);
+                all.push(next);
+            } else {
+                thread::sleep(Duration::from_millis(100));
+            }
         }
         drop(machine);
-        let console = fs::read(folder.0.join("console")).unwrap();
-        let console = String::from_utf8_lossy(&console);
-        (0..).zip(jobs).map(|(number, job)| ran(&folder.0.join("vm"), number, job, &console)).collect()
+        all
     }
 
     /// What the kernel starts from: busybox, its modules, and [`INIT`].
@@ -166,20 +172,6 @@ fn script(jobs: &[Job]) -> String {
     script
 }
 
-fn ran(shared: &Path, number: usize, job: &Job, console: &str) -> Ran {
-    let read = |what: &str| fs::read(shared.join(format!("{number}.{what}")));
-    let log =
-        read("log").map_or_else(|_| console.to_owned(), |log| String::from_utf8_lossy(&log).into_owned());
-    let said = read("status").map(|text| String::from_utf8_lossy(&text).into_owned()).unwrap_or_default();
-    let words: Vec<f64> = said.split_whitespace().filter_map(|word| word.parse().ok()).collect();
-    let [status, from, to] = words[..] else {
-        return Ran { shows: job.shows.clone(), status: None, seconds: 0.0, log };
-    };
-    #[expect(clippy::cast_possible_truncation, reason = "an exit status")]
-    let status = Some(status as i32);
-    Ran { shows: job.shows.clone(), status, seconds: to - from, log }
-}
-
 /// Killed when dropped.
 struct Machine(Child);
 
@@ -199,6 +191,22 @@ impl Folder {
         let folder = std::env::temp_dir().join(format!("selvedge-kernel-{name}-{}", std::process::id()));
         fs::create_dir_all(folder.join("vm")).unwrap();
         Self(folder)
+    }
+
+    /// What has become of a job until now. One that wrote nothing shows what the machine said.
+    fn ran(&self, number: usize, job: &Job) -> Ran {
+        let text = |path: &str| {
+            let bytes = fs::read(self.0.join(path)).ok()?;
+            Some(String::from_utf8_lossy(&bytes).into_owned())
+        };
+        let status = text(&format!("vm/{number}.status")).unwrap_or_default();
+        let log = text(&format!("vm/{number}.log")).or_else(|| text("console")).unwrap_or_default();
+        let shows = job.shows.clone();
+        // It is written in one piece: what it is, and two times.
+        let words: Vec<&str> = status.split_whitespace().collect();
+        let [status, from, to] = words[..] else { return Ran { shows, status: None, seconds: 0.0, log } };
+        let time = |word: &str| word.parse::<f64>().unwrap();
+        Ran { shows, status: Some(status.parse().unwrap()), seconds: time(to) - time(from), log }
     }
 }
 

@@ -63,9 +63,16 @@ fn a_node_that_can_serve_pods_is_told_so_and_left_as_it_is() {
     let (well, findings) = check(node, &["--pod-cidr", "10.244.0.0/16", "--pod-cidr", "fd00:10:244::/56"]);
     assert!(well, "{findings:#?}");
     let kernel = findings.iter().find(|line| line.starts_with("ok kernel")).unwrap();
-    for feature in
-        ["veth", "bridge", "nftables fib", "nftables masquerade", "nftables DNAT by map", "conntrack", "IPv6"]
-    {
+    for feature in [
+        "veth",
+        "bridge",
+        "VXLAN",
+        "nftables fib",
+        "nftables masquerade",
+        "nftables DNAT by map",
+        "conntrack",
+        "IPv6",
+    ] {
         assert!(kernel.contains(feature), "{feature}: {findings:#?}");
     }
     assert!(!node.folder().join("bin").exists() && !node.run_dir().exists());

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd;
 use std::path::Path;
 
@@ -11,6 +12,7 @@ use selvedge_datapath::firewall::{self, AGENT, GUARD, PLUGIN, PodNetwork};
 use selvedge_datapath::preflight::{Answer, Need, Tried};
 use selvedge_datapath::published::{PortOwner, PublishedPort, PublishedPorts};
 use selvedge_datapath::shaping::TokenBucket;
+use selvedge_datapath::state::Vxlan;
 use selvedge_datapath::step::{LinkChange, NetStep, VethPair};
 use selvedge_model::{AttachmentKey, ContainerId, IfName, MacAddr, Mtu, NetworkName, Transport, chain};
 use selvedge_netlink::{NetlinkError, RouteSocket};
@@ -90,6 +92,11 @@ fn links(pod: &Namespace) -> Vec<Tried> {
             ]),
         ),
         tried("tbf", LIMITS, make(&[NetStep::SetBucket { device: host.clone(), bucket }])),
+        tried(
+            "VXLAN",
+            Need::Some("peers on other segments are reached by native routes only"),
+            make(&[vxlan(mac)]),
+        ),
     ];
     all.push(if Path::new("/sys/module/ifb").exists() {
         let made = NetStep::CreateIfb { name: ifb.clone(), mac, mtu, alias };
@@ -99,6 +106,13 @@ fn links(pod: &Namespace) -> Vec<Tried> {
         Tried { what: "ifb", need: LIMITS, answer: Answer::Untried(why) }
     });
     all
+}
+
+fn vxlan(mac: MacAddr) -> NetStep {
+    let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let vxlan = Vxlan { vni: 1, port: 4789, local, learning: false };
+    let mtu = Mtu::ETHERNET;
+    NetStep::CreateVxlan { name: name("probe-vxlan"), mac, mtu, alias: "probe".to_owned(), vxlan }
 }
 
 const LIMITS: Need = Need::Some("pods with bandwidth limits are refused");
