@@ -17,62 +17,68 @@ pub(crate) fn brief() -> Vec<Job> {
 /// What `make kernels` does.
 pub(crate) fn full() -> Vec<Job> {
     let mut jobs = vec![check()];
+    jobs.extend(labs());
     jobs.extend([
-        tests(
-            "plugin: ADD, CHECK, DEL and GC, routed and bridged",
-            "conformance",
-            "add:: check:: del::del_3 del::del_5 gc:: --skip statements::",
-        ),
-        tests("plugin: published ports", "conformance", "published::"),
-        tests("plugin and agent: limits", "scenarios", "limits::"),
         tests("agent: drift of every kind is mended", "scenarios", "drift::"),
-        tests(
-            "agent: starts anew, and ends",
-            "scenarios",
-            "restart::a_ restart::the_ restart::told_ restart::what_",
-        ),
-        tests(
-            "policies: from a pod's first packet on",
-            "scenarios",
-            "policy::no_pod policy::while_ policy::what_",
-        ),
+        tests("agent: an overlay and its peers come back", "scenarios", "transports::overlay::"),
+        tests("policies: from a pod's first packet on", "scenarios", "policy::no_pod policy::while_"),
+        tests("policies: what becomes forbidden ends", "scenarios", "policy::what_a"),
+        tests("plugin: ADD, CHECK, DEL and GC, routed and bridged", "conformance", PLUGIN),
+        tests("plugin: limits", "scenarios", "limits::"),
         tests("an uninstall leaves nothing", "scenarios", "uninstall::"),
     ]);
-    for attach in ["routed", "bridge"] {
-        for family in ["dual", "ipv4", "ipv6"] {
-            jobs.push(lab(
-                &format!("lab: {attach}, {family}"),
-                &format!("--attach {attach} --family {family}"),
-            ));
-        }
-    }
+    jobs
+}
+
+const PLUGIN: &str =
+    "add::add_1 add::add_7 check::chk_2 check::chk_4 del::del_3 gc::gc_1 --skip statements::";
+
+/// Each way of attaching pods, each choice of families, each transport.
+fn labs() -> Vec<Job> {
+    let attached = ["routed", "bridge"].into_iter().flat_map(|attach| {
+        ["dual", "ipv4", "ipv6"].map(|family| {
+            (format!("lab: {attach}, {family}"), format!("--attach {attach} --family {family} --pods 1"))
+        })
+    });
+    let transports = [
+        ("direct, large packets", "--transport direct --mtu 9000"),
+        ("native, two segments", "--transport native --segments 2"),
+        ("auto, two segments", "--segments 2"),
+        ("vxlan, two segments", "--transport vxlan --segments 2"),
+        ("vxlan, two segments, bridge", "--transport vxlan --segments 2 --attach bridge"),
+    ];
+    let transports = transports.map(|(shows, flags)| (format!("lab: {shows}"), format!("{flags} --pods 1")));
+    let mut jobs: Vec<Job> = attached.chain(transports).map(|(shows, flags)| lab(&shows, &flags)).collect();
     jobs.push(Job {
         shows: "lab: bridge, with br_netfilter".to_owned(),
         line: format!(
             "modprobe br_netfilter && {} lab run --attach bridge",
             program("selvedgectl").display()
         ),
-        limit: 300,
+        limit: LIMIT,
     });
     jobs
 }
 
+/// After how many seconds a lab is stuck.
+const LIMIT: u32 = 600;
+
 /// Whether a node with this kernel can serve pods, and what it lacks.
 fn check() -> Job {
     let line = format!("{} check --pod-cidr 10.244.0.0/16", program("selvedge-agent").display());
-    Job { shows: "a node can serve pods".to_owned(), line, limit: 120 }
+    Job { shows: "a node can serve pods".to_owned(), line, limit: LIMIT }
 }
 
 /// A lab, probed on every path.
 fn lab(shows: &str, flags: &str) -> Job {
     let line = format!("{} lab run {flags}", program("selvedgectl").display());
-    Job { shows: shows.to_owned(), line, limit: 300 }
+    Job { shows: shows.to_owned(), line, limit: LIMIT }
 }
 
 /// Tests of another test program, those whose names have one of these in them.
 fn tests(shows: &str, of: &str, names: &str) -> Job {
     let line = format!("{} {names}", test_program(of).display());
-    Job { shows: shows.to_owned(), line, limit: 1200 }
+    Job { shows: shows.to_owned(), line, limit: LIMIT }
 }
 
 /// The newest one that cargo has built beside this one.
