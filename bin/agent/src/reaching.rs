@@ -13,7 +13,7 @@ use selvedge_datapath::peers::Peer;
 use selvedge_datapath::reach::{Findings, Measured, Target, Verdict};
 use selvedge_datapath::state::ObservedNetwork;
 use selvedge_model::transport::Transport;
-use selvedge_model::{NodeName, chain};
+use selvedge_model::{Mtu, NodeName, chain};
 use selvedge_probe::{Prober, Seat};
 use selvedge_reconcile::Trigger;
 use tracing::warn;
@@ -100,7 +100,7 @@ struct Measuring {
     triggers: Sender<Trigger>,
     prober: Prober,
     /// When the ways to each node are measured next, and which ones they were.
-    due: BTreeMap<NodeName, (Instant, Vec<Transport>)>,
+    due: BTreeMap<NodeName, (Instant, Vec<(Transport, Mtu)>)>,
     /// The seats that could not be taken, as they were last told of.
     refused: Vec<String>,
 }
@@ -146,7 +146,7 @@ impl Measuring {
         targets.iter().for_each(|target| nodes.entry(&target.node).or_default().push(target));
         self.due.retain(|node, _| nodes.contains_key(node));
         nodes.retain(|node, ways| {
-            let ways = ways.iter().map(|target| target.transport);
+            let ways = ways.iter().map(|target| (target.transport, target.mtu));
             self.due.get(*node).is_none_or(|(at, as_then)| *at <= now || !ways.eq(as_then.iter().copied()))
         });
         nodes.into_values().take(AT_ONCE).flatten().cloned().collect()
@@ -165,7 +165,8 @@ impl Measuring {
                 let round = round.iter().map(|(transport, measured)| format!("{measured} by {transport}"));
                 news.push(format!("{node}: {}", round.collect::<Vec<_>>().join(", ")));
             }
-            let ways = due.iter().filter(|target| target.node == *node).map(|target| target.transport);
+            let ways = due.iter().filter(|target| target.node == *node);
+            let ways = ways.map(|target| (target.transport, target.mtu));
             let next = Instant::now() + pause(findings, node, all.len());
             self.due.insert(node.clone(), (next, ways.collect()));
         }
@@ -212,8 +213,6 @@ pub(crate) fn notes(peers: &[Peer], vxlan_port: u16) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use selvedge_model::Mtu;
-
     use super::*;
 
     fn peer(name: &str, instead_of: Option<Transport>, verdict: Verdict) -> Peer {
