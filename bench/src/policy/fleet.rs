@@ -1,10 +1,10 @@
 //! A node with its agent, its pods and the API that tells of the others.
 
+use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
-use std::{fs, io};
 
 use selvedge_datapath::state::Address;
 use selvedge_datapath::step::NetStep;
@@ -17,7 +17,7 @@ use serde_json::json;
 use super::notices::Notices;
 use super::world::{Access, World, name, uid};
 use crate::error::BenchError;
-use crate::memory;
+use crate::process;
 
 /// How long an agent may take to know its cluster, in seconds; debug builds take their time.
 const PATIENCE: f64 = 300.0;
@@ -148,19 +148,13 @@ impl Fleet {
     /// A line of the agent's /proc/PID/status that is an amount of memory, in bytes.
     pub(crate) fn memory(&self, line: &str) -> Result<u64, BenchError> {
         let agent = self.agent.as_ref().ok_or_else(|| self.failed("there is no agent"))?;
-        memory::of(agent.id(), line)
+        process::memory(agent.id(), line)
     }
 
     /// The processor time that the agent's threads have used.
     pub(crate) fn processor(&self) -> Result<Duration, BenchError> {
         let agent = self.agent.as_ref().ok_or_else(|| self.failed("there is no agent"))?;
-        let path = PathBuf::from(format!("/proc/{}/task", agent.id()));
-        let threads = fs::read_dir(&path).map_err(|source| BenchError::file("read", &path, source))?;
-        let used = threads.flatten().filter_map(|thread| {
-            let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
-            text.split(' ').next()?.parse().ok().map(Duration::from_nanos)
-        });
-        Ok(used.sum())
+        process::processor(agent.id())
     }
 
     pub(crate) fn failed(&self, what: &str) -> BenchError {

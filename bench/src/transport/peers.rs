@@ -18,7 +18,7 @@ use crate::error::BenchError;
 use crate::report::{megabytes, milliseconds};
 use crate::spread::rank;
 use crate::table::Table;
-use crate::{memory, say, targets};
+use crate::{process, say, targets};
 
 /// What is measured of an agent with many peers.
 #[derive(Debug, Clone, clap::Args)]
@@ -49,6 +49,8 @@ pub(crate) struct Peers {
     crowd: Crowd,
     starts: Vec<Duration>,
     comers: Vec<Duration>,
+    /// The agent's processor time until all ways were there, of each start, and for a node that came and went.
+    used: (Vec<Duration>, Duration),
     /// Resident bytes at rest, and at most.
     memory: [u64; 2],
 }
@@ -67,7 +69,7 @@ impl Peers {
             cluster.put(&format!("peers-{place}"), &peers);
         }
         let all: BTreeSet<Way> = numbers.iter().flat_map(|number| ways(*number)).collect();
-        let mut starts = Vec::new();
+        let (mut starts, mut used) = (Vec::new(), Vec::new());
         let mut agent = None;
         for number in 0..crowd.starts.max(1) {
             drop(agent.take());
@@ -78,18 +80,22 @@ impl Peers {
             let (took, started) = start(&cluster, &all)?;
             say(&format!("bench: all {} ways were there after {}", all.len(), milliseconds(took)));
             starts.push(took);
+            used.push(process::processor(started.id())?);
             agent = Some(started);
         }
         let agent = agent.ok_or_else(|| BenchError::system("start an agent", io::ErrorKind::NotFound))?;
         thread::sleep(AT_REST);
-        let memory = [memory::of(agent.id(), "VmRSS")?, memory::of(agent.id(), "VmHWM")?];
+        let memory = [process::memory(agent.id(), "VmRSS")?, process::memory(agent.id(), "VmHWM")?];
+        let before = process::processor(agent.id())?;
         let comers = (0..crowd.comers).map(|_| come(&cluster, &agent, crowd.peer_nodes));
-        let comers = comers.collect::<Result<_, _>>()?;
-        Ok(Self { crowd: crowd.clone(), starts, comers, memory })
+        let comers: Vec<Duration> = comers.collect::<Result<_, _>>()?;
+        let for_each =
+            (process::processor(agent.id())? - before) / u32::try_from(comers.len().max(1)).unwrap_or(1);
+        Ok(Self { crowd: crowd.clone(), starts, comers, used: (used, for_each), memory })
     }
 
     /// What each row says, of what, what it should be, and whether it is.
-    fn rows(&self) -> [(&'static str, String, String, bool); 3] {
+    fn rows(&self) -> [(&'static str, String, String, bool); 5] {
         let times = |times: &[Duration], percents: [usize; 3]| {
             percents.map(|percent| milliseconds(rank(times, percent).unwrap_or_default())).join(" / ")
         };
@@ -107,6 +113,13 @@ impl Peers {
                 format!("under {}", milliseconds(targets::ONE_PEER)),
                 reaches(&self.comers, 99, targets::ONE_PEER),
             ),
+            (
+                "the agent's processor time until then, of a start, median / p90 / longest",
+                times(&self.used.0, [50, 90, 100]),
+                String::new(),
+                true,
+            ),
+            ("the same for a node that comes and goes", milliseconds(self.used.1), String::new(), true),
             (
                 "memory at rest, and at most before",
                 self.memory.map(megabytes).join(", "),
