@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use selvedge_model::policy::Mode;
-use selvedge_model::{Cluster, Listing};
+use selvedge_model::policy::{Mode, PolicyKey};
+use selvedge_model::{Cluster, Listing, Node, NodeName, PodKey};
 
 use crate::networks::Networks;
 use crate::object::{self, Manifest, Object, ObjectKey, Refusal, Type};
@@ -104,7 +104,7 @@ impl Manifests {
         for (path, file) in &self.files {
             merge.problems.extend(file.problems.iter().cloned());
             for declared in &file.objects {
-                merge.add(declared, Place { file: path.clone(), at: declared.at });
+                merge.add(declared, (path, declared.at));
             }
         }
         let Merge { mut listing, problems, .. } = merge;
@@ -222,45 +222,74 @@ impl<'a> Reading<'a> {
     }
 }
 
-/// The objects of all files on their way into one cluster.
+/// The objects of all files on their way into one cluster. There may be thousands, so names and places are copied only
+/// where something is wrong.
 #[derive(Default)]
-struct Merge {
+struct Merge<'a> {
     listing: Listing,
     problems: Vec<Problem>,
-    places: BTreeMap<ObjectKey, Place>,
-    networks: Networks<ObjectKey>,
+    places: BTreeMap<Name<'a>, At<'a>>,
+    networks: Networks<&'a Node>,
 }
 
-impl Merge {
-    fn add(&mut self, declared: &Declared, place: Place) {
-        let key = declared.object.key();
-        if let Some(first) = self.places.get(&key) {
-            let cause = Cause::Duplicate { first: first.clone() };
-            self.problems.push(Problem { place, object: Some(key), cause, in_force: InForce::Nothing });
+/// A file, and where in it.
+type At<'a> = (&'a Path, Option<Position>);
+
+/// An object's key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Name<'a> {
+    Node(&'a NodeName),
+    Pod(&'a PodKey),
+    Namespace(&'a str),
+    Policy(&'a PolicyKey),
+}
+
+impl<'a> Merge<'a> {
+    fn add(&mut self, declared: &'a Declared, at: At<'a>) {
+        let name = Name::of(&declared.object);
+        if let Some(first) = self.places.get(&name) {
+            let (object, cause) = (Some(declared.object.key()), Cause::Duplicate { first: place(*first) });
+            self.problems.push(Problem { place: place(at), object, cause, in_force: InForce::Nothing });
             return;
         }
-        self.places.insert(key.clone(), place.clone());
+        self.places.insert(name, at);
         match &declared.object {
             Object::Pod(pod) => self.listing.pod(Arc::clone(pod)),
             Object::Policy(policy) => self.listing.policy(Arc::clone(policy)),
             Object::Namespace(name, namespace) => self.listing.namespace(name, namespace.clone()),
-            Object::Node(node) => {
-                let mut node = node.clone();
-                node.pod_cidrs.retain(|cidr| self.claim(*cidr, &key, &place));
+            Object::Node(declared) => {
+                let mut node = declared.clone();
+                node.pod_cidrs.retain(|cidr| self.claim(*cidr, declared, at));
                 self.listing.node(node);
             }
         }
     }
 
     /// True if a Node may have the network, which is then taken.
-    fn claim(&mut self, cidr: IpNet, node: &ObjectKey, place: &Place) -> bool {
-        let Err((other, owner)) = self.networks.claim(cidr, node.clone()) else { return true };
-        let first = self.places[owner].clone();
-        let cause = Cause::Overlap { cidr, other: *other, owner: owner.clone(), first };
-        let object = Some(node.clone());
-        self.problems.push(Problem { place: place.clone(), object, cause, in_force: InForce::Nothing });
+    fn claim(&mut self, cidr: IpNet, node: &'a Node, at: At<'a>) -> bool {
+        let Err((other, owner)) = self.networks.claim(cidr, node) else { return true };
+        let first = place(self.places[&Name::Node(&owner.name)]);
+        let owner = ObjectKey::Node(owner.name.clone());
+        let cause = Cause::Overlap { cidr, other: *other, owner, first };
+        let object = Some(ObjectKey::Node(node.name.clone()));
+        self.problems.push(Problem { place: place(at), object, cause, in_force: InForce::Nothing });
         false
     }
+}
+
+impl<'a> Name<'a> {
+    fn of(object: &'a Object) -> Self {
+        match object {
+            Object::Node(node) => Self::Node(&node.name),
+            Object::Pod(pod) => Self::Pod(&pod.key),
+            Object::Namespace(name, _) => Self::Namespace(name),
+            Object::Policy(policy) => Self::Policy(&policy.key),
+        }
+    }
+}
+
+fn place((file, at): At<'_>) -> Place {
+    Place { file: file.to_owned(), at }
 }
 
 /// True if none of the problems hides what may have been in force before our first reading.
