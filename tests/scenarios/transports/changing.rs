@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use selvedge_datapath::state::{Address, Route, RouteProtocol};
 use selvedge_datapath::step::NetStep;
-use selvedge_lab::shape::{Attach, Shape, Transport};
+use selvedge_lab::shape::{Attach, Count, Shape, Transport};
 use selvedge_netlink::RouteSocket;
 use selvedge_netns::Namespace;
 use selvedge_tests::{Agent, Attached, Cluster, Echo, Knocking, Node, Stream, within};
@@ -84,7 +84,7 @@ fn change_node_by_node(attach: Attach) {
     let [a, b] = &cluster.nodes[..] else { panic!("two nodes") };
     let mut both = [a, b].map(|node| Inhabited::new(&cluster, node));
     let running = streams(&both[0], &both[1]);
-    for transport in ["vxlan", "direct", "vxlan", "auto"] {
+    for transport in ["vxlan", "auto"] {
         for one in &mut both {
             one.restart(&format!("attach: {attach}\ntransport: {transport}\n"));
         }
@@ -158,4 +158,38 @@ fn move_node(cluster: &Cluster, node: &Node) -> serde_json::Value {
     let mut object = node.object(&node.plan.pod_cidrs);
     object["status"]["addresses"][0]["address"] = json!(moved.addr());
     object
+}
+
+/// Nodes on two segments.
+fn apart(transport: Transport) -> Shape {
+    let mut shape = Shape { transport, ..Cluster::shape(2, Attach::Routed) };
+    shape.network.segments = Count::new(2).unwrap();
+    shape
+}
+
+/// Waits until an agent says something with all of these words in it of how it is or of its peers.
+fn must_tell(agent: &Agent, words: &[&str]) {
+    within(60.0, &format!("the agent tells of {words:?}"), || {
+        let status = agent.status();
+        let mut told = status.notes;
+        told.push(format!("{:?}", status.state));
+        let named = told.iter().any(|line| words.iter().all(|word| line.contains(word)));
+        if named { Ok(()) } else { Err(format!("{told:?}\n{}", agent.log())) }
+    });
+}
+
+#[test]
+fn what_lets_no_vxlan_through_is_named_with_the_peer() {
+    let mut shape = apart(Transport::Auto);
+    shape.network.blocked.insert("udp/4789".parse().unwrap());
+    let Some(cluster) = Cluster::of(shape) else { return };
+    let [agent, _other] = [0, 1].map(|i| cluster.nodes[i].ready_agent());
+    must_tell(&agent, &["node-b", "vxlan"]);
+}
+
+#[test]
+fn a_peer_that_is_on_no_segment_of_ours_is_named_where_direct_is_wished_for() {
+    let Some(cluster) = Cluster::of(apart(Transport::Direct)) else { return };
+    let agent = cluster.nodes[0].ready_agent();
+    must_tell(&agent, &["node-b", "172.30.1.12", "10.244.1.0/24"]);
 }
