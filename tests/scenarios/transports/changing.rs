@@ -184,7 +184,7 @@ fn what_lets_no_vxlan_through_is_named_with_the_peer() {
     shape.network.blocked.insert("udp/4789".parse().unwrap());
     let Some(cluster) = Cluster::of(shape) else { return };
     let [agent, _other] = [0, 1].map(|i| cluster.nodes[i].ready_agent());
-    must_tell(&agent, &["node-b", "vxlan"]);
+    must_tell(&agent, &["node-b", "4789"]);
 }
 
 #[test]
