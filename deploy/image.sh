@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# image.sh PROGRAMS ARCHIVE: writes a container image of the three programs in the folder PROGRAMS, as an archive that
+# image.sh PROGRAMS ARCHIVE: writes a container image of the programs in the folder PROGRAMS, as an archive that
 # `ctr images import`, `docker load`, `podman load` and `kind load image-archive` take. Without a daemon, and as root of
 # nothing. The same programs give the same bytes, wherever and whenever.
 set -euo pipefail
@@ -19,7 +19,7 @@ trap 'rm -rf "$work"' EXIT
 # Besides the programs: the places where a DaemonSet's pod has something mounted, so that no runtime has to make them.
 mkdir -p "$work"/root/{etc/selvedge,host/etc/cni/net.d,host/opt/cni/bin,host/proc/sys/net,opt/selvedge/bin} \
     "$work"/root/{dev,proc,run,sys,var/run/secrets/kubernetes.io/serviceaccount}
-cp "$programs"/{selvedge,selvedge-agent,selvedgectl} "$work/root/opt/selvedge/bin/"
+cp "$programs"/{selvedge,selvedge-agent,selvedge-tunnel,selvedgectl} "$work/root/opt/selvedge/bin/"
 
 # Nothing of the folder, the user and the moment gets into the bytes.
 pack() {

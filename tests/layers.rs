@@ -36,7 +36,16 @@ const SIDEWAYS: &[(&str, &[&str])] = &[
     ("act/probe", &["act/netlink"]),
     (
         "act/reconcile",
-        &["act/leases", "act/netlink", "act/netns", "act/nft", "act/source", "act/wireguard", "act/xtables"],
+        &[
+            "act/forward",
+            "act/leases",
+            "act/netlink",
+            "act/netns",
+            "act/nft",
+            "act/source",
+            "act/wireguard",
+            "act/xtables",
+        ],
     ),
 ];
 

@@ -14,6 +14,7 @@
 //! - `transports`: labs with every transport on one segment and two, and what changes of one under traffic
 //! - `trying`: what a policy would do, told before
 //! - `tunnel`: the forwarder of the udp transport
+//! - `udp`: nodes that reach each other in plain UDP
 //! - `uninstall`: what stays when we go
 //! - `matrix`: the lab, in each mode of attachment and each choice of families
 #![cfg(test)]
@@ -37,4 +38,5 @@ mod standing;
 mod transports;
 mod trying;
 mod tunnel;
+mod udp;
 mod uninstall;

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, UdpSocket};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::Duration;
@@ -28,6 +29,28 @@ struct Side {
     number: usize,
     stage: Stage,
     forwarder: Child,
+    _guard: Guard,
+}
+
+/// Ends forwarders, which are in sessions of their own, when it is dropped and when the test is killed: they end without
+/// their locks.
+pub(crate) struct Guard(Child);
+
+impl Guard {
+    /// Of the forwarders in these run directories.
+    pub(crate) fn of<'a>(run_dirs: impl IntoIterator<Item = &'a Path>) -> Self {
+        let mut remover = Command::new("setsid");
+        remover.args(["sh", "-c", "cat > /dev/null; exec rm -f \"$@\"", "sh"]);
+        remover.args(run_dirs.into_iter().map(|run_dir| run_dir.join("tunnel-udp.lock")));
+        Self(remover.stdin(Stdio::piped()).spawn().unwrap())
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // Waiting closes what it reads from.
+        self.0.wait().ok();
+    }
 }
 
 /// A forwarder must not outlive its test: it is in a session of its own.
@@ -70,7 +93,8 @@ fn shell(node: &Namespace, line: &str) -> bool {
 impl Side {
     fn new(number: usize, stage: Stage, v6: bool) -> Self {
         let forwarder = start(&stage);
-        let side = Self { number, stage, forwarder };
+        let _guard = Guard::of([stage.folder()]);
+        let side = Self { number, stage, forwarder, _guard };
         side.wait_until_there();
         let [v4_own, v6_own] = overlay(number);
         let there = 1 - number;

@@ -51,6 +51,7 @@ impl Picture {
             sysctls: PathBuf::from("/proc/sys"),
             ready: PathBuf::from("/nowhere"),
             forward_accept: true,
+            tunnel: None,
         };
         let observed = node.run(|| Host::open(paths).and_then(|mut host| host.observe()));
         let observed = observed.unwrap_or_else(|error| panic!("{error:?}"));

@@ -67,6 +67,8 @@ pub enum Answer {
 pub struct Report {
     /// What it speaks.
     pub protocol: u32,
+    /// Its process.
+    pub pid: u32,
     /// Its version.
     pub version: String,
     /// Its device.
@@ -108,6 +110,11 @@ impl Client {
             Err(ForwardError::Silent { source, .. }) if nobody_is_there(&source) => Ok(None),
             Err(why) => Err(why),
         }
+    }
+
+    /// Whether a forwarder listens: less than [`Self::get`] says, and sooner.
+    pub fn is_there(&self) -> bool {
+        UnixStream::connect(&self.0).is_ok()
     }
 
     /// Has it end.

@@ -35,6 +35,8 @@ pub(crate) struct Control {
 /// What a client may be told of besides what is shared.
 #[derive(Debug)]
 pub(crate) struct About {
+    /// The lock, as it was made: without it there may be a second forwarder.
+    pub(crate) lock: (PathBuf, u64),
     pub(crate) version: String,
     pub(crate) device: String,
 }
@@ -55,7 +57,7 @@ impl Control {
         made().map_err(|source| ForwardError::File { path: path.to_owned(), source })
     }
 
-    /// Answers until somebody asks for the end. A socket that was removed is made anew.
+    /// Answers until somebody asks for the end, or removes the lock. A socket that was removed is made anew.
     pub(crate) fn answer(mut self, shared: &Arc<Shared>, about: &About) {
         loop {
             let mut waiting = [PollFd::new(&self.listener, PollFlags::IN)];
@@ -66,13 +68,21 @@ impl Control {
             {
                 return;
             }
-            if !fs::metadata(&self.path).is_ok_and(|there| there.ino() == self.inode)
+            let (lock, inode) = &about.lock;
+            if !is_at(lock, *inode) {
+                return;
+            }
+            if !is_at(&self.path, self.inode)
                 && let Ok(anew) = Self::listen(&self.path)
             {
                 self = anew;
             }
         }
     }
+}
+
+fn is_at(path: &Path, inode: u64) -> bool {
+    fs::metadata(path).is_ok_and(|there| there.ino() == inode)
 }
 
 /// Answers one client; true if the forwarder is to end.
@@ -101,6 +111,7 @@ fn respond(request: Request, shared: &Arc<Shared>, about: &About) -> (Answer, bo
         Request::Get(_) => {
             let report = Report {
                 protocol: PROTOCOL,
+                pid: std::process::id(),
                 version: about.version.clone(),
                 device: about.device.clone(),
                 queues: shared.queues.len(),

@@ -14,7 +14,7 @@
 //! - a packet is forwarded by one state, wholly before or wholly after a change
 //! - nothing is taken from an address that is no node's, nor a packet whose source is not behind the node that sent it
 //! - nothing is fragmented: what is too big is dropped and counted
-//! - the device outlives the forwarder, so that routes stay; who deletes it ends the forwarder
+//! - the device outlives the forwarder, so that routes stay; who deletes it, or the lock, ends the forwarder
 
 mod client;
 mod control;
@@ -34,4 +34,4 @@ pub use error::ForwardError;
 pub use run::{Options, run};
 
 /// The forwarder's device.
-pub const DEVICE: &str = "selvedge-udp";
+const DEVICE: &str = selvedge_model::mark::UDP_DEVICE;

@@ -43,7 +43,8 @@ pub struct Options {
 /// # Errors
 /// [`ForwardError`] if it can't start, and when the device is deleted.
 pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), ForwardError> {
-    let _lock = lock(&options.run_dir.join(LOCK))?;
+    let path = options.run_dir.join(LOCK);
+    let (_lock, inode) = lock(&path)?;
     let available = thread::available_parallelism().map_or(1, NonZero::get);
     let queues = options.queues.map_or(available, NonZero::get).clamp(1, QUEUES);
     let shared = Arc::new(Shared::new(device::open(DEVICE, queues)?));
@@ -56,7 +57,8 @@ pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), ForwardError> 
         })?;
     }
     let control = Control::listen(&options.run_dir.join(SOCKET))?;
-    let about = About { version: options.version.clone(), device: DEVICE.to_owned() };
+    let (version, device) = (options.version.clone(), DEVICE.to_owned());
+    let about = About { lock: (path, inode), version, device };
     start("control", move || {
         control.answer(&shared, &about);
         ends.send(Ok(())).ok();
@@ -66,13 +68,16 @@ pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), ForwardError> 
     ended.recv().unwrap_or(Ok(()))
 }
 
-/// Takes the lock for as long as the process lives.
-fn lock(path: &Path) -> Result<OwnedFd, ForwardError> {
+/// Takes the lock for as long as the process lives; with it comes the number of its file.
+fn lock(path: &Path) -> Result<(OwnedFd, u64), ForwardError> {
     let failed = |errno: Errno| ForwardError::File { path: path.to_owned(), source: errno.into() };
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
     let lock = rustix::fs::open(path, flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
     match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(lock),
+        Ok(()) => {
+            let inode = rustix::fs::fstat(&lock).map_err(failed)?.st_ino;
+            Ok((lock, inode))
+        }
         Err(Errno::WOULDBLOCK) => Err(ForwardError::Occupied { path: path.to_owned() }),
         Err(errno) => Err(failed(errno)),
     }

@@ -67,6 +67,7 @@ fn link_info(value: &[u8], link: &mut ObservedLink) {
                 "bridge" => link.kind = LinkKind::Bridge,
                 "ifb" => link.kind = LinkKind::Ifb,
                 "vxlan" => link.kind = LinkKind::Vxlan,
+                "tun" => link.kind = LinkKind::Tun,
                 _ => {}
             },
             // The kind comes first.

@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use selvedge_datapath::converge::{Observed, Plugin, Step};
+use selvedge_datapath::converge::{Forwarder, Observed, Plugin, Step};
 use selvedge_datapath::foreign::{ForwardChain, Place};
 use selvedge_datapath::state::Sysctl;
 use selvedge_datapath::step::NetStep;
@@ -18,6 +18,9 @@ use selvedge_ruleset::{Listed, Table, TableId};
 use selvedge_xtables::XtablesError;
 use tracing::warn;
 
+use selvedge_forward::ForwardError;
+
+use crate::forwarder::{Process, Tunnel};
 use crate::install::{self, Looks, PluginFile};
 use crate::looping::Kernel;
 
@@ -38,6 +41,8 @@ pub struct Paths {
     pub ready: PathBuf,
     /// Whether foreign forward chains are looked at.
     pub forward_accept: bool,
+    /// What forwards over UDP; none where nobody is to.
+    pub tunnel: Option<Tunnel>,
 }
 
 /// Why the node couldn't be read or changed.
@@ -52,6 +57,23 @@ pub enum HostError {
     /// The legacy tables.
     #[error(transparent)]
     Xtables(#[from] XtablesError),
+    /// What a forwarder answered, or that none did.
+    #[error(transparent)]
+    Forward(#[from] ForwardError),
+    /// There is no program to forward over UDP.
+    #[error("nothing forwards over UDP, and the agent was not told to start anything (--tunnel)")]
+    NoForwarder,
+    /// The forwarder doesn't start.
+    #[error("start {} udp; it says why in {}", program.display(), log.display())]
+    Forwarder {
+        /// The program.
+        program: PathBuf,
+        /// Where it says why.
+        log: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
     /// The plugin.
     #[error("install the plugin {}", path.display())]
     Plugin {
@@ -95,6 +117,7 @@ pub struct Host {
     sysctls: Sysctls,
     paths: Paths,
     plugin: Option<PluginFile>,
+    forwarder: Option<Process>,
     /// What [`Kernel::glance`] compares with: the unannounced part of the last observation. None once that has been
     /// changed by ourselves: what somebody else changes back at once must not pass for what was seen.
     last: Option<Unannounced>,
@@ -110,6 +133,8 @@ struct Unannounced {
     sysctls: BTreeMap<Sysctl, String>,
     legacy: Vec<ForwardChain>,
     plugin: Option<Looks>,
+    /// Whether there is a forwarder.
+    forwarder: bool,
     configurations: Vec<String>,
     conflist: Option<String>,
 }
@@ -128,6 +153,7 @@ impl Host {
             conntrack: Conntrack::open()?,
             sysctls: Sysctls::at(paths.sysctls.clone()),
             plugin: paths.plugin.clone().map(|(from, to)| PluginFile::new(from, to)),
+            forwarder: paths.tunnel.clone().map(Process::new),
             paths,
             last: None,
             hearing: Vec::new(),
@@ -162,6 +188,7 @@ impl Host {
                 Vec::new()
             },
             plugin: self.plugin.as_ref().map(|p| p.look().map_err(|why| at(p, why))).transpose()?,
+            forwarder: self.forwarder.as_ref().is_some_and(Process::is_there),
             configurations: install::names_beside(&self.paths.conflist).map_err(|source| {
                 HostError::File { what: "list what is beside", path: self.paths.conflist.clone(), source }
             })?,
@@ -203,6 +230,13 @@ impl Host {
     fn apply_one(&mut self, step: &Step) -> Result<(), HostError> {
         match step {
             Step::Net(step) => Ok(self.route.apply_until_failure(std::slice::from_ref(step), None)?),
+            Step::StartForwarder => {
+                self.forwarder.as_mut().map_or(Err(HostError::NoForwarder), Process::start)
+            }
+            Step::Forward(told) => {
+                self.forwarder.as_ref().map_or(Err(HostError::NoForwarder), |process| process.tell(told))
+            }
+            Step::EndForwarder => self.forwarder.as_ref().map_or(Ok(()), Process::end),
             Step::Rules(_, transaction) => Ok(self.tables.apply(&mut self.nft, transaction)?),
             Step::Accept(Place::Legacy(version), rules) => {
                 selvedge_xtables::accept(*version, &self.paths.network, rules)?;
@@ -238,6 +272,8 @@ impl Kernel for Host {
     fn observe(&mut self) -> Result<Observed, HostError> {
         let tables = self.tables.list(&mut self.nft)?;
         let mut forward = if self.paths.forward_accept { self.forward_chains()? } else { Vec::new() };
+        // Before the links: one that is there has made its device.
+        let forwarder = self.forwarder.as_mut().map_or_else(Forwarder::default, Process::observe);
         let mut network = self.route.observe()?;
         self.route.observe_overlays(&mut network)?;
         let hearing = network.links.iter().filter(|(_, link)| link.hears_routers());
@@ -253,7 +289,7 @@ impl Kernel for Host {
             None => Plugin::default(),
         };
         let texts = install::texts_beside(&self.paths.conflist, &configurations);
-        Ok(Observed { network, sysctls, tables, forward, plugin, configurations, texts, conflist })
+        Ok(Observed { network, forwarder, sysctls, tables, forward, plugin, configurations, texts, conflist })
     }
 
     fn apply(&mut self, steps: &[Step]) -> Vec<Result<(), HostError>> {
@@ -288,6 +324,9 @@ impl Kernel for Host {
         if now.plugin != last.plugin {
             let place = self.plugin.as_ref().map(|plugin| plugin.place().display().to_string());
             return Some(format!("{} changed", place.unwrap_or_default()));
+        }
+        if now.forwarder != last.forwarder {
+            return Some("the forwarder of the udp transport came or went".to_owned());
         }
         if now.configurations != last.configurations {
             return Some("another configuration came or went beside the conflist".to_owned());
@@ -336,6 +375,7 @@ fn at(plugin: &PluginFile, source: io::Error) -> HostError {
 fn net(step: &Step) -> Option<&NetStep> {
     match step {
         Step::Net(step) => Some(step),
+        Step::StartForwarder | Step::Forward(_) | Step::EndForwarder => None,
         Step::Rules(..) | Step::Accept(..) | Step::Plugin | Step::Conflist(_) | Step::Superseded(_) => None,
     }
 }
@@ -346,6 +386,7 @@ fn is_unannounced(step: &Step) -> bool {
         Step::Net(step) => matches!(step, NetStep::SetSysctl { .. }),
         Step::Accept(place, _) => matches!(place, Place::Legacy(_)),
         Step::Plugin | Step::Conflist(_) | Step::Superseded(_) => true,
+        Step::StartForwarder | Step::Forward(_) | Step::EndForwarder => true,
         Step::Rules(..) => false,
     }
 }

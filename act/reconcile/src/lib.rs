@@ -8,6 +8,7 @@
 //! [`Kernel`] is all that the loop needs of the world; `host` is the real one.
 
 mod admission;
+mod forwarder;
 mod host;
 mod install;
 mod look;
@@ -17,6 +18,7 @@ mod removal;
 pub mod status;
 
 pub use admission::{Admission, Admissions, Patience, Standing};
+pub use forwarder::Tunnel;
 pub use host::{Host, HostError, Paths};
 pub use look::{Sight, configurations, look};
 pub use looping::{Decision, Kernel, Reconciler, Trigger};

@@ -19,7 +19,16 @@ use crate::host::HostError;
 use crate::install;
 
 /// What the agent and the plugin keep in the run directory.
-const STATE: [&str; 5] = ["agent.sock", "ipam", "node.lock", "ready", "reap.lock"];
+const STATE: [&str; 8] = [
+    "agent.sock",
+    "ipam",
+    "node.lock",
+    "ready",
+    "reap.lock",
+    "tunnel-udp.lock",
+    "tunnel-udp.log",
+    "tunnel-udp.sock",
+];
 
 /// Where on the disk something of ours may be.
 #[derive(Debug, Clone)]

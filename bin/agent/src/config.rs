@@ -21,6 +21,8 @@ pub(crate) struct Config {
     pub(crate) transport: Choice,
     /// `vxlan`: what all nodes must have alike to reach each other by it.
     pub(crate) vxlan: Vxlan,
+    /// `udp`: what all nodes must have alike to reach each other in plain UDP.
+    pub(crate) udp: Udp,
     /// `network`: the pod network's name in CNI, `selvedge` by default.
     pub(crate) network: NetworkName,
     /// `conflistName`: the file in the CNI configuration directory, `10-selvedge.conflist` by default. Container
@@ -50,6 +52,13 @@ pub(crate) struct Vxlan {
     /// `vni`: the network identifier, 1 to 16777215, 83 by default.
     pub(crate) vni: u32,
     /// `port`: the UDP port, 4789 by default.
+    pub(crate) port: u16,
+}
+
+/// `udp`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Udp {
+    /// `port`: the UDP port, 8383 by default.
     pub(crate) port: u16,
 }
 
@@ -99,6 +108,7 @@ impl Default for Config {
             bridge: "cni0".parse().expect(builtin),
             transport: Choice::Auto,
             vxlan: Vxlan { vni: 83, port: 4789 },
+            udp: Udp { port: 8383 },
             network: "selvedge".parse().expect(builtin),
             conflist_name: ConflistName("10-selvedge.conflist".to_owned()),
             log_file: None,
@@ -119,11 +129,12 @@ impl Config {
     }
 }
 
-const KEYS: [&str; 13] = [
+const KEYS: [&str; 14] = [
     "attach",
     "bridge",
     "transport",
     "vxlan",
+    "udp",
     "network",
     "conflistName",
     "logFile",
@@ -152,6 +163,7 @@ fn read(text: &str) -> Result<Config, Located> {
     set(&mut config.bridge, &root, "bridge", bridge)?;
     set(&mut config.transport, &root, "transport", transport)?;
     set(&mut config.vxlan, &root, "vxlan", vxlan)?;
+    set(&mut config.udp, &root, "udp", udp)?;
     set(&mut config.network, &root, "network", |field| field.parse())?;
     set(&mut config.conflist_name, &root, "conflistName", conflist_name)?;
     set(&mut config.log_file, &root, "logFile", |field| absolute(field).map(Some))?;
@@ -194,8 +206,8 @@ fn attach(field: &Field<'_>) -> Result<Attach, Located> {
 fn transport(field: &Field<'_>) -> Result<Choice, Located> {
     let word = field.text()?;
     match word.parse() {
-        Ok(Choice::Of(Transport::Udp | Transport::Wireguard)) => {
-            Err(field.refuse(word, "is not supported yet; use auto, direct, native or vxlan"))
+        Ok(Choice::Of(Transport::Wireguard)) => {
+            Err(field.refuse(word, "is not supported yet; use auto, direct, native, vxlan or udp"))
         }
         Ok(choice) => Ok(choice),
         Err(NoTransport) => Err(field.refuse(word, NoTransport.to_string())),
@@ -211,6 +223,13 @@ fn vxlan(field: &Field<'_>) -> Result<Vxlan, Located> {
     })?;
     set(&mut vxlan.port, field, "port", port)?;
     Ok(vxlan)
+}
+
+fn udp(field: &Field<'_>) -> Result<Udp, Located> {
+    field.only(&["port"])?;
+    let mut udp = Config::default().udp;
+    set(&mut udp.port, field, "port", port)?;
+    Ok(udp)
 }
 
 fn port(field: &Field<'_>) -> Result<u16, Located> {

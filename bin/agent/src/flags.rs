@@ -2,9 +2,11 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process;
+use std::str::FromStr;
 
 use clap::{Args, Parser};
 use ipnet::IpNet;
@@ -33,9 +35,59 @@ pub(crate) struct Flags {
     #[command(flatten)]
     pub(crate) at: Places,
 
+    /// The program that forwards over UDP where that is wanted, by default selvedge-tunnel beside this one; none: somebody
+    /// else starts it with the same --run-dir
+    #[arg(long, value_name = "FILE", default_value_t)]
+    pub(crate) tunnel: Tunnel,
+
     /// The IP address and port for /healthz, /readyz and /metrics over HTTP; none by default
     #[arg(long, value_name = "ADDR", value_parser = address)]
     pub(crate) listen: Option<SocketAddr>,
+}
+
+/// Who starts what forwards over UDP.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(crate) enum Tunnel {
+    /// The agent, by the program beside its own.
+    #[default]
+    Beside,
+    /// The agent, by that program.
+    At(PathBuf),
+    /// Somebody else.
+    None,
+}
+
+impl Tunnel {
+    /// The program to start, if there is one to start.
+    pub(crate) fn program(&self) -> Option<PathBuf> {
+        match self {
+            Self::Beside => Some(env::current_exe().ok()?.with_file_name("selvedge-tunnel")),
+            Self::At(path) => Some(path.clone()),
+            Self::None => None,
+        }
+    }
+}
+
+impl fmt::Display for Tunnel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Beside => f.write_str("beside"),
+            Self::At(path) => write!(f, "{}", path.display()),
+            Self::None => f.write_str("none"),
+        }
+    }
+}
+
+impl FromStr for Tunnel {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "beside" => Ok(Self::Beside),
+            "none" => Ok(Self::None),
+            path => absolute(path).map(Self::At),
+        }
+    }
 }
 
 /// What tells of the cluster.

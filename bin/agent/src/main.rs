@@ -26,7 +26,7 @@ use selvedge_explain::matrix;
 use selvedge_model::chain;
 use selvedge_nft::Features;
 use selvedge_policy::Netlog;
-use selvedge_reconcile::{Admissions, Host, Paths, Patience, Reconciler, Status, Trigger};
+use selvedge_reconcile::{Admissions, Host, Paths, Patience, Reconciler, Status, Trigger, Tunnel};
 use tracing::{error, info};
 use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::layer::SubscriberExt;
@@ -123,6 +123,7 @@ fn setup(flags: &Flags, (config, plugin): (Config, PathBuf), (kernel, has_vxlan)
         node: flags.node.clone(),
         run_dir: flags.at.run_dir.clone(),
         plugin,
+        tunnel: flags.tunnel.program(),
         installs: flags.at.plugin.is_some(),
         knows_pods: flags.source.manifests.is_none(),
         sysctls: flags.at.sysctl_dir.clone(),
@@ -202,6 +203,7 @@ fn paths(flags: &Flags, config: &Config, plugin: &Path) -> Paths {
         sysctls: flags.at.sysctl_dir.clone(),
         ready: flags.at.run_dir.join("ready"),
         forward_accept: config.forward_accept,
+        tunnel: Some(Tunnel { program: flags.tunnel.program(), run_dir: flags.at.run_dir.clone() }),
     }
 }
 

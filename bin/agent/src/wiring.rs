@@ -10,10 +10,10 @@ use ipnet::IpNet;
 use selvedge_cni::conflist::{self, AgentConflist, Served, Whose};
 use selvedge_datapath::Prune;
 use selvedge_datapath::attachment;
-use selvedge_datapath::converge::{Desired, Observed};
+use selvedge_datapath::converge::{Desired, Forwarder, Observed};
 use selvedge_datapath::firewall::{self, PodNetwork};
 use selvedge_datapath::foreign;
-use selvedge_datapath::node::{self, Attach, DesiredNode, Facts, LocalNode, VxlanSettings};
+use selvedge_datapath::node::{self, Attach, DesiredNode, Facts, LocalNode, UdpSettings, VxlanSettings};
 use selvedge_datapath::peers::Peer;
 use selvedge_datapath::reach::Verdict;
 use selvedge_datapath::state::{ObservedLink, Sysctl};
@@ -56,6 +56,8 @@ pub(crate) struct Setup {
     pub(crate) owns_tables: bool,
     /// The kernel's version.
     pub(crate) kernel: (u32, u32),
+    /// The program that forwards over UDP; none where somebody else starts it.
+    pub(crate) tunnel: Option<PathBuf>,
     /// Whether the kernel has VXLAN.
     pub(crate) has_vxlan: bool,
     /// Whether the kernel can tell of packets.
@@ -129,7 +131,7 @@ impl Setup {
 
     fn decide_by(&mut self, known: Known<'_>, observed: &Observed) -> Result<Decision, String> {
         let Known { cluster, prune, policies } = known;
-        let local = self.local();
+        let local = self.local(observed);
         let takes_ra = takes_ra(cluster, &self.node, observed);
         let bridge_netfilter = attachment::bridge_netfilter(|key| observed.sysctls.get(key).cloned());
         let findings = self.reaching.findings();
@@ -152,6 +154,7 @@ impl Setup {
             conflist: blocked.is_none().then(|| self.conflist(&node)),
             superseded: self.superseded(observed),
             network: node.network.clone(),
+            forwarding: node.forwarding.clone(),
             prune,
         };
         self.reaching.want(&node, &observed.network);
@@ -178,7 +181,7 @@ impl Setup {
     }
 
     /// Our node as its owner wants it.
-    fn local(&self) -> LocalNode {
+    fn local(&self, observed: &Observed) -> LocalNode {
         LocalNode {
             name: self.node.clone(),
             network: self.config.network.clone(),
@@ -191,6 +194,11 @@ impl Setup {
                 port: self.config.vxlan.port,
                 there: self.has_vxlan,
                 offloads: self.kernel >= (5, 8),
+            },
+            udp: UdpSettings {
+                port: self.config.udp.port,
+                there: observed.forwarder != Forwarder::Missing
+                    || self.tunnel.as_ref().is_some_and(|program| program.is_file()),
             },
         }
     }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use selvedge_model::Forwarding;
 use selvedge_ruleset::{Change, Command, Listed, Scope, Table, TableId, Transaction, diff};
 
 use crate::firewall::GUARD;
@@ -17,6 +18,8 @@ use crate::step::NetStep;
 pub struct Desired {
     /// Links, addresses, routes, sysctls.
     pub network: DesiredNetwork,
+    /// What a forwarder of the udp transport is to do, where one is needed.
+    pub forwarding: Option<Forwarding>,
     /// The nftables tables that are ours as a whole.
     pub tables: BTreeMap<TableId, Table>,
     /// What must pass other people's forward chains.
@@ -36,6 +39,8 @@ pub struct Desired {
 pub struct Observed {
     /// Links, addresses, routes.
     pub network: ObservedNetwork,
+    /// The forwarder of the udp transport.
+    pub forwarder: Forwarder,
     /// The sysctls that matter.
     pub sysctls: BTreeMap<Sysctl, String>,
     /// The tables that may be ours.
@@ -64,6 +69,18 @@ pub enum Plugin {
     Same,
 }
 
+/// The forwarder of the udp transport, a process of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Forwarder {
+    /// There is none.
+    #[default]
+    Missing,
+    /// One that can't be spoken to: it is of another version.
+    Strange,
+    /// At work, as it was told; or not told anything yet.
+    There(Option<Forwarding>),
+}
+
 /// The kind of object that a table is.
 pub const TABLE: &str = "table";
 
@@ -72,6 +89,12 @@ pub const TABLE: &str = "table";
 pub enum Step {
     /// A change to links, addresses, routes or sysctls.
     Net(NetStep),
+    /// Starts a forwarder; one that can't be spoken to is ended first.
+    StartForwarder,
+    /// Tells the forwarder what to do, all of it.
+    Forward(Forwarding),
+    /// Ends the forwarder.
+    EndForwarder,
     /// A change to one table.
     Rules(TableId, Transaction),
     /// Makes our rules in somebody else's forward chain exactly these.
@@ -93,6 +116,7 @@ impl Step {
             Self::Rules(id, transaction) => *id == GUARD && transaction.commands().iter().all(forgets),
             Self::Superseded(_) => true,
             Self::Net(_) | Self::Accept(..) | Self::Plugin | Self::Conflist(_) => false,
+            Self::StartForwarder | Self::Forward(_) | Self::EndForwarder => false,
         }
     }
 
@@ -120,6 +144,7 @@ impl Step {
             Self::Net(NetStep::SetFdb(_) | NetStep::DeleteFdb(_)) => "fdb",
             Self::Net(NetStep::SetNeighbour(_) | NetStep::DeleteNeighbour(_)) => "neighbour",
             Self::Net(NetStep::SetSysctl { .. }) => "sysctl",
+            Self::StartForwarder | Self::Forward(_) | Self::EndForwarder => "forwarder",
             Self::Rules(..) => TABLE,
             Self::Accept(..) => "forward-chain",
             Self::Plugin => "plugin",
@@ -132,6 +157,12 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Net(step) => step.fmt(f),
+            Self::StartForwarder => f.write_str("selvedge-tunnel udp"),
+            Self::Forward(told) => {
+                let Forwarding { port, local, peers } = told;
+                write!(f, "forward over UDP from {local} port {port} to {} nodes", peers.len())
+            }
+            Self::EndForwarder => f.write_str("end selvedge-tunnel udp"),
             Self::Rules(_, transaction) => {
                 let commands: Vec<String> = transaction.commands().iter().map(ToString::to_string).collect();
                 write!(f, "nft {}", commands.join("; "))
@@ -154,8 +185,8 @@ impl fmt::Display for Step {
 /// Every step from `observed` to `desired`.
 pub fn plan(desired: &Desired, observed: &Observed) -> Vec<Step> {
     let seen = Seen { network: &observed.network, sysctls: &observed.sysctls };
-    let mut steps: Vec<Step> =
-        plan::plan(&desired.network, seen, desired.prune).steps.into_iter().map(Step::Net).collect();
+    let mut steps = plan_forwarder(desired, &observed.forwarder);
+    steps.extend(plan::plan(&desired.network, seen, desired.prune).steps.into_iter().map(Step::Net));
     steps.extend(plan_tables(desired, observed));
     for chain in &observed.forward {
         let wanted = foreign::wanted_in(&chain.place, &desired.accept);
@@ -175,6 +206,21 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Vec<Step> {
         steps.extend(desired.superseded.iter().cloned().map(Step::Superseded));
     }
     steps
+}
+
+/// The forwarder comes before its device, which it makes.
+fn plan_forwarder(desired: &Desired, now: &Forwarder) -> Vec<Step> {
+    match (&desired.forwarding, now) {
+        (Some(wanted), Forwarder::There(told)) if told.as_ref() == Some(wanted) => Vec::new(),
+        (Some(wanted), Forwarder::There(_)) => vec![Step::Forward(wanted.clone())],
+        (Some(wanted), Forwarder::Missing | Forwarder::Strange) => {
+            vec![Step::StartForwarder, Step::Forward(wanted.clone())]
+        }
+        (None, Forwarder::There(_) | Forwarder::Strange) if desired.prune == Prune::Marked => {
+            vec![Step::EndForwarder]
+        }
+        (None, _) => Vec::new(),
+    }
 }
 
 /// One transaction a table, so that one that fails keeps no other from being mended.

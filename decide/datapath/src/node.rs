@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use selvedge_model::mark::{REAP_GROUP, is_ours};
 use selvedge_model::transport::{Choice, Transport};
-use selvedge_model::{Cluster, IfName, Mtu, NetworkName, Node, NodeName, Owner};
+use selvedge_model::{Cluster, Forwarding, IfName, Mtu, NetworkName, Node, NodeName, Owner};
 
 use crate::attachment::{self, BridgeSubnet, NodeSide};
 use crate::peers::{self, Here, Peer};
@@ -40,6 +40,17 @@ pub struct LocalNode {
     pub transport: Choice,
     /// The parameters of VXLAN.
     pub vxlan: VxlanSettings,
+    /// The parameters of the udp transport.
+    pub udp: UdpSettings,
+}
+
+/// What all nodes that reach each other in plain UDP have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct UdpSettings {
+    /// The UDP port.
+    pub port: u16,
+    /// Whether there is a forwarder, or one can be started.
+    pub there: bool,
 }
 
 /// What all nodes of a VXLAN have in common.
@@ -149,6 +160,11 @@ pub enum Problem {
         /// By what.
         transport: Transport,
     },
+    /// Nobody forwards over UDP, and nothing can be started that would.
+    #[error(
+        "nothing forwards over UDP on this node: there is no selvedge-tunnel beside the agent, nor one at work"
+    )]
+    NoForwarder,
     /// None of our Node's addresses is on a link of ours.
     #[error("none of Node {node}'s addresses is on an interface of this node")]
     NoLocalAddress {
@@ -181,6 +197,8 @@ pub struct DesiredNode {
     pub targets: Vec<Target>,
     /// From where, and by which device if not by the way that pods' packets take.
     pub seats: BTreeSet<(IpAddr, Option<IfName>)>,
+    /// What a forwarder is to do, where one is needed.
+    pub forwarding: Option<Forwarding>,
     /// This node's own addresses, as far as they are on its links.
     pub addresses: Vec<IpAddr>,
     /// The pods' MTU.
@@ -230,6 +248,7 @@ pub fn desired(cluster: &Cluster, local: &LocalNode, facts: Facts<'_>) -> Result
         peers: peers.peers,
         targets: peers.targets,
         seats: peers.seats,
+        forwarding: peers.forwarding,
         addresses,
         mtu,
         attachments,
@@ -308,7 +327,7 @@ fn merge_attachments(
                 network.merge(attachment::host_end(name, &owner, &mode, on));
                 attachments.push((name.clone(), owner));
             }
-            (LinkKind::Veth | LinkKind::Bridge | LinkKind::Vxlan, _)
+            (LinkKind::Veth | LinkKind::Bridge | LinkKind::Vxlan | LinkKind::Tun, _)
                 if of_another_network(&link.alias, &local.network) =>
             {
                 network.keep.insert(name.clone());

@@ -6,15 +6,17 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use selvedge_model::mark::{self, ROUTE_PROTOCOL};
 use selvedge_model::transport::{Choice, Transport};
-use selvedge_model::{Cluster, IfName, Mtu, Node, NodeName};
+use selvedge_model::{Cluster, Forwarding, IfName, Mtu, Node, NodeName};
 
 use self::overlay::{Overlay, own_addresses};
+use self::udp::Udp;
 use crate::node::{LocalNode, Problem};
 use crate::plan::DesiredNetwork;
 use crate::reach::{Findings, Target, Verdict};
 use crate::state::{ObservedLink, ObservedNetwork, Route, RouteProtocol};
 
 mod overlay;
+mod udp;
 
 pub use self::overlay::sysctls;
 
@@ -38,6 +40,8 @@ pub struct Peer {
 pub struct Peers {
     /// Devices, routes, forwarding entries, neighbours.
     pub network: DesiredNetwork,
+    /// What a forwarder is to do, where one is needed.
+    pub forwarding: Option<Forwarding>,
     /// Those that are reached, by name.
     pub peers: Vec<Peer>,
     /// The addresses of nodes to which pods go with their own: on the way of the others, networks may check sources.
@@ -75,7 +79,7 @@ pub fn decide(cluster: &Cluster, here: Here<'_>) -> Peers {
     let nodes: BTreeSet<IpAddr> =
         cluster.nodes().values().flat_map(|n| n.addresses.iter().copied()).collect();
     let mut peers = Peers { direct: here.node.addresses.iter().copied().collect(), ..Peers::default() };
-    let scene = Scene { here, nodes, overlay: Overlay::of(here) };
+    let scene = Scene { here, nodes, overlay: Overlay::of(here), udp: Udp::of(here) };
     for peer in others() {
         peers.reach(peer, &scene);
     }
@@ -93,6 +97,12 @@ pub fn decide(cluster: &Cluster, here: Here<'_>) -> Peers {
             (peers.network.fdb, peers.network.neighbours) = (BTreeSet::new(), BTreeSet::new());
         }
     }
+    if let Ok(udp) = scene.udp
+        && udp::is_wished_for(cluster, here)
+    {
+        peers.forwarding = Some(udp.forwarding(cluster, here, &scene.nodes));
+        peers.network.merge(udp.network(here));
+    }
     peers.problems.sort();
     peers.problems.dedup();
     peers
@@ -104,19 +114,35 @@ struct Scene<'a> {
     /// The addresses of all nodes.
     nodes: BTreeSet<IpAddr>,
     overlay: Result<Overlay, Problem>,
+    udp: Result<Udp, Problem>,
+}
+
+impl Scene<'_> {
+    /// What leads into a peer's pod CIDR by the forwarder's device.
+    fn by_udp(&self, peer: &Node, pod_cidr: IpNet) -> Result<DesiredNetwork, Problem> {
+        let udp = self.udp.as_ref().map_err(Clone::clone)?;
+        let mut way = udp.towards(self.here, peer, pod_cidr)?;
+        if let (false, Ok(overlay)) = (udp.is_there(self.here), &self.overlay)
+            && let Ok(now) = overlay.towards(self.here, peer, pod_cidr)
+        {
+            // Until the device is there, what leads to the peer leads there still.
+            way.merge(DesiredNetwork { routes: BTreeSet::new(), ..now });
+        }
+        Ok(way)
+    }
 }
 
 impl Peers {
     /// Adds what leads to a peer.
     fn reach(&mut self, peer: &Node, scene: &Scene<'_>) {
-        let Scene { here, nodes, overlay } = scene;
+        let Scene { here, nodes, overlay, .. } = scene;
         let ways = here.ways_to(peer);
         let Some(transport) = here.findings.choose(&peer.name, &ways) else { return };
         if !transport.is_overlay() {
             self.direct.extend(&peer.addresses);
         }
         let verdict = here.findings.verdict(&peer.name, transport);
-        let most = if transport.is_overlay() { here.overlay_mtu() } else { here.uplink };
+        let most = here.mtu_by(transport);
         let mtu = match verdict {
             Verdict::Through { mtu } if mtu < most.bytes() => Mtu::new(mtu).unwrap_or(Mtu::LEAST),
             _ => most,
@@ -128,9 +154,8 @@ impl Peers {
                 Transport::Native => Ok(DesiredNetwork::default()),
                 Transport::Direct => here.direct_route(peer, *pod_cidr).map(routed),
                 Transport::Vxlan => overlay.as_ref().map_err(Clone::clone)?.towards(*here, peer, *pod_cidr),
-                Transport::Udp | Transport::Wireguard => {
-                    Err(Problem::NoTransport { node: peer.name.clone(), transport })
-                }
+                Transport::Udp => scene.by_udp(peer, *pod_cidr),
+                Transport::Wireguard => Err(Problem::NoTransport { node: peer.name.clone(), transport }),
             });
             match way {
                 Ok(way) => {
@@ -156,8 +181,7 @@ impl Peers {
         let target =
             |transport, to, device, mtu| Target { node: peer.name.clone(), transport, to, device, mtu };
         if let Some(pod_cidr) = peer.pod_cidrs.first() {
-            let most = if taken.is_overlay() { here.overlay_mtu() } else { here.uplink };
-            self.targets.push(target(taken, pod_cidr.network(), None, most));
+            self.targets.push(target(taken, pod_cidr.network(), None, here.mtu_by(taken)));
         }
         let four = peer.pod_cidrs.iter().find(|net| net.addr().is_ipv4());
         if let (Ok(overlay), Some(pod_cidr)) = (overlay, four)
@@ -195,6 +219,15 @@ impl Here<'_> {
                 vec![Transport::Direct, Transport::Vxlan]
             }
             Choice::Auto => vec![Transport::Vxlan],
+        }
+    }
+
+    /// What a packet may measure that goes by a transport.
+    fn mtu_by(&self, transport: Transport) -> Mtu {
+        match transport {
+            Transport::Direct | Transport::Native => self.uplink,
+            Transport::Vxlan | Transport::Wireguard => self.overlay_mtu(),
+            Transport::Udp => udp::mtu(*self),
         }
     }
 

@@ -20,6 +20,8 @@ pub enum LinkKind {
     Ifb,
     /// A tunnel device that speaks VXLAN.
     Vxlan,
+    /// A device whose packets a process takes.
+    Tun,
     /// The loopback interface.
     Loopback,
     /// Anything else.

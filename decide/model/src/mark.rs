@@ -23,6 +23,9 @@ pub const MAX_ALIAS: usize = 255;
 /// The device by which pods of other nodes are reached in VXLAN.
 pub const VXLAN_DEVICE: &str = "selvedge-vx";
 
+/// The device by which pods of other nodes are reached in plain UDP, which the forwarder makes.
+pub const UDP_DEVICE: &str = "selvedge-udp";
+
 /// The agent's nftables table, in the families `inet` and, where a bridge is used, `bridge`.
 pub const AGENT_TABLE: &str = "selvedge";
 

@@ -29,6 +29,7 @@ fn decide(known: Option<(&Arc<Cluster>, Prune)>, _: &Observed) -> Result<Decisio
     let pods =
         PodNetwork { subnets: &first.pod_cidrs, direct: &first.pod_cidrs, masquerade: true, bridge: None };
     let desired = Desired {
+        forwarding: None,
         network,
         tables: BTreeMap::from([(AGENT, agent(pods, true))]),
         accept: accept(first),

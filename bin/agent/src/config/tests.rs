@@ -49,6 +49,7 @@ attach: bridge
 bridge: br-pods
 transport: direct
 vxlan: {vni: 4096, port: 8472}
+udp: {port: 9383}
 network: pods
 conflistName: 05-pods.conflist
 logFile: /var/log/selvedge.log
@@ -66,6 +67,7 @@ resyncSeconds: 5
         bridge: "br-pods".parse().unwrap(),
         transport: Choice::Of(Transport::Direct),
         vxlan: Vxlan { vni: 4096, port: 8472 },
+        udp: Udp { port: 9383 },
         network: "pods".parse().unwrap(),
         conflist_name: ConflistName("05-pods.conflist".to_owned()),
         log_file: Some("/var/log/selvedge.log".into()),

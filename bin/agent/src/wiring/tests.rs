@@ -17,6 +17,7 @@ fn started(before: Duration) -> Setup {
         kernel: (6, 1),
         has_vxlan: false,
         reaching: Reaching::default(),
+        tunnel: None,
         netlog: Netlog::Present,
         policies: Policies::default(),
         decided: Decided::default(),

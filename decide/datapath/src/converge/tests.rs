@@ -1,15 +1,45 @@
 use super::*;
 
-#[test]
-fn a_conflist_of_an_earlier_name_goes_only_once_the_other_is_seen_in_its_place() {
-    let desired = Desired {
+fn nothing() -> Desired {
+    Desired {
+        forwarding: None,
         network: DesiredNetwork::default(),
         tables: BTreeMap::new(),
         accept: Vec::new(),
         plugin: false,
+        conflist: None,
+        superseded: BTreeSet::new(),
+        prune: Prune::Marked,
+    }
+}
+
+#[test]
+fn a_forwarder_is_started_told_told_again_and_ended() {
+    let told = |port| Forwarding { port, local: "10.0.0.1".parse().unwrap(), peers: Vec::new() };
+    let steps = |wanted: Option<u16>, forwarder, prune| {
+        let desired = Desired { forwarding: wanted.map(told), prune, ..nothing() };
+        plan(&desired, &Observed { forwarder, ..Observed::default() })
+    };
+    let start = vec![Step::StartForwarder, Step::Forward(told(8383))];
+    assert_eq!(steps(Some(8383), Forwarder::Missing, Prune::Marked), start);
+    assert_eq!(steps(Some(8383), Forwarder::Strange, Prune::Marked), start, "of another version");
+    let tell = &start[1..];
+    assert_eq!(steps(Some(8383), Forwarder::There(None), Prune::Marked), tell);
+    assert_eq!(steps(Some(8383), Forwarder::There(Some(told(1))), Prune::Nothing), tell);
+    assert_eq!(steps(Some(8383), Forwarder::There(Some(told(8383))), Prune::Marked), []);
+    for there in [Forwarder::There(None), Forwarder::There(Some(told(8383))), Forwarder::Strange] {
+        assert_eq!(steps(None, there.clone(), Prune::Marked), [Step::EndForwarder]);
+        assert_eq!(steps(None, there, Prune::Nothing), [], "another listing may want it");
+    }
+    assert_eq!(steps(None, Forwarder::Missing, Prune::Marked), []);
+}
+
+#[test]
+fn a_conflist_of_an_earlier_name_goes_only_once_the_other_is_seen_in_its_place() {
+    let desired = Desired {
         conflist: Some("new".to_owned()),
         superseded: ["05-old.conflist".to_owned()].into(),
-        prune: Prune::Marked,
+        ..nothing()
     };
     let written = Step::Conflist("new".to_owned());
     for there in [None, Some("other".to_owned())] {

@@ -33,6 +33,7 @@ fn local(attach: Attach) -> LocalNode {
         mtu: None,
         transport: Choice::Auto,
         vxlan: VxlanSettings { vni: 83, port: 4789, there: false, offloads: true },
+        udp: UdpSettings { port: 8383, there: true },
     }
 }
 

@@ -54,10 +54,10 @@ impl Overlay {
         };
         // Loosely, whatever is set for all: while transports change, what a peer sends comes by another device than
         // what we send it.
-        let loosely = sysctls().into_iter().map(|key| (key, "2"));
+        let loosely = [(sysctl(), "2")];
         DesiredNetwork {
             links: [(self.device, link)].into(),
-            sysctls: loosely.collect(),
+            sysctls: loosely.into(),
             ..DesiredNetwork::default()
         }
     }
@@ -93,8 +93,12 @@ impl Overlay {
 }
 
 /// The sysctls of overlay devices: whether the kernel compares where a packet comes from with where its answer would go.
-pub fn sysctls() -> [Sysctl; 1] {
-    [Sysctl::Ipv4Conf(Some(vxlan_device()), "rp_filter")]
+pub fn sysctls() -> [Sysctl; 2] {
+    [sysctl(), super::udp::sysctl()]
+}
+
+fn sysctl() -> Sysctl {
+    Sysctl::Ipv4Conf(Some(vxlan_device()), "rp_filter")
 }
 
 pub(super) fn vxlan_device() -> IfName {

@@ -5,13 +5,13 @@ use selvedge_model::{Listing, MacAddr};
 
 use super::overlay::{next_hop, vtep, vxlan_device};
 use super::*;
-use crate::node::{Attach, VxlanSettings};
+use crate::node::{Attach, UdpSettings, VxlanSettings};
 use crate::plan::{Prune, Seen, plan};
 use crate::reach::Measured;
 use crate::state::{Address, LinkKind};
 
 /// Nodes a and b are on one segment, c is beyond a router.
-fn nodes() -> Vec<Node> {
+pub(super) fn nodes() -> Vec<Node> {
     let node = |letter: char, number: u8, segment: u8| {
         let pod_cidrs = [format!("10.244.{number}.0/24"), format!("fd00:10:244:{number}::/64")];
         let addresses = [format!("172.30.{segment}.1{number}"), format!("fd00:30:{segment}::1{number}")];
@@ -24,14 +24,14 @@ fn nodes() -> Vec<Node> {
     vec![node('a', 0, 0), node('b', 1, 0), node('c', 2, 1)]
 }
 
-fn cluster(nodes: &[Node]) -> Cluster {
+pub(super) fn cluster(nodes: &[Node]) -> Cluster {
     let mut listing = Listing::default();
     nodes.iter().for_each(|node| listing.node(node.clone()));
     Listing::KINDS.into_iter().for_each(|kind: Kind| listing.complete(kind));
     listing.finish().unwrap()
 }
 
-fn local(transport: Choice) -> LocalNode {
+pub(super) fn local(transport: Choice) -> LocalNode {
     LocalNode {
         name: "node-a".parse().unwrap(),
         network: "selvedge".parse().unwrap(),
@@ -40,10 +40,11 @@ fn local(transport: Choice) -> LocalNode {
         mtu: None,
         transport,
         vxlan: VxlanSettings { vni: 83, port: 4789, there: false, offloads: true },
+        udp: UdpSettings { port: 8383, there: true },
     }
 }
 
-fn fresh() -> ObservedNetwork {
+pub(super) fn fresh() -> ObservedNetwork {
     let mut eth0 = ObservedLink::new(LinkKind::Other, MacAddr([2; 6]), Mtu::ETHERNET, "");
     eth0.up = true;
     let addresses = ["172.30.0.10/24", "fd00:30:0::10/64"];
@@ -52,7 +53,7 @@ fn fresh() -> ObservedNetwork {
 }
 
 /// What node-a decides, its own addresses in the order of its Node.
-fn decided(nodes: &[Node], local: &LocalNode, network: &ObservedNetwork) -> Peers {
+pub(super) fn decided(nodes: &[Node], local: &LocalNode, network: &ObservedNetwork) -> Peers {
     decided_by(nodes, local, network, &Findings::default())
 }
 
@@ -62,7 +63,7 @@ fn decided_by(nodes: &[Node], local: &LocalNode, network: &ObservedNetwork, find
     decide(&cluster(nodes), here)
 }
 
-fn steps(peers: &Peers, network: &ObservedNetwork) -> Vec<String> {
+pub(super) fn steps(peers: &Peers, network: &ObservedNetwork) -> Vec<String> {
     let seen = Seen { network, sysctls: &BTreeMap::new() };
     plan(&peers.network, seen, Prune::Marked).steps.iter().map(ToString::to_string).collect()
 }
@@ -77,7 +78,7 @@ fn done(peers: &Peers, network: &ObservedNetwork) -> ObservedNetwork {
     after
 }
 
-fn transports(peers: &Peers) -> Vec<String> {
+pub(super) fn transports(peers: &Peers) -> Vec<String> {
     peers.peers.iter().map(|peer| format!("{} {} {}", peer.name, peer.transport, peer.mtu)).collect()
 }
 

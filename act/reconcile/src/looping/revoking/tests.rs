@@ -73,6 +73,7 @@ fn decide(known: Option<(&Arc<Cluster>, Prune)>, observed: &Observed) -> Result<
     let node = LocalNode { pods: pods.to_vec(), ..LocalNode::default() };
     let cluster = selvedge_policy::Cluster::new(cluster);
     let desired = Desired {
+        forwarding: None,
         network: DesiredNetwork::default(),
         tables: BTreeMap::from([(AGENT, compile(&cluster, &node))]),
         accept: Vec::new(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
-use selvedge_datapath::converge::{Observed, Plugin, Step};
+use selvedge_datapath::converge::{Forwarder, Observed, Plugin, Step};
 use selvedge_datapath::foreign::{ForwardChain, Place};
 use selvedge_datapath::state::{LinkKind, ObservedLink, Sysctl};
 use selvedge_model::{MacAddr, Mtu, Tracked};
@@ -87,6 +87,9 @@ impl Fake {
             }
             Step::Plugin => self.observed.plugin = Plugin::Same,
             Step::Conflist(text) => self.observed.conflist = Some(text.clone()),
+            Step::StartForwarder => self.observed.forwarder = Forwarder::There(None),
+            Step::Forward(told) => self.observed.forwarder = Forwarder::There(Some(told.clone())),
+            Step::EndForwarder => self.observed.forwarder = Forwarder::Missing,
             Step::Superseded(name) => self.observed.configurations.retain(|there| there != name),
         }
         Ok(())

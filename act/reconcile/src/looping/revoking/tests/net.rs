@@ -123,6 +123,7 @@ impl Net {
             sysctls: PathBuf::from("/proc/sys"),
             ready: self.folder.join("ready"),
             forward_accept: false,
+            tunnel: None,
         };
         reconciler(Host::open(paths).unwrap())
     }

@@ -1,0 +1,121 @@
+//! The forwarder of the udp transport: asked, told, started and ended.
+
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use selvedge_datapath::converge::Forwarder;
+use selvedge_forward::{Client, ForwardError};
+use selvedge_model::Forwarding;
+
+use crate::host::HostError;
+
+/// How long a forwarder may take to start or to end.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether it has.
+const LOOK: Duration = Duration::from_millis(2);
+
+/// What it says is in this file of the run directory.
+const LOG: &str = "tunnel-udp.log";
+
+/// The program and where it works.
+#[derive(Debug, Clone)]
+pub struct Tunnel {
+    /// The program; none where somebody else starts it.
+    pub program: Option<PathBuf>,
+    /// The directory for its socket.
+    pub run_dir: PathBuf,
+}
+
+/// The forwarder of this node, whether there is one or not.
+#[derive(Debug)]
+pub(crate) struct Process {
+    tunnel: Tunnel,
+    client: Client,
+    /// One that we have started, for its exit status.
+    child: Option<Child>,
+}
+
+impl Process {
+    pub(crate) fn new(tunnel: Tunnel) -> Self {
+        Self { client: Client::of(&tunnel.run_dir), tunnel, child: None }
+    }
+
+    /// How it is.
+    pub(crate) fn observe(&mut self) -> Forwarder {
+        // One that has ended is nobody's child any more once that was heard.
+        self.child.take_if(|child| !matches!(child.try_wait(), Ok(None)));
+        match self.client.get() {
+            Ok(Some(report)) => Forwarder::There(report.forwarding),
+            Ok(None) => Forwarder::Missing,
+            Err(_) => Forwarder::Strange,
+        }
+    }
+
+    /// Whether one listens, which is quickly seen.
+    pub(crate) fn is_there(&self) -> bool {
+        self.client.is_there()
+    }
+
+    /// Starts one, after the end of one that can't be spoken to, and waits until it listens.
+    pub(crate) fn start(&mut self) -> Result<(), HostError> {
+        if self.is_there() {
+            self.end()?;
+        }
+        let Some(program) = &self.tunnel.program else { return Err(HostError::NoForwarder) };
+        let log = self.tunnel.run_dir.join(LOG);
+        let spawned = || -> io::Result<Child> {
+            let log = File::options().create(true).append(true).open(&log)?;
+            let mut command = Command::new(program);
+            command.args(["udp", "--run-dir"]).arg(&self.tunnel.run_dir);
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()
+        };
+        let failed = |source| HostError::Forwarder { program: program.clone(), log: log.clone(), source };
+        let mut child = spawned().map_err(failed)?;
+        let ready = || match child.try_wait() {
+            Ok(Some(status)) => Err(failed(io::Error::other(status.to_string()))),
+            _ => Ok(self.client.is_there()),
+        };
+        let listens = wait(ready)?;
+        self.child = Some(child);
+        if listens { Ok(()) } else { Err(failed(io::ErrorKind::TimedOut.into())) }
+    }
+
+    /// Tells it what to do.
+    pub(crate) fn tell(&self, forwarding: &Forwarding) -> Result<(), HostError> {
+        Ok(self.client.set(forwarding)?)
+    }
+
+    /// Ends it, and waits until it doesn't listen any more.
+    pub(crate) fn end(&self) -> Result<(), HostError> {
+        match self.client.end() {
+            // Another version may say so in other words.
+            Ok(()) | Err(ForwardError::Strange { .. }) => {}
+            Err(why) => return Err(why.into()),
+        }
+        if wait(|| Ok::<_, HostError>(!self.client.is_there()))? {
+            return Ok(());
+        }
+        let still = "it does not end".to_owned();
+        Err(ForwardError::Refused(still).into())
+    }
+}
+
+/// Looks until it is so; false if it takes too long.
+fn wait<E>(mut look: impl FnMut() -> Result<bool, E>) -> Result<bool, E> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let late = Instant::now() > deadline;
+        if look()? {
+            return Ok(true);
+        }
+        if late {
+            return Ok(false);
+        }
+        thread::sleep(LOOK);
+    }
+}

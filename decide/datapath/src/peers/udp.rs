@@ -1,0 +1,134 @@
+//! Peers that are reached in plain UDP, through the forwarder's device.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use selvedge_model::mark::{self, ROUTE_PROTOCOL};
+use selvedge_model::transport::{Choice, Transport};
+use selvedge_model::{Cluster, Forwarding, ForwardingPeer, IfName, Mtu, Node};
+
+use super::overlay::own_addresses;
+use super::{Here, covered, routed};
+use crate::node::Problem;
+use crate::plan::{DesiredLink, DesiredNetwork};
+use crate::state::{Address, LinkKind, Route, RouteProtocol, Sysctl};
+
+/// Our end of the tunnel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Udp {
+    device: IfName,
+    /// The node's address that the forwarder sends from.
+    local: IpAddr,
+}
+
+impl Udp {
+    pub(super) fn of(here: Here<'_>) -> Result<Self, Problem> {
+        let (device, node) = (device(), || here.local.name.clone());
+        let foreign = here.network.links.get(&device).is_some_and(|link| {
+            link.kind != LinkKind::Tun || !(link.alias.is_empty() || mark::is_ours(&link.alias))
+        });
+        if foreign {
+            return Err(Problem::ForeignOverlay { name: device });
+        }
+        if !here.local.udp.there {
+            return Err(Problem::NoForwarder);
+        }
+        match here.addresses.first() {
+            Some(&local) => Ok(Self { device, local }),
+            None => Err(Problem::NoLocalAddress { node: node() }),
+        }
+    }
+
+    /// True if the forwarder has made its device.
+    pub(super) fn is_there(&self, here: Here<'_>) -> bool {
+        here.network.links.contains_key(&self.device)
+    }
+
+    /// The device, which only the forwarder can make.
+    pub(super) fn network(&self, here: Here<'_>) -> DesiredNetwork {
+        let link = DesiredLink {
+            mtu: Some(mtu(here)),
+            alias: Some(mark::device_alias(&here.local.network)),
+            addresses: own_addresses(here.node).map(|own| Address::global(own.into())).collect(),
+            exclusive: true,
+            ..DesiredLink::default()
+        };
+        let loosely = self.is_there(here).then(|| (sysctl(), "2"));
+        DesiredNetwork {
+            links: [(self.device.clone(), link)].into(),
+            sysctls: loosely.into_iter().collect(),
+            ..DesiredNetwork::default()
+        }
+    }
+
+    /// A peer's route.
+    pub(super) fn towards(
+        &self,
+        here: Here<'_>,
+        peer: &Node,
+        pod_cidr: IpNet,
+    ) -> Result<DesiredNetwork, Problem> {
+        self.remote(peer)?;
+        Ok(routed(Route {
+            destination: pod_cidr,
+            via: None,
+            device: self.device.clone(),
+            source: own_addresses(here.node).find(|own| own.is_ipv4() == pod_cidr.addr().is_ipv4()),
+            mtu: None,
+            onlink: false,
+            protocol: RouteProtocol(ROUTE_PROTOCOL),
+        }))
+    }
+
+    /// What the forwarder is told: every node that there is a way to, whatever we send it by, for it may send so. A net
+    /// that two nodes claim is the first one's.
+    pub(super) fn forwarding(
+        &self,
+        cluster: &Cluster,
+        here: Here<'_>,
+        nodes: &BTreeSet<IpAddr>,
+    ) -> Forwarding {
+        let mut nets: BTreeMap<IpNet, IpAddr> = BTreeMap::new();
+        for peer in cluster.nodes().values().filter(|peer| peer.name != here.local.name) {
+            let Ok(endpoint) = self.remote(peer) else { continue };
+            for pod_cidr in peer.pod_cidrs.iter().filter(|net| covered(nodes, peer, **net).is_ok()) {
+                nets.entry(pod_cidr.trunc()).or_insert(endpoint);
+            }
+        }
+        let mut peers: BTreeMap<IpAddr, Vec<IpNet>> = BTreeMap::new();
+        for (net, endpoint) in nets {
+            peers.entry(endpoint).or_default().push(net);
+        }
+        let peers = peers.into_iter().map(|(endpoint, nets)| ForwardingPeer { endpoint, nets });
+        Forwarding { port: here.local.udp.port, local: self.local, peers: peers.collect() }
+    }
+
+    fn remote(&self, peer: &Node) -> Result<IpAddr, Problem> {
+        let remote = peer.address_like(self.local);
+        remote.ok_or_else(|| Problem::NoUnderlay { node: peer.name.clone(), local: self.local })
+    }
+}
+
+/// Whether anybody may send us anything by it: a peer that wishes for it sends so even before we know of its wish.
+pub(super) fn is_wished_for(cluster: &Cluster, here: Here<'_>) -> bool {
+    let udp = Choice::Of(Transport::Udp);
+    here.local.transport == udp || cluster.nodes().values().any(|node| node.transport == Some(udp))
+}
+
+/// The MTU inside: an IP and a UDP header less than the uplink's.
+pub(super) fn mtu(here: Here<'_>) -> Mtu {
+    let overhead = if here.addresses.first().is_some_and(IpAddr::is_ipv6) { 48 } else { 28 };
+    Mtu::new(here.uplink.bytes().saturating_sub(overhead)).unwrap_or(Mtu::LEAST)
+}
+
+pub(super) fn sysctl() -> Sysctl {
+    Sysctl::Ipv4Conf(Some(device()), "rp_filter")
+}
+
+fn device() -> IfName {
+    mark::UDP_DEVICE.parse().expect("is a valid name")
+}
+
+#[cfg(test)]
+mod tests;
