@@ -99,7 +99,21 @@ impl Prober {
         while ways.iter().any(|way| way.next().is_some()) {
             self.ask_all(&mut ways);
         }
+        self.doubt(&mut ways);
         ways.iter().map(Way::measured).collect()
+    }
+
+    /// Asks once more for the most where less was found: a peer that was away for a moment, its agent starting anew,
+    /// has answered what was short before and after, and not what was long meanwhile.
+    fn doubt(&mut self, ways: &mut [Way]) {
+        let mut narrow: Vec<&mut Way> = ways.iter_mut().filter(|way| way.is_narrow()).collect();
+        let mut again: Vec<Way> = narrow.iter().map(|way| way.again()).collect();
+        self.ask_all(&mut again);
+        for (way, asked) in narrow.iter_mut().zip(again) {
+            if !asked.is_narrow() {
+                **way = asked;
+            }
+        }
     }
 
     /// Asks on every way that isn't known yet, and enters which of them answered.
@@ -188,6 +202,16 @@ struct Way<'a> {
 impl<'a> Way<'a> {
     fn new(target: &'a Target) -> Self {
         Self { target, through: 0, beyond: target.mtu.bytes() + 1 }
+    }
+
+    /// True if something got through, and not as much as should.
+    fn is_narrow(&self) -> bool {
+        self.through > 0 && self.through < self.target.mtu.bytes()
+    }
+
+    /// The same as it was before anything long was asked.
+    fn again(&self) -> Self {
+        Self { through: SMALL, ..Self::new(self.target) }
     }
 
     /// What to ask next; nothing once it is known.

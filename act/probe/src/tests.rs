@@ -152,6 +152,36 @@ fn a_narrower_path_is_measured() {
 }
 
 #[test]
+fn a_peer_that_was_away_for_a_moment_does_not_narrow_its_path() {
+    let Some(ground) = Ground::new(1500) else { return };
+    let socket = ground.nodes[1].run(|| UdpSocket::bind(("10.2.0.2", PORT))).unwrap().unwrap();
+    socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let (mut away, mut buffer) = (0, [0; 2000]);
+            while !done.load(Ordering::Relaxed) {
+                let Ok((length, from)) = socket.recv_from(&mut buffer) else { continue };
+                let Some((Kind::Ask, number)) = packet::read(&buffer[..length]) else { continue };
+                // Each measurement begins with something short; the peer goes then, and misses what is asked next.
+                if length < 600 {
+                    away = TRIES;
+                } else if away > 0 {
+                    away -= 1;
+                    continue;
+                }
+                socket.send_to(&packet::write(Kind::Answer, number, length), from).unwrap();
+            }
+        });
+        let mut prober = ground.prober(1);
+        let mut tries = (0..10).map(|_| prober.measure(&[target("10.2.0.2")]));
+        let whole = tries.any(|found| found == [Measured::Through { mtu: 1500 }]);
+        done.store(true, Ordering::Relaxed);
+        assert!(whole);
+    });
+}
+
+#[test]
 fn strangers_are_not_answered() {
     let Some(ground) = Ground::new(1500) else { return };
     let mut theirs = ground.prober(2);
