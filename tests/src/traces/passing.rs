@@ -54,19 +54,26 @@ pub(super) fn queueing(node: &Namespace) -> Vec<String> {
     lines
 }
 
-/// Each tracked connection: its protocol, its ends as they were sent and as the answer comes.
+/// The ports at which agents measure the ways between nodes, as pods' packets take them: what they ask each other is no
+/// pod's, and tracked for a while after they end.
+const BETWEEN_NODES: [&str; 3] = ["dport=9764", "dport=4789", "dport=8383"];
+
+/// Each tracked connection but those between agents: its protocol, its ends as they were sent and as the answer comes.
 pub(super) fn connections(node: &Namespace) -> Vec<String> {
     let shown = node.run(|| fs::read_to_string("/proc/thread-self/net/nf_conntrack"));
     let shown = shown.unwrap_or_else(|error| panic!("{error}")).unwrap_or_default();
     let of = |line: &str| {
         let words: Vec<&str> = line.split_whitespace().collect();
+        if words.iter().any(|word| BETWEEN_NODES.contains(word)) {
+            return None;
+        }
         let ends = words
             .iter()
             .filter(|word| ["src=", "dst=", "sport=", "dport="].iter().any(|k| word.starts_with(k)));
         let protocol = words.get(2).copied().unwrap_or_default();
-        format!("connection {protocol} {}", ends.copied().collect::<Vec<_>>().join(" "))
+        Some(format!("connection {protocol} {}", ends.copied().collect::<Vec<_>>().join(" ")))
     };
-    shown.lines().map(of).collect()
+    shown.lines().filter_map(of).collect()
 }
 
 #[cfg(test)]
