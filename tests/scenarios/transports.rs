@@ -122,6 +122,16 @@ fn direct_on_one_segment() {
 }
 
 #[test]
+fn udp_on_one_segment() {
+    labs("udp", "1", Inside::Everything);
+}
+
+#[test]
+fn udp_on_two_segments() {
+    labs("udp", "2", Inside::Everything);
+}
+
+#[test]
 fn native_on_one_segment() {
     labs("native", "1", Inside::Nothing);
 }
