@@ -9,6 +9,9 @@ use serde_json::Value;
 
 use crate::site::{Folder, deploy, printed};
 
+/// What is in it.
+const PROGRAMS: [&str; 4] = ["selvedge", "selvedge-agent", "selvedge-tunnel", "selvedgectl"];
+
 /// What the archive may weigh, and the agent.
 const ARCHIVE: u64 = 12_000_000;
 const AGENT: u64 = 9_000_000;
@@ -20,7 +23,7 @@ fn the_same_programs_make_the_same_bytes_elsewhere_and_later() {
     // Copies are newer, have other modes, and lie elsewhere.
     let programs = second.path().join("programs");
     fs::create_dir(&programs).expect("a folder");
-    for name in ["selvedge", "selvedge-agent", "selvedgectl"] {
+    for name in PROGRAMS {
         printed(Command::new("install").args(["-m", "700"]).arg(program(name)).arg(programs.join(name)));
     }
     make(&programs, &second.path().join("another.tar"));
@@ -52,10 +55,8 @@ fn it_is_small_and_names_what_it_holds() {
     assert_eq!(config["config"]["Entrypoint"][0], "/opt/selvedge/bin/selvedge-agent");
 
     let listed = printed(Command::new("tar").arg("-tf").arg(&unpacked));
-    for name in
-        ["opt/selvedge/bin/selvedge", "opt/selvedge/bin/selvedge-agent", "opt/selvedge/bin/selvedgectl"]
-    {
-        assert!(listed.lines().any(|line| line == format!("./{name}")), "{listed}");
+    for name in PROGRAMS {
+        assert!(listed.lines().any(|line| line == format!("./opt/selvedge/bin/{name}")), "{listed}");
     }
     if is_release() {
         let size = |path: &Path| fs::metadata(path).expect("it is there").len();
