@@ -14,7 +14,9 @@ mount -t tmpfs -o size=60% layer /layer
 mkdir /layer/upper /layer/work
 mount -t overlay -o lowerdir=/host,upperdir=/layer/upper,workdir=/layer/work overlay /root
 for folder in proc sys dev; do mount --move "/$folder" "/root/$folder"; done
-mkdir -p /root/dev/pts /root/dev/shm /root/usr/lib/modules
+mkdir -p /root/dev/pts /root/dev/shm /root/dev/net /root/usr/lib/modules
+# Whoever opens it has its module loaded.
+mknod /root/dev/net/tun c 10 200
 mount -t devpts devpts /root/dev/pts
 for folder in dev/shm run tmp; do mount -t tmpfs -o mode=1777 tmpfs "/root/$folder"; done
 mount --bind /lib/modules /root/usr/lib/modules

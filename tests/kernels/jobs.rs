@@ -21,8 +21,8 @@ pub(crate) fn full() -> Vec<Job> {
     jobs.extend([
         tests("agent: drift of every kind is mended", "scenarios", "drift::"),
         tests("agent: an overlay and its peers come back", "scenarios", "transports::overlay::"),
-        tests("policies: from a pod's first packet on", "scenarios", "policy::no_pod policy::while_"),
-        tests("policies: what becomes forbidden ends", "scenarios", "policy::what_a"),
+        tests("udp: the forwarder carries both families", "scenarios", "tunnel::"),
+        tests("policies: a pod waits for them, and what they forbid ends", "scenarios", "policy::w"),
         tests("plugin: ADD, CHECK, DEL and GC, routed and bridged", "conformance", PLUGIN),
         tests("plugin: limits", "scenarios", "limits::"),
         tests("an uninstall leaves nothing", "scenarios", "uninstall::"),

@@ -5,6 +5,7 @@
 #![cfg(test)]
 
 use std::env;
+use std::thread;
 
 use selvedge_tests::skipped;
 
@@ -34,12 +35,16 @@ fn what_works_here_works_on_debians_kernels() {
     let wanted = env::var("KERNEL").unwrap_or_default();
     let wanted: Vec<&str> = wanted.split_whitespace().collect();
     let asked = |name: &&str| wanted.is_empty() || wanted.contains(name);
-    let mut columns = Vec::new();
-    for name in ALL.into_iter().filter(asked) {
-        let kernel = Kernel::find(name).expect("make kernels has unpacked it");
-        let ran = kernel.run(&jobs::full(), |ran| tell(&kernel, ran));
-        columns.push((kernel, ran));
-    }
+    let kernels = ALL.into_iter().filter(asked);
+    let kernels: Vec<Kernel> =
+        kernels.map(|name| Kernel::find(name).expect("make kernels has unpacked it")).collect();
+    let run = |kernel: &Kernel| kernel.run(&jobs::full(), |ran| tell(kernel, ran));
+    // A machine often waits for its own clock: together they take less long.
+    let columns: Vec<(Kernel, Vec<Ran>)> = thread::scope(|scope| {
+        let running: Vec<_> =
+            kernels.into_iter().map(|kernel| scope.spawn(move || (kernel.clone(), run(&kernel)))).collect();
+        running.into_iter().map(|one| one.join().unwrap()).collect()
+    });
     assert!(!columns.is_empty(), "{wanted:?} are none of {ALL:?}");
     if columns.len() == ALL.len() && env::var_os("SELVEDGE_WRITE").is_some() {
         table::write(&columns);

@@ -13,7 +13,7 @@ use selvedge_lab::shape::Attach;
 use selvedge_model::mark::ROUTE_PROTOCOL;
 use selvedge_model::{MacAddr, Mtu};
 use selvedge_netlink::RouteSocket;
-use selvedge_nft::NftError;
+use selvedge_nft::{NftError, NftSocket};
 use selvedge_ruleset::{
     Base, ChainName, Change, Elements, Family, Hook, Listed, Policy, TableId, TableName, priority,
 };
@@ -252,13 +252,22 @@ fn with_bridge_netfilter(site: &Site, value: &'static str) -> Option<Port> {
 }
 
 #[test]
-fn nobody_but_the_agent_can_change_its_table() {
+fn nobody_but_the_agent_can_change_its_table_and_before_linux_6_9_not_for_long() {
     let Some(site) = Site::new(Attach::Routed) else { return };
     let before = site.node().picture();
-    let postrouting = ChainName::listed("postrouting");
-    for change in [Change::DeleteTable, Change::FlushChain(postrouting)] {
-        let refused = change_table(site.node(), &AGENT, |_| vec![change]).unwrap_err();
-        assert!(matches!(refused, NftError::Owned { .. }), "{refused:?}");
+    let features = site.node().namespace.run(|| NftSocket::open()?.features()).unwrap();
+    let owned = features.unwrap().owned_tables;
+    let flush = Change::FlushChain(ChainName::listed("postrouting"));
+    for (change, repair) in
+        [(Change::DeleteTable, "nft add table inet selvedge"), (flush, "nft add rule inet selvedge")]
+    {
+        let change = || change_table(site.node(), &AGENT, |_| vec![change]);
+        if owned {
+            let refused = change().unwrap_err();
+            assert!(matches!(refused, NftError::Owned { .. }), "{refused:?}");
+        } else {
+            site.must_be_repaired(("table", repair), || change().unwrap());
+        }
     }
     assert_eq!(site.node().picture(), before);
 }
