@@ -18,7 +18,7 @@ mkdir -p /root/dev/pts /root/dev/shm /root/dev/net /root/usr/lib/modules
 # Whoever opens it has its module loaded.
 mknod /root/dev/net/tun c 10 200
 mount -t devpts devpts /root/dev/pts
-for folder in dev/shm run tmp; do mount -t tmpfs -o mode=1777 tmpfs "/root/$folder"; done
+for folder in dev/shm run; do mount -t tmpfs -o mode=1777 tmpfs "/root/$folder"; done
 mount --bind /lib/modules /root/usr/lib/modules
 [ -e /root/lib/modules ] || ln -s ../usr/lib/modules /root/lib/modules
 mkdir /root/run/vm

@@ -155,6 +155,7 @@ fn script(jobs: &[Job]) -> String {
     let mut script = format!(
         "export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/run HOME=/run\n\
          export SELVEDGE_BIN_DIR='{}' {}={FACTOR}\n\
+         export TMPDIR=/run/tmp; mkdir /run/tmp\n\
          ip link set lo up\n\
          now() {{ cut -d' ' -f1 /proc/uptime; }}\n",
         bin_dir().display(),
