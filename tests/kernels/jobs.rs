@@ -11,7 +11,8 @@ use crate::vm::Job;
 
 /// What fits into `make test`.
 pub(crate) fn brief() -> Vec<Job> {
-    vec![check(), lab("lab: routed", "--nodes 2 --pods 1")]
+    let jobs = [check(), lab("lab: VXLAN between two segments", "--nodes 2 --pods 1 --segments 2")];
+    jobs.into_iter().map(|job| Job { limit: 240, ..job }).collect()
 }
 
 /// What `make kernels` does.

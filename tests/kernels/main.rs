@@ -26,7 +26,10 @@ fn a_lab_works_on_a_kernel_of_debians() {
     let Some(kernel) = Kernel::find(ONE) else {
         return skipped("no other kernel, or no qemu, could be unpacked");
     };
-    must_be_well(&kernel, &kernel.run(&jobs::brief(), |_| ()));
+    match kernel.run(&jobs::brief(), |_| ()) {
+        Some(ran) => must_be_well(&kernel, &ran),
+        None => skipped("the machine that qemu pretends stood still"),
+    }
 }
 
 #[test]
@@ -38,7 +41,9 @@ fn what_works_here_works_on_debians_kernels() {
     let kernels = ALL.into_iter().filter(asked);
     let kernels: Vec<Kernel> =
         kernels.map(|name| Kernel::find(name).expect("make kernels has unpacked it")).collect();
-    let run = |kernel: &Kernel| kernel.run(&jobs::full(), |ran| tell(kernel, ran));
+    let run = |kernel: &Kernel| {
+        kernel.run(&jobs::full(), |ran| tell(kernel, ran)).expect("the machine stood still")
+    };
     // A machine often waits for its own clock: together they take less long.
     let columns: Vec<(Kernel, Vec<Ran>)> = thread::scope(|scope| {
         let running: Vec<_> =
@@ -57,7 +62,7 @@ fn what_works_here_works_on_debians_kernels() {
 /// A line for a job, which is to be seen at once.
 fn tell(kernel: &Kernel, ran: &Ran) {
     let outcome = if ran.is_well() { "ok" } else { "FAILED" };
-    eprintln!("{} {}: {outcome} in {:.0} s", kernel.release, ran.shows, ran.seconds);
+    eprintln!("{} {}: {outcome}: {}", kernel.release, ran.shows, table::cell(ran));
 }
 
 fn must_be_well(kernel: &Kernel, ran: &[Ran]) {

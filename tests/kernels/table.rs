@@ -36,7 +36,7 @@ fn table(columns: &[(Kernel, Vec<Ran>)]) -> String {
 }
 
 /// How much of it went well, and how long it took.
-fn cell(ran: &Ran) -> String {
+pub(crate) fn cell(ran: &Ran) -> String {
     let well = if ran.is_well() { "" } else { "**failed** " };
     format!("{well}{} {:.0} s", counted(&ran.log), ran.seconds).trim_start().to_owned()
 }
