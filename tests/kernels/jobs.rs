@@ -46,6 +46,7 @@ fn labs() -> Vec<Job> {
         ("native, two segments", "--transport native --segments 2"),
         ("auto, two segments", "--segments 2"),
         ("vxlan, two segments", "--transport vxlan --segments 2"),
+        ("udp, two segments", "--transport udp --segments 2"),
         ("vxlan, two segments, bridge", "--transport vxlan --segments 2 --attach bridge"),
     ];
     let transports = transports.map(|(shows, flags)| (format!("lab: {shows}"), format!("{flags} --pods 1")));

@@ -59,7 +59,11 @@ fn counted(log: &str) -> String {
 /// What was said to be lacking, and what was not tried for that.
 fn notes(ran: &[Ran]) -> BTreeSet<String> {
     let lines = ran.iter().flat_map(|ran| ran.log.lines());
-    let said = lines.filter(|line| line.starts_with("skipped: ") || line.starts_with("note     kernel"));
+    let said = lines.filter(|line| {
+        line.starts_with("skipped: ")
+            || line.starts_with("note     kernel")
+            || line.starts_with("warning  kernel")
+    });
     said.map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
 }
 
