@@ -2,13 +2,15 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use selvedge_lab::shape::Attach;
 use selvedge_reconcile::status::{Found, PeerStatus};
-use selvedge_tests::{Agent, Cluster, Echo, connect, within};
+use selvedge_tests::{Agent, Cluster, Echo, Node, connect, knock, within};
 
 use crate::site::on;
+use crate::tunnel::Guard;
 
 /// The only peer, once it is as it should be; for as long as a busy machine may take to measure.
 fn peer_when(agent: &Agent, what: &str, as_expected: impl Fn(&PeerStatus) -> bool) -> PeerStatus {
@@ -53,6 +55,34 @@ fn a_network_that_drops_pods_addresses_is_crossed_in_vxlan_and_no_connection_is_
         assert_eq!(answer, [42]);
     }
     cluster.nodes.iter().for_each(|node| on(node, "nft delete table inet cloud"));
+}
+
+#[test]
+fn where_vxlan_is_blocked_too_plain_udp_is_taken_and_left_again() {
+    let Some(cluster) = Cluster::build(2, Attach::Routed) else { return };
+    let run_dirs: Vec<_> = cluster.nodes.iter().map(Node::run_dir).collect();
+    let _guard = Guard::of(run_dirs.iter().map(PathBuf::as_path));
+    for node in &cluster.nodes {
+        on(node, "nft add table inet cloud");
+        on(node, "nft add chain inet cloud out { type filter hook postrouting priority 0 ; }");
+        on(node, "nft add rule inet cloud out oifname eth0 ip saddr 10.244.0.0/16 drop");
+        on(node, "nft add rule inet cloud out oifname eth0 ip6 saddr fd00:10:244::/48 drop");
+        on(node, "nft add chain inet cloud vxlan { type filter hook postrouting priority 0 ; }");
+        on(node, "nft add rule inet cloud vxlan udp dport 4789 drop");
+    }
+    let agents = [0, 1].map(|i| cluster.nodes[i].ready_agent());
+    let pods = [0, 1].map(|i| cluster.attach(&cluster.nodes[i], &format!("c{i}")));
+    let _echo = Echo::serve(pods[1].pod.namespace());
+    agents.iter().for_each(|agent| drop(peer_when(agent, "UDP is taken", is("udp", 1472))));
+    let knocks = |to| {
+        within(30.0, "a connection", || {
+            knock(pods[0].pod.namespace(), to).map_err(|why| format!("{to}: {why}"))
+        });
+    };
+    pods[1].addresses.iter().copied().for_each(knocks);
+    cluster.nodes.iter().for_each(|node| on(node, "nft delete chain inet cloud vxlan"));
+    agents.iter().for_each(|agent| drop(peer_when(agent, "VXLAN is taken again", is("vxlan", 1450))));
+    pods[1].addresses.iter().copied().for_each(knocks);
 }
 
 #[test]

@@ -156,7 +156,7 @@ impl Prober {
         let datagram = packet::write(Kind::Ask, self.number, payload);
         let sits = |seat: &&Seat| {
             let device = seat.device.as_ref().map(|(name, _)| name);
-            device == target.device.as_ref() && seat.address.is_ipv4() == target.to.is_ipv4()
+            device == target.device.as_ref() && seat.address == target.from
         };
         let socket = self.sockets.iter().find(|(seat, _)| sits(seat)).map(|(_, socket)| socket);
         socket.is_some_and(|socket| socket.send_to(&datagram, SocketAddr::new(target.to, PORT)).is_ok())

@@ -129,7 +129,9 @@ impl Ground {
 
 fn target(to: &str) -> Target {
     let (node, transport) = ("node-b".parse().unwrap(), Transport::Direct);
-    Target { node, transport, to: to.parse().unwrap(), device: None, mtu: Mtu::ETHERNET }
+    let from = if to.contains(':') { "fd00:1::2" } else { "10.1.0.2" };
+    let (from, to) = (from.parse().unwrap(), to.parse().unwrap());
+    Target { node, transport, from, to, device: None, mtu: Mtu::ETHERNET }
 }
 
 #[test]

@@ -87,6 +87,7 @@ pub fn decide(cluster: &Cluster, here: Here<'_>) -> Peers {
     match scene.overlay {
         Ok(overlay) if used || here.local.vxlan.there => {
             peers.seats = own_addresses(here.node).map(|own| (own, None)).collect();
+            peers.seats.extend(here.addresses.first().map(|own| (*own, None)));
             let by_device = own_addresses(here.node).filter(IpAddr::is_ipv4);
             peers.seats.extend(by_device.map(|own| (own, Some(overlay.device.clone()))));
             peers.network.merge(overlay.device(here));
@@ -97,8 +98,9 @@ pub fn decide(cluster: &Cluster, here: Here<'_>) -> Peers {
             (peers.network.fdb, peers.network.neighbours) = (BTreeSet::new(), BTreeSet::new());
         }
     }
+    let by_udp = peers.peers.iter().any(|peer| peer.transport == Transport::Udp);
     if let Ok(udp) = scene.udp
-        && udp::is_wished_for(cluster, here)
+        && (by_udp || udp::is_wished_for(cluster, here) || udp.stays(here))
     {
         peers.forwarding = Some(udp.forwarding(cluster, here, &scene.nodes));
         peers.network.merge(udp.network(here));
@@ -178,10 +180,21 @@ impl Peers {
     /// Adds the ways to a peer that are worth measuring, with what it takes to answer on those that aren't taken.
     fn measure(&mut self, peer: &Node, (ways, taken): (&[Transport], Transport), scene: &Scene<'_>) {
         let Scene { here, overlay, .. } = scene;
-        let target =
-            |transport, to, device, mtu| Target { node: peer.name.clone(), transport, to, device, mtu };
-        if let Some(pod_cidr) = peer.pod_cidrs.first() {
-            self.targets.push(target(taken, pod_cidr.network(), None, here.mtu_by(taken)));
+        let mut target = |transport, (from, to): (Option<IpAddr>, Option<IpAddr>), device| {
+            let mtu =
+                if from == here.addresses.first().copied() { here.uplink } else { here.mtu_by(transport) };
+            let target = |(from, to)| Target { node: peer.name.clone(), transport, from, to, device, mtu };
+            self.targets.extend(from.zip(to).map(target));
+        };
+        let overlays = |net: Option<&IpNet>| {
+            let like = |own: &IpAddr| net.is_some_and(|net| net.addr().is_ipv4() == own.is_ipv4());
+            (own_addresses(here.node).find(like), net.map(IpNet::network))
+        };
+        target(taken, overlays(peer.pod_cidrs.first()), None);
+        if taken != Transport::Udp && ways.contains(&Transport::Udp) {
+            // There is no forwarder before one is needed: whether UDP gets through is to be seen without it.
+            let own = here.addresses.first().copied();
+            target(Transport::Udp, (own, own.and_then(|own| peer.address_like(own))), None);
         }
         let four = peer.pod_cidrs.iter().find(|net| net.addr().is_ipv4());
         if let (Ok(overlay), Some(pod_cidr)) = (overlay, four)
@@ -189,9 +202,8 @@ impl Peers {
             && ways.contains(&Transport::Vxlan)
             && let Ok(known) = overlay.towards(*here, peer, *pod_cidr)
         {
+            target(Transport::Vxlan, overlays(four), Some(overlay.device.clone()));
             self.network.merge(DesiredNetwork { routes: BTreeSet::new(), ..known });
-            let device = Some(overlay.device.clone());
-            self.targets.push(target(Transport::Vxlan, pod_cidr.network(), device, here.overlay_mtu()));
         }
     }
 }
@@ -215,10 +227,15 @@ impl Here<'_> {
         let wish = |node: &Node| node.transport.unwrap_or(self.local.transport);
         match wish(self.node).with(wish(peer)) {
             Choice::Of(transport) => vec![transport],
-            Choice::Auto if peer.pod_cidrs.iter().all(|net| self.direct_route(peer, *net).is_ok()) => {
-                vec![Transport::Direct, Transport::Vxlan]
+            Choice::Auto => {
+                let direct = peer.pod_cidrs.iter().all(|net| self.direct_route(peer, *net).is_ok());
+                let ways = [
+                    (Transport::Direct, direct),
+                    (Transport::Vxlan, true),
+                    (Transport::Udp, self.local.udp.there),
+                ];
+                ways.into_iter().filter(|(_, may)| *may).map(|(transport, _)| transport).collect()
             }
-            Choice::Auto => vec![Transport::Vxlan],
         }
     }
 

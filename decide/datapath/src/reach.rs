@@ -14,9 +14,11 @@ pub struct Target {
     pub node: NodeName,
     /// By what.
     pub transport: Transport,
+    /// The address of ours that asks.
+    pub from: IpAddr,
     /// The address there that answers.
     pub to: IpAddr,
-    /// The device to send by; none for the way that pods' packets take.
+    /// The device to send by; none for the way that routes tell.
     pub device: Option<IfName>,
     /// What a packet may measure by all that is known here.
     pub mtu: Mtu,

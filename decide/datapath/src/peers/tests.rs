@@ -271,14 +271,19 @@ fn a_direct_way_that_does_not_get_through_is_replaced_by_one_that_does() {
 #[test]
 fn the_way_that_is_taken_is_measured_as_pods_go_and_the_other_by_its_device() {
     let (nodes, mut local, network) = (nodes(), local(Choice::Auto), fresh());
-    local.vxlan.there = true;
+    (local.vxlan.there, local.udp.there) = (true, false);
     let peers = decided(&nodes[..2], &local, &network);
     let ways: Vec<_> = peers.targets.iter().map(|t| (t.transport, t.device.clone(), t.mtu.bytes())).collect();
     let vx = Some(vxlan_device());
     assert_eq!(ways, [(Transport::Direct, None, 1500), (Transport::Vxlan, vx.clone(), 1450)]);
     assert!(peers.targets.iter().all(|target| target.to.to_string() == "10.244.1.0"));
     let own = |text: &str| text.parse::<IpAddr>().unwrap();
-    let seats = [(own("10.244.0.0"), None), (own("10.244.0.0"), vx), (own("fd00:10:244::"), None)];
+    let seats = [
+        (own("10.244.0.0"), None),
+        (own("10.244.0.0"), vx),
+        (own("172.30.0.10"), None),
+        (own("fd00:10:244::"), None),
+    ];
     assert_eq!(peers.seats, seats.into());
     // Whoever is asked by VXLAN answers by it.
     assert_eq!((peers.network.fdb.len(), peers.network.neighbours.len()), (1, 1));
@@ -304,4 +309,25 @@ fn a_kernel_that_gets_checksums_wrong_computes_them_before_a_packet_leaves() {
     assert!(steps(&first, &fresh()).contains(&"ethtool -K selvedge-vx tx off".to_owned()));
     let after = done(&first, &fresh());
     assert_eq!(steps(&decided(&nodes, &local, &after), &after).len(), 1, "the sysctl that is not read here");
+}
+
+#[test]
+fn where_vxlan_does_not_get_through_and_plain_udp_does_a_forwarder_is_started() {
+    let (nodes, mut local, network) = (nodes(), local(Choice::Auto), fresh());
+    (local.vxlan.there, local.udp.there) = (true, true);
+    let peers = decided(&nodes, &local, &network);
+    assert!(peers.forwarding.is_none(), "not before it is needed");
+    let ground = peers.targets.iter().filter(|target| target.transport == Transport::Udp);
+    let ground: Vec<_> = ground.map(|t| (t.from.to_string(), t.to.to_string(), t.mtu.bytes())).collect();
+    assert_eq!(ground[0], ("172.30.0.10".to_owned(), "172.30.0.11".to_owned(), 1500));
+    let mut findings = Findings::default();
+    let far = "node-c".parse().unwrap();
+    let through = Measured::Through { mtu: 1500 };
+    for _ in 0..3 {
+        findings.enter(&far, &[(Transport::Vxlan, Measured::Silent), (Transport::Udp, through)]);
+    }
+    let peers = decided_by(&nodes, &local, &network, &findings);
+    assert_eq!(transports(&peers), ["node-b direct 1500", "node-c udp 1472"]);
+    assert_eq!(peers.peers[1].instead_of, Some(Transport::Vxlan));
+    assert!(peers.forwarding.is_some());
 }

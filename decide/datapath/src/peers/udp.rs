@@ -45,6 +45,12 @@ impl Udp {
         here.network.links.contains_key(&self.device)
     }
 
+    /// True if the forwarder was needed once where it may be again: who took another way sooner than a peer does hears
+    /// of that peer still.
+    pub(super) fn stays(&self, here: Here<'_>) -> bool {
+        here.local.transport == Choice::Auto && self.is_there(here)
+    }
+
     /// The device, which only the forwarder can make.
     pub(super) fn network(&self, here: Here<'_>) -> DesiredNetwork {
         let link = DesiredLink {

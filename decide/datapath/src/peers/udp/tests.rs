@@ -61,9 +61,14 @@ fn the_forwarder_knows_every_node_whatever_we_send_it_by() {
 
 #[test]
 fn nobody_who_wishes_for_it_needs_no_forwarder() {
+    let vxlan = local(Choice::Of(Transport::Vxlan));
+    for (local, network) in [(vxlan, with_device()), (local(Choice::Auto), fresh())] {
+        let peers = decided(&nodes(), &local, &network);
+        assert_eq!(peers.forwarding, None);
+        assert!(!peers.network.links.contains_key(&device()));
+    }
     let peers = decided(&nodes(), &local(Choice::Auto), &with_device());
-    assert_eq!(peers.forwarding, None);
-    assert!(!peers.network.links.contains_key(&device()));
+    assert!(peers.forwarding.is_some(), "where it was needed once it stays");
 }
 
 #[test]
