@@ -25,6 +25,7 @@ mod check;
 mod drift;
 mod elsewhere;
 mod following;
+mod injection;
 mod install;
 mod limits;
 mod logs;

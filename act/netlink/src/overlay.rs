@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 
 use selvedge_datapath::state::{FdbEntry, LinkKind, Neighbour, ObservedNetwork, Vxlan};
-use selvedge_model::{Gather, IfName, MacAddr, Mtu, mark};
+use selvedge_model::{IfName, MacAddr, Mtu, mark};
 use selvedge_wire::{Reader, Request, Writer, u16_at, u32_at};
 
 use crate::error::NetlinkError;
@@ -59,7 +59,10 @@ pub(crate) fn create_vxlan(
         write_kind(w, "vxlan", |data| {
             data.u32_ne(ID, vxlan.vni);
             data.bytes(PORT, &vxlan.port.to_be_bytes());
-            data.bytes(DONT_FRAGMENT, &[AS_INSIDE]);
+            // Where the underlay has too little for IPv6 inside, it has to fragment.
+            if mtu > Mtu::LEAST {
+                data.bytes(DONT_FRAGMENT, &[AS_INSIDE]);
+            }
             write_changeable(data, vxlan);
         });
     });
@@ -202,7 +205,7 @@ impl RouteSocket {
             let fdb = entries.into_iter().filter_map(|entry| {
                 Some(FdbEntry { device: device.clone(), mac: entry.mac?, remote: entry.destination? })
             });
-            observed.fdb = fdb.gather();
+            observed.fdb.extend(fdb);
             let mut neighbours = Vec::new();
             for family in request::FAMILIES {
                 let entries = self.entries("neighbours", &list_neighbours(family, index), index)?;
@@ -211,7 +214,7 @@ impl RouteSocket {
                     entry.permanent.then_some(Neighbour { device: device.clone(), address, mac })
                 }));
             }
-            observed.neighbours = neighbours.into_iter().gather();
+            observed.neighbours.extend(neighbours);
         }
         Ok(())
     }

@@ -29,6 +29,9 @@ pub const PORT: u16 = 9764;
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_millis(400);
 
+/// How many datagrams are taken of one socket before the next one's turn.
+const TURN: usize = 64;
+
 /// How often what was not answered is asked again.
 const TRIES: u32 = 2;
 
@@ -176,7 +179,9 @@ impl Prober {
                 continue;
             }
             for socket in self.sockets.values() {
-                while let Ok((length, from)) = socket.recv_from(&mut self.buffer) {
+                // Whoever sends without end doesn't keep the others from being heard.
+                for _ in 0..TURN {
+                    let Ok((length, from)) = socket.recv_from(&mut self.buffer) else { break };
                     let datagram = self.buffer.get(..length).unwrap_or_default();
                     let said = packet::read(datagram).filter(|_| self.peers.contains(&from.ip()));
                     if let Some((Kind::Ask, number)) = said {

@@ -146,9 +146,16 @@ impl Setup {
             (Prune::Nothing, Some(table)) => firewall::direct(table),
             _ => Vec::new(),
         };
+        let mut all: Option<BTreeSet<IpAddr>> = match (prune, observed.tables.get(&firewall::AGENT)) {
+            (Prune::Marked, _) => Some(BTreeSet::new()),
+            (Prune::Nothing, table) => table.and_then(firewall::nodes),
+        };
+        if let Some(all) = &mut all {
+            all.extend(cluster.nodes().values().flat_map(|node| node.addresses.iter().copied()));
+        }
         let policed = self.policed(policies, &node, observed);
         let desired = Desired {
-            tables: self.tables(&node, &kept, &policed),
+            tables: self.tables(&node, (&kept, all.as_ref()), &policed),
             accept: if self.config.forward_accept { foreign::accepting(&sources(&node)) } else { Vec::new() },
             plugin: self.installs,
             conflist: blocked.is_none().then(|| self.conflist(&node)),
@@ -255,8 +262,14 @@ impl Setup {
         (taken.collect(), passed_over.collect())
     }
 
-    /// The tables; to what is in `kept`, pods of nodes that may be there yet, nothing is masqueraded either.
-    fn tables(&self, node: &DesiredNode, kept: &[IpNet], policed: &Policed) -> BTreeMap<TableId, Table> {
+    /// The tables; to what is in `kept`, pods of nodes that may be there yet, nothing is masqueraded either. Where all
+    /// nodes are known, nobody else speaks to the ports of tunnels.
+    fn tables(
+        &self,
+        node: &DesiredNode,
+        (kept, all): (&[IpNet], Option<&BTreeSet<IpAddr>>),
+        policed: &Policed,
+    ) -> BTreeMap<TableId, Table> {
         let subnets = sources(node);
         let nodes = node.nodes.iter().copied().map(IpNet::from);
         let exclude = self.config.masquerade.exclude.iter().copied();
@@ -268,7 +281,11 @@ impl Setup {
             masquerade: self.config.masquerade.enabled,
             bridge: node.bridged.then_some(&self.config.bridge),
         };
-        let agent = firewall::agent(network, self.owns_tables).with(&policed.table);
+        let mut agent = firewall::agent(network, self.owns_tables).with(&policed.table);
+        if let Some(all) = all {
+            let ports = [self.config.vxlan.port, self.config.udp.port];
+            agent = agent.with(&firewall::tunnels(all, &ports, &subnets));
+        }
         let mut tables = BTreeMap::from([(firewall::AGENT, agent)]);
         if node.bridged || !node.ports.is_empty() {
             let ports = node.ports.iter().map(|(name, nets)| (name, nets.as_slice()));

@@ -220,5 +220,9 @@ fn guard_rules() -> Vec<Rule> {
     ]
 }
 
+mod tunnels;
+
+pub use tunnels::{nodes, tunnels};
+
 #[cfg(test)]
 mod tests;

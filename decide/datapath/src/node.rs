@@ -222,9 +222,10 @@ pub fn desired(cluster: &Cluster, local: &LocalNode, facts: Facts<'_>) -> Result
     if addresses.is_empty() {
         problems.push(Problem::NoLocalAddress { node: local.name.clone() });
     }
-    let uplink = uplink_mtu(facts.network, &addresses);
+    let underlay = of_underlay(cluster, &addresses);
+    let uplink = uplink_mtu(facts.network, &underlay);
     let here =
-        Here { node, local, network: facts.network, addresses: &addresses, uplink, findings: facts.findings };
+        Here { node, local, network: facts.network, addresses: &underlay, uplink, findings: facts.findings };
     let peers = peers::decide(cluster, here);
     let mtu = local.mtu.or(peers.mtu).unwrap_or(uplink);
     let mut network = attachment::forwarding(&node.pod_cidrs, facts.takes_ra);
@@ -286,6 +287,16 @@ pub fn first_address(subnet: IpNet) -> BridgeSubnet {
 fn holder(observed: &ObservedNetwork, address: IpAddr) -> Option<&IfName> {
     let holds = |link: &ObservedLink| link.addresses.iter().any(|a| a.net.addr() == address);
     observed.links.iter().find(|(_, link)| holds(link)).map(|(name, _)| name)
+}
+
+/// The node's addresses, those of the underlay's family first: IPv4 where every node has it, whatever their order, else
+/// IPv6, so that all nodes come to the same.
+fn of_underlay(cluster: &Cluster, addresses: &[IpAddr]) -> Vec<IpAddr> {
+    let has_v4 = |node: &Node| node.addresses.iter().any(IpAddr::is_ipv4);
+    let v4 = cluster.nodes().values().all(has_v4);
+    let mut ordered = addresses.to_vec();
+    ordered.sort_by_key(|address| address.is_ipv4() != v4);
+    ordered
 }
 
 /// The MTU of the link with the node's first address, else of the one the default route leaves by, else Ethernet's.

@@ -145,8 +145,8 @@ impl Peers {
         }
         let verdict = here.findings.verdict(&peer.name, transport);
         let most = here.mtu_by(transport);
-        let mtu = match verdict {
-            Verdict::Through { mtu } if mtu < most.bytes() => Mtu::new(mtu).unwrap_or(Mtu::LEAST),
+        let mtu = match here.findings.mtu(&peer.name, transport) {
+            Some(mtu) if mtu < most.bytes() => Mtu::new(mtu).unwrap_or(Mtu::LEAST),
             _ => most,
         };
         let narrower = (mtu < most).then(|| mtu.bytes());

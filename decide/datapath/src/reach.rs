@@ -72,6 +72,8 @@ pub enum Verdict {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Finding {
     verdict: Verdict,
+    /// What got through last; who doesn't answer may still be reached.
+    mtu: Option<u32>,
     /// Measurements in a row that nothing came back from.
     silent: u32,
     /// Those of them in which another way got through.
@@ -87,7 +89,7 @@ impl Finding {
         match measured {
             Measured::Through { mtu } => {
                 (self.silent, self.alone) = (0, 0);
-                self.verdict = Verdict::Through { mtu };
+                (self.verdict, self.mtu) = (Verdict::Through { mtu }, Some(mtu));
                 self.again += u32::from(self.given_up);
                 if self.again >= TAKE_AGAIN {
                     (self.given_up, self.again) = (false, 0);
@@ -131,6 +133,11 @@ impl Findings {
     /// What is held of a way.
     pub fn verdict(&self, node: &NodeName, transport: Transport) -> Verdict {
         self.finding(node, transport).verdict
+    }
+
+    /// What a packet may measure on a way, as it was measured last.
+    pub fn mtu(&self, node: &NodeName, transport: Transport) -> Option<u32> {
+        self.finding(node, transport).mtu
     }
 
     /// True if a node should be measured again soon: what was found last speaks against what is held.
@@ -220,6 +227,11 @@ mod tests {
         let mut enter = |mtu| findings.enter(&node(), &[(Transport::Vxlan, Measured::Through { mtu })]);
         assert_eq!([1450, 1450, 1400].map(&mut enter), [true, false, true]);
         assert_eq!(findings.verdict(&node(), Transport::Vxlan), Verdict::Through { mtu: 1400 });
+        for _ in 0..SILENT {
+            findings.enter(&node(), &[(Transport::Vxlan, Measured::Silent)]);
+        }
+        assert_eq!(findings.verdict(&node(), Transport::Vxlan), Verdict::Silent);
+        assert_eq!(findings.mtu(&node(), Transport::Vxlan), Some(1400), "the path is as narrow as before");
         findings.keep(&BTreeSet::new());
         assert_eq!(findings.verdict(&node(), Transport::Vxlan), Verdict::Unknown);
     }

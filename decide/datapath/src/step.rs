@@ -221,7 +221,8 @@ impl fmt::Display for NetStep {
                 write!(f, "ip link add {name} address {mac} mtu {mtu} type ifb")
             }
             Self::CreateVxlan { name, mac, mtu, vxlan, .. } => {
-                write!(f, "ip link add {name} address {mac} mtu {mtu} type {vxlan}")
+                let fragments = if *mtu > Mtu::LEAST { " df inherit" } else { "" };
+                write!(f, "ip link add {name} address {mac} mtu {mtu} type {vxlan}{fragments}")
             }
             Self::CreateVeth(VethPair { host, host_mac, pod, pod_mac, mtu, .. }) => write!(
                 f,

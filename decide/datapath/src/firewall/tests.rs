@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use selvedge_ruleset::Seen;
 
 use super::*;
@@ -78,4 +80,21 @@ fn the_guard_knows_each_port_by_its_pods_addresses() {
     assert_eq!(table.sets[&GUARDED6].elements().len(), 1);
     let last = rules(&table, "prerouting").pop();
     assert_eq!(last.as_deref(), Some("counter drop comment \"source is not the pod's\""));
+}
+
+#[test]
+fn tunnels_are_spoken_to_by_nodes_alone() {
+    let nodes_known: BTreeSet<IpAddr> = ["172.30.0.11", "fd00:30::11"].map(|ip| ip.parse().unwrap()).into();
+    let table = tunnels(&nodes_known, &[4789], &nets(&["10.244.1.0/24", "fd00:10:244:1::/64"]));
+    assert_eq!(
+        rules(&table, "tunnels-input"),
+        [
+            "udp dport 4789 ip saddr != @nodes4 counter drop comment \"no node sends this\"",
+            "udp dport 4789 ip6 saddr != @nodes6 counter drop comment \"no node sends this\"",
+        ]
+    );
+    let forward = rules(&table, "tunnels-forward");
+    let expected = "udp dport 4789 ip saddr 10.244.1.0/24 ip daddr @nodes4 counter drop comment \"tunnels are the nodes' alone\"";
+    assert_eq!((forward.len(), forward[0].as_str()), (2, expected));
+    assert_eq!(table.sets.values().map(|set| set.elements().len()).collect::<Vec<_>>(), [1, 1]);
 }

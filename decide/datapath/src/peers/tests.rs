@@ -94,7 +94,7 @@ fn auto_is_direct_on_the_segment_and_vxlan_beyond_it() {
         steps(&peers, &network),
         [
             format!(
-                "ip link add selvedge-vx address {own} mtu 1450 type vxlan id 83 dstport 4789 local 172.30.0.10 nolearning"
+                "ip link add selvedge-vx address {own} mtu 1450 type vxlan id 83 dstport 4789 local 172.30.0.10 nolearning df inherit"
             ),
             "sysctl -w net/ipv4/conf/selvedge-vx/rp_filter=2".to_owned(),
             "ip addr add 10.244.0.0/32 dev selvedge-vx".to_owned(),
