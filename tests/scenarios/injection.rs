@@ -20,7 +20,7 @@ fn frame(node: &Node, (from, to): (Ipv4Addr, Ipv4Addr)) -> Vec<u8> {
     let mut ip = vec![0x45, 0, 0, 32, 0, 0, 0, 0, 64, 17, 0, 0];
     ip.extend(from.octets().into_iter().chain(to.octets()));
     let sum: u32 = ip.chunks(2).map(|pair| u32::from(pair[0]) << 8 | u32::from(pair[1])).sum();
-    let sum = !((sum & 0xffff) + (sum >> 16)) as u16;
+    let sum = !u16::try_from((sum & 0xffff) + (sum >> 16)).unwrap();
     ip[10..12].copy_from_slice(&sum.to_be_bytes());
     let mut frame = vec![8, 0, 0, 0, 0, 0, 83, 0];
     frame.extend(mac.0.into_iter().chain([2, 0, 0, 0, 0, 1, 8, 0]).chain(ip));

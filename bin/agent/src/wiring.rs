@@ -146,13 +146,7 @@ impl Setup {
             (Prune::Nothing, Some(table)) => firewall::direct(table),
             _ => Vec::new(),
         };
-        let mut all: Option<BTreeSet<IpAddr>> = match (prune, observed.tables.get(&firewall::AGENT)) {
-            (Prune::Marked, _) => Some(BTreeSet::new()),
-            (Prune::Nothing, table) => table.and_then(firewall::nodes),
-        };
-        if let Some(all) = &mut all {
-            all.extend(cluster.nodes().values().flat_map(|node| node.addresses.iter().copied()));
-        }
+        let all = all_nodes(known, observed);
         let policed = self.policed(policies, &node, observed);
         let desired = Desired {
             tables: self.tables(&node, (&kept, all.as_ref()), &policed),
@@ -342,6 +336,16 @@ struct Known<'a> {
     prune: Prune,
     /// The same if its policies are known too.
     policies: Option<&'a Arc<Cluster>>,
+}
+
+/// The addresses of all nodes; none where there may be more than the cluster and the agent's table know.
+fn all_nodes(known: Known<'_>, observed: &Observed) -> Option<BTreeSet<IpAddr>> {
+    let before = match known.prune {
+        Prune::Marked => BTreeSet::new(),
+        Prune::Nothing => observed.tables.get(&firewall::AGENT).and_then(firewall::nodes)?,
+    };
+    let nodes = known.cluster.nodes().values().flat_map(|node| node.addresses.iter().copied());
+    Some(nodes.chain(before).collect())
 }
 
 /// Where pods of this node send from: its pod CIDRs, and the addresses of pods that were attached under other ones.
