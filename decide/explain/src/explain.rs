@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use selvedge_datapath::state::Route;
-use selvedge_model::NodeName;
+use selvedge_model::{NodeName, mark};
 use selvedge_policy::judge::Ends;
 use selvedge_policy::{Cluster, Direction, Flow, LocalNode, Pass, Reason};
 use selvedge_ruleset::{Listed, Table};
@@ -41,6 +41,7 @@ pub struct View<'a> {
 pub fn explain(query: &Query, view: View<'_>) -> Result<Explanation, ExplainError> {
     let (from, to) = (Place::find(view.cluster, &query.from)?, Place::find(view.cluster, &query.to)?);
     let (source, destination) = addresses(&from, &to)?;
+    let source = view.overlay_source(&from, destination).unwrap_or(source);
     let protocol = protocol(query, destination)?;
     let flow = Flow { source: from.source(source), destination, protocol };
     let ends = Ends::of(view.cluster, &flow);
@@ -110,6 +111,25 @@ impl View<'_> {
     fn unseen(&self, address: IpAddr) -> bool {
         let mut here = self.local.pods.iter().filter(|pod| pod.addresses.contains(&address));
         here.any(|pod| pod.whose.is_closed(self.cluster))
+    }
+
+    /// The address that a node sends from into an overlay: told by our own route, if it is ours, and for another one by the
+    /// route back, of which both nodes come to the same.
+    fn overlay_source(&self, from: &Place<'_>, destination: IpAddr) -> Option<IpAddr> {
+        let Place::Node(name, _) = from else { return None };
+        let by_overlay = |route: &&Route| {
+            let device = route.device.as_str();
+            device == mark::VXLAN_DEVICE || device == mark::UDP_DEVICE
+        };
+        let mut routes = self.routes.iter().filter(by_overlay);
+        if **name == *self.node {
+            return routes.find(|route| route.destination.contains(&destination))?.source;
+        }
+        let cidrs = &self.cluster.nodes().get(*name)?.pod_cidrs;
+        let back = routes.find(|route| {
+            cidrs.contains(&route.destination) && route.destination.addr().is_ipv4() == destination.is_ipv4()
+        });
+        back.filter(|_| self.is_local(destination)).map(|route| route.destination.network())
     }
 
     /// The way from this node to another one's pod.

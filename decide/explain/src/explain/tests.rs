@@ -35,8 +35,10 @@ impl Site {
         let mut listing = Listing::default();
         Listing::KINDS.into_iter().for_each(|kind| listing.complete(kind));
         listing.namespace("shop", shop);
-        for (name, ip) in [("node-a", "172.30.0.11"), ("node-b", "172.30.0.12")] {
-            listing.node(Node::new(name.parse().unwrap(), Vec::new(), vec![address(ip)]));
+        for (name, ip, cidr) in
+            [("node-a", "172.30.0.11", "10.244.0.0/24"), ("node-b", "172.30.0.12", "10.244.1.0/24")]
+        {
+            listing.node(Node::new(name.parse().unwrap(), vec![cidr.parse().unwrap()], vec![address(ip)]));
         }
         for (name, node, ip) in [("client", "node-a", "10.244.0.2"), ("web", "node-b", "10.244.1.2")] {
             listing.pod(Pod {
@@ -170,4 +172,18 @@ fn what_a_shadow_would_deny_passes_and_is_said() {
          on TCP/8080)"
     );
     assert_eq!(explained.hops[1].kernel, Kernel::Agrees);
+}
+
+#[test]
+fn a_node_is_judged_by_the_address_that_it_sends_from() {
+    let mut site = Site::new();
+    let from = |site: &Site, from: &str, to: &str| site.explain(from, to, Some(80)).unwrap().source.address;
+    assert_eq!(from(&site, "node-a", "shop/web"), "172.30.0.11");
+    let mut route = site.routes.pop_first().unwrap();
+    (route.device, route.source) = ("selvedge-vx".parse().unwrap(), Some(address("10.244.1.0")));
+    site.routes.insert(route);
+    assert_eq!(from(&site, "node-a", "shop/web"), "10.244.0.0");
+    assert_eq!(from(&site, "172.30.0.11", "shop/web"), "10.244.0.0");
+    assert_eq!(from(&site, "node-b", "shop/client"), "10.244.1.0");
+    assert_eq!(from(&site, "node-b", "shop/web"), "172.30.0.12");
 }
