@@ -54,6 +54,10 @@ fn a_network_that_drops_pods_addresses_is_crossed_in_vxlan_and_no_connection_is_
         connection.read_exact(&mut answer).unwrap();
         assert_eq!(answer, [42]);
     }
+    let [agent, _other] = agents;
+    agent.kill();
+    let peers = cluster.nodes[0].ready_agent().status().wanted.peers;
+    assert_eq!(peers[0].transport, "vxlan", "the next agent doesn't try again: {peers:?}");
     cluster.nodes.iter().for_each(|node| on(node, "nft delete table inet cloud"));
 }
 

@@ -19,8 +19,9 @@ use crate::host::HostError;
 use crate::install;
 
 /// What the agent and the plugin keep in the run directory.
-const STATE: [&str; 8] = [
+const STATE: [&str; 9] = [
     "agent.sock",
+    "given-up",
     "ipam",
     "node.lock",
     "ready",

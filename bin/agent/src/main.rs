@@ -133,7 +133,7 @@ fn setup(flags: &Flags, (config, plugin): (Config, PathBuf), (kernel, has_vxlan)
         netlog: if kernel.packet_log { Netlog::Present } else { Netlog::Missing },
         config,
         policies: Policies::default(),
-        reaching: Reaching::default(),
+        reaching: Reaching::after(flags.at.run_dir.join("given-up")),
         decided: Decided::default(),
     }
 }

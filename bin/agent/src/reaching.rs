@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -19,6 +20,8 @@ use selvedge_reconcile::Trigger;
 use tracing::warn;
 
 use crate::send;
+
+mod given_up;
 
 /// How often a way is measured of which nothing new is expected, at the most, and how many there may be in a second.
 const RARELY: Duration = Duration::from_secs(10);
@@ -38,7 +41,11 @@ const TOLD: usize = 8;
 
 /// What the loop and the measuring thread know of each other.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Reaching(Arc<Mutex<Shared>>);
+pub(crate) struct Reaching {
+    shared: Arc<Mutex<Shared>>,
+    /// Where the ways are kept that were given up.
+    given_up: PathBuf,
+}
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -54,6 +61,12 @@ struct Wanted {
 }
 
 impl Reaching {
+    /// The ways that earlier agents gave up, by a file that keeps them for later ones, are given up from the start.
+    pub(crate) fn after(given_up: PathBuf) -> Self {
+        let shared = Shared { findings: Arc::new(given_up::read(&given_up)), ..Shared::default() };
+        Self { shared: Arc::new(Mutex::new(shared)), given_up }
+    }
+
     /// What was measured so far.
     pub(crate) fn findings(&self) -> Arc<Findings> {
         Arc::clone(&self.shared().findings)
@@ -90,7 +103,7 @@ impl Reaching {
     }
 
     fn shared(&self) -> MutexGuard<'_, Shared> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -171,7 +184,12 @@ impl Measuring {
             self.due.insert(node.clone(), (next, ways.collect()));
         }
         findings.keep(&all.iter().map(|target| &target.node).collect());
+        let kept = given_up::write(&self.reaching.given_up, findings);
         drop(shared);
+        if let Err(error) = kept {
+            let path = self.reaching.given_up.display();
+            warn!(%path, %error, "the ways that were given up can't be kept");
+        }
         if let Some(first) = news.first() {
             let others = if news.len() > 1 { format!(" and {} more", news.len() - 1) } else { String::new() };
             send(&self.triggers, Trigger::Glance(format!("{first}{others}")));

@@ -148,17 +148,31 @@ impl Findings {
         self.0.get(node).is_some_and(|of_node| of_node.values().any(|f| doubted(f) || settling(f)))
     }
 
+    /// The ways that are given up now.
+    pub fn given_up(&self) -> impl Iterator<Item = (&NodeName, Transport)> {
+        self.0.iter().flat_map(|(node, ways)| {
+            let given_up = ways.iter().filter(|(_, found)| found.given_up);
+            given_up.map(move |(transport, _)| (node, *transport))
+        })
+    }
+
+    /// Gives a way up on the account of earlier measurements.
+    pub fn give_up(&mut self, node: &NodeName, transport: Transport) {
+        let given_up = Finding { given_up: true, ..Finding::default() };
+        self.0.entry(node.clone()).or_default().insert(transport, given_up);
+    }
+
     /// Forgets all but these nodes.
     pub fn keep(&mut self, nodes: &BTreeSet<&NodeName>) {
         self.0.retain(|node, _| nodes.contains(node));
     }
 
     /// Which of several ways is taken, the first one being the best: that one, unless it was given up and a later one
-    /// gets through.
+    /// gets through, or isn't measured yet.
     pub fn choose(&self, node: &NodeName, ways: &[Transport]) -> Option<Transport> {
         let through = |way: &&Transport| {
             let found = self.finding(node, **way);
-            !found.given_up && matches!(found.verdict, Verdict::Through { .. })
+            !found.given_up && found.verdict != Verdict::Silent
         };
         let (first, others) = ways.split_first()?;
         if !self.finding(node, *first).given_up {
