@@ -167,18 +167,15 @@ impl Findings {
         self.0.retain(|node, _| nodes.contains(node));
     }
 
-    /// Which of several ways is taken, the first one being the best: that one, unless it was given up and a later one
-    /// gets through, or isn't measured yet.
+    /// Which of several ways is taken, the first one being the best: that one, unless it was given up; then the best of
+    /// the others that isn't given up and isn't silent, or where all of them are, the best that isn't given up.
     pub fn choose(&self, node: &NodeName, ways: &[Transport]) -> Option<Transport> {
-        let through = |way: &&Transport| {
-            let found = self.finding(node, **way);
-            !found.given_up && found.verdict != Verdict::Silent
-        };
-        let (first, others) = ways.split_first()?;
-        if !self.finding(node, *first).given_up {
-            return Some(*first);
-        }
-        Some(*others.iter().find(through).unwrap_or(first))
+        let first = ways.first()?;
+        let mut open = ways.iter().filter(|way| !self.finding(node, **way).given_up);
+        let best = open.next().unwrap_or(first);
+        let heard = |way: &&Transport| self.verdict(node, **way) != Verdict::Silent;
+        let heard = [best].into_iter().chain(open).find(heard);
+        Some(if best == first { *first } else { *heard.unwrap_or(best) })
     }
 
     fn finding(&self, node: &NodeName, transport: Transport) -> Finding {
@@ -216,6 +213,12 @@ mod tests {
         assert_eq!(chosen(&[BOTH, UDP, UDP, UDP]), Some(Transport::Udp));
         assert_eq!(chosen(&[UDP, UDP, BOTH, UDP]), Some(Transport::Vxlan));
         assert_eq!(Findings::default().choose(&node(), &[]), None);
+    }
+
+    #[test]
+    fn what_was_given_up_is_not_taken_where_the_last_way_falls_silent_too() {
+        let mut findings = Findings::default();
+        assert_eq!(enter(&mut findings, &[UDP, UDP, UDP, DOWN, DOWN, DOWN, DOWN]), Some(Transport::Udp));
     }
 
     #[test]
