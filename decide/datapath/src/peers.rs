@@ -8,13 +8,15 @@ use selvedge_model::mark::{self, ROUTE_PROTOCOL};
 use selvedge_model::transport::{Choice, Transport};
 use selvedge_model::{Cluster, Forwarding, IfName, Mtu, Node, NodeName};
 
-use self::overlay::{Overlay, own_addresses};
+use self::end::own_addresses;
+use self::overlay::Overlay;
 use self::udp::Udp;
 use crate::node::{LocalNode, Problem};
 use crate::plan::DesiredNetwork;
 use crate::reach::{Findings, Target, Verdict};
 use crate::state::{ObservedLink, ObservedNetwork, Route, RouteProtocol};
 
+mod end;
 mod overlay;
 mod udp;
 
@@ -89,7 +91,7 @@ pub fn decide(cluster: &Cluster, here: Here<'_>) -> Peers {
             peers.seats = own_addresses(here.node).map(|own| (own, None)).collect();
             peers.seats.extend(here.addresses.first().map(|own| (*own, None)));
             let by_device = own_addresses(here.node).filter(IpAddr::is_ipv4);
-            peers.seats.extend(by_device.map(|own| (own, Some(overlay.device.clone()))));
+            peers.seats.extend(by_device.map(|own| (own, Some(overlay.0.device.clone()))));
             peers.network.merge(overlay.device(here));
         }
         // Without the device there is nobody to answer.
@@ -202,7 +204,7 @@ impl Peers {
             && ways.contains(&Transport::Vxlan)
             && let Ok(known) = overlay.towards(*here, peer, *pod_cidr)
         {
-            target(Transport::Vxlan, overlays(four), Some(overlay.device.clone()));
+            target(Transport::Vxlan, overlays(four), Some(overlay.0.device.clone()));
             self.network.merge(DesiredNetwork { routes: BTreeSet::new(), ..known });
         }
     }

@@ -3,33 +3,25 @@
 use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
-use selvedge_model::mark::{self, ROUTE_PROTOCOL};
+use selvedge_model::mark;
 use selvedge_model::{IfName, MacAddr, Node, NodeName};
 
+use super::end::End;
 use super::{Here, routed};
 use crate::node::Problem;
 use crate::plan::{DesiredLink, DesiredNetwork, DeviceKind, NewDevice};
-use crate::state::{Address, FdbEntry, Neighbour, Route, RouteProtocol, Sysctl, Vxlan};
+use crate::state::{FdbEntry, Neighbour, Sysctl, Vxlan};
 
 /// Our end of VXLAN.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Overlay {
-    pub(super) device: IfName,
-    /// The node's address that it sends from.
-    local: IpAddr,
-}
+pub(super) struct Overlay(pub(super) End);
 
 impl Overlay {
     pub(super) fn of(here: Here<'_>) -> Result<Self, Problem> {
         let device = vxlan_device();
         let there = here.network.links.get(&device);
-        if there.is_some_and(|link| !mark::is_ours(&link.alias)) {
-            return Err(Problem::ForeignOverlay { name: device });
-        }
-        match here.addresses.first() {
-            Some(&local) => Ok(Self { device, local }),
-            None => Err(Problem::NoLocalAddress { node: here.local.name.clone() }),
-        }
+        let foreign = there.is_some_and(|link| !mark::is_ours(&link.alias));
+        End::of(here, device, foreign).map(Self)
     }
 
     /// The device, which every peer can send to whatever we send by.
@@ -39,24 +31,20 @@ impl Overlay {
         let vxlan = Vxlan {
             vni: here.local.vxlan.vni,
             port: here.local.vxlan.port,
-            local: self.local,
+            local: self.0.local,
             learning: false,
         };
         let link = DesiredLink {
-            create: Some(NewDevice { kind: DeviceKind::Vxlan(vxlan), mac, mtu, alias: alias.clone() }),
+            create: Some(NewDevice { kind: DeviceKind::Vxlan(vxlan), mac, mtu, alias }),
             mac: Some(mac),
-            mtu: Some(mtu),
-            alias: Some(alias),
-            addresses: own_addresses(here.node).map(|own| Address::global(own.into())).collect(),
-            exclusive: true,
             tx_checksums: (!here.local.vxlan.offloads).then_some(false),
-            ..DesiredLink::default()
+            ..End::link(here, mtu)
         };
         // Loosely, whatever is set for all: while transports change, what a peer sends comes by another device than
         // what we send it.
         let loosely = [(sysctl(), "2")];
         DesiredNetwork {
-            links: [(self.device, link)].into(),
+            links: [(self.0.device, link)].into(),
             sysctls: loosely.into(),
             ..DesiredNetwork::default()
         }
@@ -69,25 +57,13 @@ impl Overlay {
         peer: &Node,
         pod_cidr: IpNet,
     ) -> Result<DesiredNetwork, Problem> {
-        let remote = peer
-            .address_like(self.local)
-            .ok_or_else(|| Problem::NoUnderlay { node: peer.name.clone(), local: self.local })?;
-        let mac = vtep(&peer.name);
+        let (remote, mac) = (self.0.remote(peer)?, vtep(&peer.name));
         let next_hop = next_hop(pod_cidr, mac);
-        let device = || self.device.clone();
-        let route = Route {
-            destination: pod_cidr,
-            via: Some(next_hop),
-            device: device(),
-            source: own_addresses(here.node).find(|own| own.is_ipv4() == next_hop.is_ipv4()),
-            mtu: None,
-            onlink: next_hop.is_ipv4(),
-            protocol: RouteProtocol(ROUTE_PROTOCOL),
-        };
+        let device = || self.0.device.clone();
         Ok(DesiredNetwork {
             fdb: [FdbEntry { device: device(), mac, remote }].into(),
             neighbours: [Neighbour { device: device(), address: next_hop, mac }].into(),
-            ..routed(route)
+            ..routed(self.0.route(here, pod_cidr, Some(next_hop)))
         })
     }
 }
@@ -108,12 +84,6 @@ pub(super) fn vxlan_device() -> IfName {
 /// The hardware address of a node's VXLAN device, which its name says: nothing has to be published.
 pub(super) fn vtep(node: &NodeName) -> MacAddr {
     MacAddr::of_device(&format!("vtep/{node}"))
-}
-
-/// The node's addresses in overlays: the network addresses of its pod CIDRs, which no pod gets. Answers to them come
-/// back by the overlay, as those to its own addresses would not.
-pub(super) fn own_addresses(node: &Node) -> impl Iterator<Item = IpAddr> {
-    node.pod_cidrs.iter().map(IpNet::network)
 }
 
 /// What a route into a peer's pod CIDR goes by. IPv4 takes the peer's own address in the overlay and is told that it is

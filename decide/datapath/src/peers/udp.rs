@@ -4,45 +4,35 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use selvedge_model::mark::{self, ROUTE_PROTOCOL};
+use selvedge_model::mark;
 use selvedge_model::transport::{Choice, Transport};
 use selvedge_model::{Cluster, Forwarding, ForwardingPeer, IfName, Mtu, Node};
 
-use super::overlay::own_addresses;
+use super::end::End;
 use super::{Here, covered, routed};
 use crate::node::Problem;
-use crate::plan::{DesiredLink, DesiredNetwork};
-use crate::state::{Address, LinkKind, Route, RouteProtocol, Sysctl};
+use crate::plan::DesiredNetwork;
+use crate::state::{LinkKind, Sysctl};
 
 /// Our end of the tunnel.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Udp {
-    device: IfName,
-    /// The node's address that the forwarder sends from.
-    local: IpAddr,
-}
+pub(super) struct Udp(End);
 
 impl Udp {
     pub(super) fn of(here: Here<'_>) -> Result<Self, Problem> {
-        let (device, node) = (device(), || here.local.name.clone());
+        let device = device();
         let foreign = here.network.links.get(&device).is_some_and(|link| {
             link.kind != LinkKind::Tun || !(link.alias.is_empty() || mark::is_ours(&link.alias))
         });
-        if foreign {
-            return Err(Problem::ForeignOverlay { name: device });
-        }
-        if !here.local.udp.there {
+        if !foreign && !here.local.udp.there {
             return Err(Problem::NoForwarder);
         }
-        match here.addresses.first() {
-            Some(&local) => Ok(Self { device, local }),
-            None => Err(Problem::NoLocalAddress { node: node() }),
-        }
+        End::of(here, device, foreign).map(Self)
     }
 
     /// True if the forwarder has made its device.
     pub(super) fn is_there(&self, here: Here<'_>) -> bool {
-        here.network.links.contains_key(&self.device)
+        here.network.links.contains_key(&self.0.device)
     }
 
     /// True if the forwarder was needed once where it may be again: who took another way sooner than a peer does hears
@@ -53,16 +43,9 @@ impl Udp {
 
     /// The device, which only the forwarder can make.
     pub(super) fn network(&self, here: Here<'_>) -> DesiredNetwork {
-        let link = DesiredLink {
-            mtu: Some(mtu(here)),
-            alias: Some(mark::device_alias(&here.local.network)),
-            addresses: own_addresses(here.node).map(|own| Address::global(own.into())).collect(),
-            exclusive: true,
-            ..DesiredLink::default()
-        };
         let loosely = self.is_there(here).then(|| (sysctl(), "2"));
         DesiredNetwork {
-            links: [(self.device.clone(), link)].into(),
+            links: [(self.0.device.clone(), End::link(here, mtu(here)))].into(),
             sysctls: loosely.into_iter().collect(),
             ..DesiredNetwork::default()
         }
@@ -75,16 +58,8 @@ impl Udp {
         peer: &Node,
         pod_cidr: IpNet,
     ) -> Result<DesiredNetwork, Problem> {
-        self.remote(peer)?;
-        Ok(routed(Route {
-            destination: pod_cidr,
-            via: None,
-            device: self.device.clone(),
-            source: own_addresses(here.node).find(|own| own.is_ipv4() == pod_cidr.addr().is_ipv4()),
-            mtu: None,
-            onlink: false,
-            protocol: RouteProtocol(ROUTE_PROTOCOL),
-        }))
+        self.0.remote(peer)?;
+        Ok(routed(self.0.route(here, pod_cidr, None)))
     }
 
     /// What the forwarder is told: every node that there is a way to, whatever we send it by, for it may send so. A net
@@ -97,7 +72,7 @@ impl Udp {
     ) -> Forwarding {
         let mut nets: BTreeMap<IpNet, IpAddr> = BTreeMap::new();
         for peer in cluster.nodes().values().filter(|peer| peer.name != here.local.name) {
-            let Ok(endpoint) = self.remote(peer) else { continue };
+            let Ok(endpoint) = self.0.remote(peer) else { continue };
             for pod_cidr in peer.pod_cidrs.iter().filter(|net| covered(nodes, peer, **net).is_ok()) {
                 nets.entry(pod_cidr.trunc()).or_insert(endpoint);
             }
@@ -107,12 +82,7 @@ impl Udp {
             peers.entry(endpoint).or_default().push(net);
         }
         let peers = peers.into_iter().map(|(endpoint, nets)| ForwardingPeer { endpoint, nets });
-        Forwarding { port: here.local.udp.port, local: self.local, peers: peers.collect() }
-    }
-
-    fn remote(&self, peer: &Node) -> Result<IpAddr, Problem> {
-        let remote = peer.address_like(self.local);
-        remote.ok_or_else(|| Problem::NoUnderlay { node: peer.name.clone(), local: self.local })
+        Forwarding { port: here.local.udp.port, local: self.0.local, peers: peers.collect() }
     }
 }
 

@@ -1,0 +1,66 @@
+//! Our end of an overlay, whatever carries it.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use selvedge_model::mark::{self, ROUTE_PROTOCOL};
+use selvedge_model::{IfName, Mtu, Node};
+
+use super::Here;
+use crate::node::Problem;
+use crate::plan::DesiredLink;
+use crate::state::{Address, Route, RouteProtocol};
+
+/// A device, and the node's address that what it carries is sent from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct End {
+    pub(super) device: IfName,
+    pub(super) local: IpAddr,
+}
+
+impl End {
+    /// Our end by a device, unless that is somebody else's or the node has no address to send from.
+    pub(super) fn of(here: Here<'_>, device: IfName, foreign: bool) -> Result<Self, Problem> {
+        match here.addresses.first() {
+            _ if foreign => Err(Problem::ForeignOverlay { name: device }),
+            Some(&local) => Ok(Self { device, local }),
+            None => Err(Problem::NoLocalAddress { node: here.local.name.clone() }),
+        }
+    }
+
+    /// The device, with the node's addresses in overlays.
+    pub(super) fn link(here: Here<'_>, mtu: Mtu) -> DesiredLink {
+        DesiredLink {
+            mtu: Some(mtu),
+            alias: Some(mark::device_alias(&here.local.network)),
+            addresses: own_addresses(here.node).map(|own| Address::global(own.into())).collect(),
+            exclusive: true,
+            ..DesiredLink::default()
+        }
+    }
+
+    /// A route into a peer's pod CIDR.
+    pub(super) fn route(&self, here: Here<'_>, pod_cidr: IpNet, via: Option<IpAddr>) -> Route {
+        Route {
+            destination: pod_cidr,
+            via,
+            device: self.device.clone(),
+            source: own_addresses(here.node).find(|own| own.is_ipv4() == pod_cidr.addr().is_ipv4()),
+            mtu: None,
+            onlink: via.is_some_and(|via| via.is_ipv4()),
+            protocol: RouteProtocol(ROUTE_PROTOCOL),
+        }
+    }
+
+    /// Where the other end is.
+    pub(super) fn remote(&self, peer: &Node) -> Result<IpAddr, Problem> {
+        let remote = peer.address_like(self.local);
+        remote.ok_or_else(|| Problem::NoUnderlay { node: peer.name.clone(), local: self.local })
+    }
+}
+
+/// The node's addresses in overlays: the network addresses of its pod CIDRs, which no pod gets. Answers to them come
+/// back by the overlay, as those to its own addresses would not.
+pub(super) fn own_addresses(node: &Node) -> impl Iterator<Item = IpAddr> {
+    node.pod_cidrs.iter().map(IpNet::network)
+}
