@@ -37,10 +37,8 @@ pub fn too_many_neighbours(shape: &Shape) -> Option<String> {
 fn neighbour_warning(shape: &Shape, room: usize) -> Option<String> {
     let (nodes, pods) = (usize::from(shape.nodes.get()), usize::from(shape.pods.get()));
     // Every node knows every other and the router, and the router it; every pod its node, and the node the pod.
-    let segments = nodes * (nodes + 1) + 2 * nodes * pods;
-    // And every other once more on its overlay.
-    let overlays = if shape.transport.is_overlay(false) { nodes * nodes.saturating_sub(1) } else { 0 };
-    let needed = segments + overlays;
+    // Those that are known for good, on overlays, don't count.
+    let needed = nodes * (nodes + 1) + 2 * nodes * pods;
     (needed > room).then(|| {
         format!(
             "this lab needs {needed} neighbour entries in each IP family and this machine keeps {room}, so paths may \

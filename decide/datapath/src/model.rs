@@ -116,7 +116,11 @@ impl ObservedNetwork {
                 link.up = false;
                 link.addresses.retain(|address| matches!(address.net, IpNet::V4(_)));
             }
-            LinkChange::Mac(mac) => link.mac = Some(*mac),
+            LinkChange::Mac(mac) if link.mac != Some(*mac) => {
+                link.mac = Some(*mac);
+                self.neighbours.retain(|neighbour| neighbour.device != *name);
+            }
+            LinkChange::Mac(_) => {}
             LinkChange::Mtu(mtu) => link.mtu = mtu.bytes(),
             LinkChange::Alias(alias) => link.alias.clone_from(alias),
             LinkChange::Master(master) => {

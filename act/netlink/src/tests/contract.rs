@@ -101,7 +101,8 @@ fn comparable(network: &ObservedNetwork) -> ObservedNetwork {
 }
 
 /// True for the steps that a plan may make of what it sees: it deletes what is there, and leaves a link that it wants
-/// a route through at least one IPv4 address (with the last one, the kernel drops the link's IPv4 routes).
+/// a route or a neighbour through at least one IPv4 address (with the last one, the kernel drops the link's IPv4 routes
+/// and neighbours).
 fn may_be_planned(step: &NetStep, seen: &ObservedNetwork) -> bool {
     match step {
         NetStep::DeleteRoute(route) => seen.routes.contains(route),
@@ -117,7 +118,8 @@ fn may_be_planned(step: &NetStep, seen: &ObservedNetwork) -> bool {
             let last =
                 four(&address.net) && addresses.iter().filter(|address| four(&address.net)).count() == 1;
             let routed = seen.routes.iter().any(|route| route.device == *device && four(&route.destination));
-            addresses.contains(address) && !(last && routed)
+            let known = seen.neighbours.iter().any(|have| have.device == *device && have.address.is_ipv4());
+            addresses.contains(address) && !(last && (routed || known))
         }
         _ => true,
     }

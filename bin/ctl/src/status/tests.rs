@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use selvedge_reconcile::status::{Pass, Repair, StepOutcome, StepResult, There, Wanted};
+use selvedge_reconcile::status::{Found, Pass, PeerStatus, Repair, StepOutcome, StepResult, There, Wanted};
 use serde_json::json;
 
 use super::*;
@@ -40,7 +40,22 @@ fn working() -> Status {
         addresses: texts(&["172.30.0.11", "fd00:30::11"]),
         attach: "routed".to_owned(),
         mtu: 1500,
-        peers: Vec::new(),
+        peers: vec![
+            PeerStatus {
+                node: "node-b".to_owned(),
+                transport: "direct".to_owned(),
+                instead_of: None,
+                path_mtu: 1500,
+                measured: Found::Ok,
+            },
+            PeerStatus {
+                node: "node-c".to_owned(),
+                transport: "vxlan".to_owned(),
+                instead_of: Some("direct".to_owned()),
+                path_mtu: 1450,
+                measured: Found::Silent,
+            },
+        ],
         routes: texts(&["10.244.1.0/24 via 172.30.0.12 dev eth0", "10.244.2.0/24 via 172.30.0.13 dev eth0"]),
         attachments: texts(&["slv4k2mabcdefgh 10.244.0.12,fd00:10:244::c"]),
         tables: texts(&["inet selvedge"]),

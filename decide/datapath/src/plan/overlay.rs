@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use selvedge_model::IfName;
+
 use crate::plan::DesiredNetwork;
 use crate::state::ObservedNetwork;
 use crate::step::NetStep;
@@ -9,7 +11,16 @@ use crate::step::NetStep;
 /// A peer is known before any route leads to it.
 pub(super) fn plan(desired: &DesiredNetwork, observed: &ObservedNetwork, steps: &mut Vec<NetStep>) {
     steps.extend(desired.fdb.difference(&observed.fdb).cloned().map(NetStep::SetFdb));
-    steps.extend(desired.neighbours.difference(&observed.neighbours).cloned().map(NetStep::SetNeighbour));
+    // With another hardware address of its own a device forgets its neighbours.
+    let forgets = |device: &IfName| {
+        let wanted = desired.links.get(device).and_then(|link| link.mac);
+        wanted.is_some_and(|mac| observed.links.get(device).is_some_and(|now| now.mac != Some(mac)))
+    };
+    let missing = desired
+        .neighbours
+        .iter()
+        .filter(|neighbour| !observed.neighbours.contains(neighbour) || forgets(&neighbour.device));
+    steps.extend(missing.cloned().map(NetStep::SetNeighbour));
 }
 
 /// What is observed is on devices of ours, so nobody else put it there. What only takes another's place isn't deleted.

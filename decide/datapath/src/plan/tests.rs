@@ -98,6 +98,7 @@ fn desired_link() -> impl Strategy<Value = DesiredLink> {
                 mtu: Mtu::ETHERNET,
                 alias: "selvedge mynet".to_owned(),
             }),
+            mac: port.then(|| MacAddr::of_device("x")),
             mtu: Some(Mtu::new(1400).unwrap()),
             alias: Some("selvedge mynet".to_owned()),
             port: port.then(|| ("cni0".parse().unwrap(), Port { isolated: true, hairpin: false })),
