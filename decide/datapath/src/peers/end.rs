@@ -9,7 +9,7 @@ use selvedge_model::{IfName, Mtu, Node};
 use super::Here;
 use crate::node::Problem;
 use crate::plan::DesiredLink;
-use crate::state::{Address, Route, RouteProtocol};
+use crate::state::{Address, Route, RouteProtocol, Sysctl};
 
 /// A device, and the node's address that what it carries is sent from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,3 +64,12 @@ impl End {
 pub(super) fn own_addresses(node: &Node) -> impl Iterator<Item = IpAddr> {
     node.pod_cidrs.iter().map(IpNet::network)
 }
+
+/// The sysctl of a device by which the kernel compares where a packet comes from with where its answer would go.
+pub(super) fn reverse_path(device: IfName) -> Sysctl {
+    Sysctl::Ipv4Conf(Some(device), "rp_filter")
+}
+
+/// Compares loosely, whatever is set for all: while transports change, what a peer sends comes by another device than
+/// what we send it.
+pub(super) const LOOSELY: &str = "2";

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use selvedge_model::mark;
 use selvedge_model::{IfName, MacAddr, Node, NodeName};
 
-use super::end::End;
+use super::end::{End, LOOSELY, reverse_path};
 use super::{Here, routed};
 use crate::node::Problem;
 use crate::plan::{DesiredLink, DesiredNetwork, DeviceKind, NewDevice};
@@ -40,12 +40,9 @@ impl Overlay {
             tx_checksums: (!here.local.vxlan.offloads).then_some(false),
             ..End::link(here, mtu)
         };
-        // Loosely, whatever is set for all: while transports change, what a peer sends comes by another device than
-        // what we send it.
-        let loosely = [(sysctl(), "2")];
         DesiredNetwork {
+            sysctls: [(reverse_path(self.0.device.clone()), LOOSELY)].into(),
             links: [(self.0.device, link)].into(),
-            sysctls: loosely.into(),
             ..DesiredNetwork::default()
         }
     }
@@ -68,13 +65,9 @@ impl Overlay {
     }
 }
 
-/// The sysctls of overlay devices: whether the kernel compares where a packet comes from with where its answer would go.
+/// The sysctls of overlay devices that are looked at.
 pub fn sysctls() -> [Sysctl; 2] {
-    [sysctl(), super::udp::sysctl()]
-}
-
-fn sysctl() -> Sysctl {
-    Sysctl::Ipv4Conf(Some(vxlan_device()), "rp_filter")
+    [vxlan_device(), super::udp::device()].map(reverse_path)
 }
 
 pub(super) fn vxlan_device() -> IfName {

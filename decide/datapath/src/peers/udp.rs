@@ -8,11 +8,11 @@ use selvedge_model::mark;
 use selvedge_model::transport::{Choice, Transport};
 use selvedge_model::{Cluster, Forwarding, ForwardingPeer, IfName, Mtu, Node};
 
-use super::end::End;
+use super::end::{End, LOOSELY, reverse_path};
 use super::{Here, covered, routed};
 use crate::node::Problem;
 use crate::plan::DesiredNetwork;
-use crate::state::{LinkKind, Sysctl};
+use crate::state::LinkKind;
 
 /// Our end of the tunnel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +43,7 @@ impl Udp {
 
     /// The device, which only the forwarder can make.
     pub(super) fn network(&self, here: Here<'_>) -> DesiredNetwork {
-        let loosely = self.is_there(here).then(|| (sysctl(), "2"));
+        let loosely = self.is_there(here).then(|| (reverse_path(self.0.device.clone()), LOOSELY));
         DesiredNetwork {
             links: [(self.0.device.clone(), End::link(here, mtu(here)))].into(),
             sysctls: loosely.into_iter().collect(),
@@ -98,11 +98,7 @@ pub(super) fn mtu(here: Here<'_>) -> Mtu {
     Mtu::new(here.uplink.bytes().saturating_sub(overhead)).unwrap_or(Mtu::LEAST)
 }
 
-pub(super) fn sysctl() -> Sysctl {
-    Sysctl::Ipv4Conf(Some(device()), "rp_filter")
-}
-
-fn device() -> IfName {
+pub(super) fn device() -> IfName {
     mark::UDP_DEVICE.parse().expect("is a valid name")
 }
 
