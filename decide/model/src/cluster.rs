@@ -13,6 +13,7 @@ use crate::namespaced::{Key, Keyed, Namespaced};
 use crate::policy::Policy;
 use crate::port::{ContainerPort, Transport};
 use crate::transport::Choice;
+use crate::wireguard::PublicKey;
 
 /// The pods of a cluster.
 pub type Pods = Namespaced<Pod>;
@@ -70,12 +71,14 @@ pub struct Node {
     pub addresses: Vec<IpAddr>,
     /// How it wishes to reach others and to be reached: the annotation [`Choice::ANNOTATION`].
     pub transport: Option<Choice>,
+    /// The key of its WireGuard device, once that is there: the annotation [`PublicKey::ANNOTATION`], or a shared file.
+    pub wireguard: Option<PublicKey>,
 }
 
 impl Node {
     /// A node without annotations.
     pub fn new(name: NodeName, pod_cidrs: Vec<IpNet>, addresses: Vec<IpAddr>) -> Self {
-        Self { name, pod_cidrs, addresses, transport: None }
+        Self { name, pod_cidrs, addresses, transport: None, wireguard: None }
     }
 
     /// The node's first address of the family of `like`.

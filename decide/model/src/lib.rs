@@ -13,6 +13,7 @@
 //! - [`Gather`]: filling ordered collections
 //! - [`policy`], [`selector`]: NetworkPolicies, and which labels they mean
 //! - [`transport`]: how packets reach other nodes
+//! - [`Wireguard`], [`PublicKey`]: what a WireGuard device is to hold
 //! - [`tracked`]: conversations as the kernel tracks them
 //! - [`cluster`]: the complete snapshot of a cluster, and the only way to get one
 //!
@@ -34,6 +35,7 @@ pub mod selector;
 mod tag;
 pub mod tracked;
 pub mod transport;
+mod wireguard;
 
 pub use bandwidth::{Bandwidth, RateLimit};
 pub use chain::chain;
@@ -51,3 +53,4 @@ pub use namespaced::{Changed, Key, Keyed, Namespaced};
 pub use port::{ContainerPort, HostIp, PortMapping, Transport};
 pub use tag::{NoTag, PodTag};
 pub use tracked::Tracked;
+pub use wireguard::{NoKey, PublicKey, Wireguard, WireguardPeer};

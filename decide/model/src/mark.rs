@@ -26,6 +26,9 @@ pub const VXLAN_DEVICE: &str = "selvedge-vx";
 /// The device by which pods of other nodes are reached in plain UDP, which the forwarder makes.
 pub const UDP_DEVICE: &str = "selvedge-udp";
 
+/// The device by which pods of other nodes are reached in WireGuard: the kernel's, or one that a forwarder makes.
+pub const WIREGUARD_DEVICE: &str = "selvedge-wg";
+
 /// The agent's nftables table, in the families `inet` and, where a bridge is used, `bridge`.
 pub const AGENT_TABLE: &str = "selvedge";
 
