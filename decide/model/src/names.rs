@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -37,13 +38,13 @@ pub enum NameError {
     },
 }
 
-/// Declares a string newtype whose values are checked by `$check`.
+/// Declares a string newtype whose values are checked by `$check`. Clones share the text.
 macro_rules! name {
     ($(#[$doc:meta])* $name:ident, $check:path) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(try_from = "String", into = "String")]
-        pub struct $name(String);
+        pub struct $name(Arc<str>);
 
         impl $name {
             /// The name as text.
@@ -57,7 +58,7 @@ macro_rules! name {
 
             fn from_str(text: &str) -> Result<Self, NameError> {
                 $check(text)?;
-                Ok(Self(text.to_owned()))
+                Ok(Self(text.into()))
             }
         }
 
@@ -66,13 +67,13 @@ macro_rules! name {
 
             fn try_from(text: String) -> Result<Self, NameError> {
                 $check(&text)?;
-                Ok(Self(text))
+                Ok(Self(text.into()))
             }
         }
 
         impl From<$name> for String {
             fn from(name: $name) -> Self {
-                name.0
+                name.0.as_ref().to_owned()
             }
         }
 
@@ -122,7 +123,7 @@ impl IfName {
             }
             _ => return Ok(()),
         };
-        Err(NameError::Character { what: IF_NAME, value: self.0.clone(), rule })
+        Err(NameError::Character { what: IF_NAME, value: self.0.as_ref().to_owned(), rule })
     }
 }
 
@@ -237,7 +238,7 @@ impl AttachmentKey {
     ///
     /// Two keys are the same attachment exactly when their recorded forms are equal.
     pub fn recorded(&self) -> Self {
-        Self { container: ContainerId(self.recorded_id()), ifname: self.ifname.clone() }
+        Self { container: ContainerId(self.recorded_id().into()), ifname: self.ifname.clone() }
     }
 }
 
@@ -271,7 +272,7 @@ pub fn host_veth_name(network: &NetworkName, key: &AttachmentKey, salt: u8) -> I
     }
     let mut text = base32(&hash.finalize());
     text.truncate(12);
-    IfName(format!("{HOST_VETH_PREFIX}{text}"))
+    IfName(format!("{HOST_VETH_PREFIX}{text}").into())
 }
 
 /// The name of the device that limits what a pod sends: as the pod's host end's, with another beginning.
@@ -281,7 +282,7 @@ pub fn shaper_name(host: &IfName) -> IfName {
     while name.len() > IfName::MAX {
         name.pop();
     }
-    IfName(name)
+    IfName(name.into())
 }
 
 /// The name that a link gets when it goes into the reap group: `slvr` and 11 characters of base32 over its
@@ -292,7 +293,7 @@ pub fn reaped_name(name: &IfName, index: u32) -> IfName {
     hash.update(index.to_be_bytes());
     let mut text = base32(&hash.finalize());
     text.truncate(11);
-    IfName(format!("{REAPED_PREFIX}{text}"))
+    IfName(format!("{REAPED_PREFIX}{text}").into())
 }
 
 pub(crate) fn base32(bytes: &[u8]) -> String {
