@@ -104,8 +104,8 @@ impl From<Observed> for Picture {
         Self {
             links: links.collect(),
             routes: observed.network.routes.into_iter().filter(|route| !link_local(route)).collect(),
-            fdb: observed.network.fdb,
-            neighbours: observed.network.neighbours,
+            fdb: observed.network.fdb.into_iter().collect(),
+            neighbours: observed.network.neighbours.into_iter().collect(),
             sysctls: observed.sysctls,
             tables: observed.tables.iter().map(|(id, table)| (id.clone(), table.known())).collect(),
             forward: observed.forward,

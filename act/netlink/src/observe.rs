@@ -6,7 +6,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use selvedge_datapath::state::{Address, ObservedLink, ObservedNetwork, Route, RoutingTable, Rule};
-use selvedge_model::{Gather, IfName};
+use selvedge_model::{Gather, IfName, Sorted};
 
 use crate::error::NetlinkError;
 use crate::record::{self, Found, LinkRecord, RouteRecord};
@@ -127,10 +127,10 @@ impl RouteSocket {
     ///
     /// # Errors
     /// [`NetlinkError::Read`], [`NetlinkError::Unsettled`].
-    pub fn observe_routes_of(&mut self, device: &IfName) -> Result<BTreeSet<Route>, NetlinkError> {
+    pub fn observe_routes_of(&mut self, device: &IfName) -> Result<Sorted<Route>, NetlinkError> {
         let index =
             self.index_if_there(device).map_err(|source| NetlinkError::Read { what: "routes", source })?;
-        let Some(index) = index else { return Ok(BTreeSet::new()) };
+        let Some(index) = index else { return Ok(Sorted::default()) };
         let routes = self.routes(request::MAIN, Some(index))?;
         let through_it = routes.into_iter().filter(|route| route.device == index);
         Ok(through_it.map(|route| named(route, device.clone())).gather())

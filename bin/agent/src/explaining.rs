@@ -1,13 +1,12 @@
 //! What the agent answers to those who ask why something passes, or doesn't.
 
-use std::collections::BTreeSet;
 use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use selvedge_datapath::firewall;
 use selvedge_datapath::state::Route;
 use selvedge_explain::{Explanation, Query, View, explain};
-use selvedge_model::NodeName;
+use selvedge_model::{NodeName, Sorted};
 use selvedge_netlink::RouteSocket;
 use selvedge_nft::NftSocket;
 
@@ -18,11 +17,11 @@ use crate::wiring::Policed;
 pub(crate) struct Decided(Arc<Mutex<Option<Last>>>);
 
 /// What was decided: policy's part of the table, and the routes.
-pub(crate) type Last = (Arc<Policed>, BTreeSet<Route>);
+pub(crate) type Last = (Arc<Policed>, Sorted<Route>);
 
 impl Decided {
     /// Takes what has just been decided.
-    pub(crate) fn put(&self, policed: Arc<Policed>, routes: BTreeSet<Route>) {
+    pub(crate) fn put(&self, policed: Arc<Policed>, routes: Sorted<Route>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((policed, routes));
     }
 

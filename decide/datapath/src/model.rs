@@ -44,27 +44,40 @@ impl ObservedNetwork {
                     link.addresses.extend(matches!(step, NetStep::AddAddress { .. }).then_some(*address));
                 }
             }
-            NetStep::AddRoute(route) => add_route(&mut self.routes, route),
-            NetStep::ReplaceRoute(route) => {
-                self.routes.retain(|have| have.key() != route.key());
-                self.routes.insert(route.clone());
+            NetStep::AddRoute(route) | NetStep::ReplaceRoute(route) | NetStep::DeleteRoute(route) => {
+                self.change_route(route, step);
             }
-            NetStep::DeleteRoute(route) => self.routes.retain(|have| !have.is_like(route)),
             NetStep::AddRouteIn { table, .. }
             | NetStep::AddRule { table, .. }
             | NetStep::DeleteRule { table, .. } => self.tables.entry(*table).or_default().apply(step),
             NetStep::SetFdb(entry) | NetStep::DeleteFdb(entry) => {
-                self.fdb.retain(|have| !have.is_about(entry));
+                self.fdb.remove_like(|have| have.beside(entry));
                 self.fdb.extend(matches!(step, NetStep::SetFdb(_)).then(|| entry.clone()));
             }
             NetStep::SetNeighbour(neighbour) | NetStep::DeleteNeighbour(neighbour) => {
-                self.neighbours.retain(|have| !have.is_about(neighbour));
+                self.neighbours.remove_like(|have| have.beside(neighbour));
                 self.neighbours.extend(matches!(step, NetStep::SetNeighbour(_)).then(|| neighbour.clone()));
             }
             NetStep::SetSysctl { key, value } => {
                 sysctls.insert(key.clone(), (*value).to_owned());
             }
         }
+    }
+
+    fn change_route(&mut self, route: &Route, step: &NetStep) {
+        let there: Vec<Route> = Route::of_key(route.key(), &self.routes).cloned().collect();
+        let goes = |have: &&Route| match step {
+            NetStep::ReplaceRoute(_) => true,
+            NetStep::DeleteRoute(_) => have.protocol == route.protocol,
+            _ => false,
+        };
+        for gone in there.iter().filter(goes) {
+            self.routes.remove(gone);
+        }
+        // What is there already stays.
+        let comes = matches!(step, NetStep::ReplaceRoute(_))
+            || (there.is_empty() && matches!(step, NetStep::AddRoute(_)));
+        self.routes.extend(comes.then(|| route.clone()));
     }
 
     fn create(&mut self, name: &IfName, link: ObservedLink) {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use selvedge_model::mark::{self, ROUTE_PROTOCOL};
 use selvedge_model::transport::{Choice, Transport};
-use selvedge_model::{Cluster, Forwarding, IfName, Mtu, Node, NodeName};
+use selvedge_model::{Cluster, Forwarding, IfName, Mtu, Node, NodeName, Sorted};
 
 use self::end::own_addresses;
 use self::overlay::Overlay;
@@ -97,7 +97,7 @@ pub fn decide(cluster: &Cluster, here: Here<'_>) -> Peers {
         // Without the device there is nobody to answer.
         _ => {
             peers.targets.clear();
-            (peers.network.fdb, peers.network.neighbours) = (BTreeSet::new(), BTreeSet::new());
+            (peers.network.fdb, peers.network.neighbours) = <_>::default();
         }
     }
     let by_udp = peers.peers.iter().any(|peer| peer.transport == Transport::Udp);
@@ -130,7 +130,7 @@ impl Scene<'_> {
             && let Ok(now) = overlay.towards(self.here, peer, pod_cidr)
         {
             // Until the device is there, what leads to the peer leads there still.
-            way.merge(DesiredNetwork { routes: BTreeSet::new(), ..now });
+            way.merge(DesiredNetwork { routes: Sorted::default(), ..now });
         }
         Ok(way)
     }
@@ -205,7 +205,7 @@ impl Peers {
             && let Ok(known) = overlay.towards(*here, peer, *pod_cidr)
         {
             target(Transport::Vxlan, overlays(four), Some(overlay.0.device.clone()));
-            self.network.merge(DesiredNetwork { routes: BTreeSet::new(), ..known });
+            self.network.merge(DesiredNetwork { routes: Sorted::default(), ..known });
         }
     }
 }
@@ -219,7 +219,7 @@ fn covered(nodes: &BTreeSet<IpAddr>, peer: &Node, pod_cidr: IpNet) -> Result<(),
 }
 
 fn routed(route: Route) -> DesiredNetwork {
-    DesiredNetwork { routes: BTreeSet::from([route]), ..DesiredNetwork::default() }
+    DesiredNetwork { routes: [route].into(), ..DesiredNetwork::default() }
 }
 
 impl Here<'_> {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use selvedge_model::mark::{self, ROUTE_PROTOCOL};
-use selvedge_model::{Gather, IfName, MacAddr, Mtu};
+use selvedge_model::{Gather, IfName, MacAddr, Mtu, Sorted};
 
 use crate::shaping::TokenBucket;
 use crate::state::{
@@ -108,15 +108,15 @@ pub struct DesiredNetwork {
     /// The links.
     pub links: BTreeMap<IfName, DesiredLink>,
     /// The routes.
-    pub routes: BTreeSet<Route>,
+    pub routes: Sorted<Route>,
     /// Tables beside the main one, by number.
     pub tables: BTreeMap<u32, RoutingTable>,
     /// The sysctls, with the value that is written.
     pub sysctls: BTreeMap<Sysctl, &'static str>,
     /// The forwarding entries of overlay devices.
-    pub fdb: BTreeSet<FdbEntry>,
+    pub fdb: Sorted<FdbEntry>,
     /// The permanent neighbours on overlay devices.
-    pub neighbours: BTreeSet<Neighbour>,
+    pub neighbours: Sorted<Neighbour>,
     /// Links of ours that somebody else looks after: nothing on them is pruned.
     pub keep: BTreeSet<IfName>,
 }
@@ -125,13 +125,21 @@ impl DesiredNetwork {
     /// Adds everything that `other` wants.
     pub fn merge(&mut self, other: Self) {
         self.links.extend(other.links);
-        self.routes.extend(other.routes);
+        add(&mut self.routes, other.routes);
         self.tables.extend(other.tables);
         self.sysctls.extend(other.sysctls);
-        self.fdb.extend(other.fdb);
-        self.neighbours.extend(other.neighbours);
+        add(&mut self.fdb, other.fdb);
+        add(&mut self.neighbours, other.neighbours);
         self.keep.extend(other.keep);
     }
+}
+
+/// Adds the fewer to the more, which go on sharing what they share.
+fn add<T: Ord + Clone>(to: &mut Sorted<T>, other: Sorted<T>) {
+    let (more, fewer) = if other.len() > to.len() { (other, &*to) } else { (to.clone(), &other) };
+    let mut all = more;
+    all.extend(fewer.iter().cloned());
+    *to = all;
 }
 
 /// Whether objects that bear our mark and aren't wanted go away.
@@ -315,8 +323,8 @@ fn plan_routes(desired: &DesiredNetwork, observed: &ObservedNetwork, steps: &mut
 
 /// How a route comes about where others lead to its destination. Ours is replaced, without a gap; beside somebody
 /// else's, which a replacement might hit, ours goes first, and what the kernel then finds in the way stays.
-fn towards_route(wanted: &Route, there: &BTreeSet<Route>) -> Vec<NetStep> {
-    let same: Vec<&Route> = there.iter().filter(|have| have.key() == wanted.key()).collect();
+fn towards_route(wanted: &Route, there: &Sorted<Route>) -> Vec<NetStep> {
+    let same: Vec<&Route> = Route::of_key(wanted.key(), there).collect();
     let ours = |route: &&&Route| route.protocol.0 == ROUTE_PROTOCOL;
     if !same.is_empty() && same.iter().all(|route| ours(&route)) {
         return vec![NetStep::ReplaceRoute(wanted.clone())];
@@ -333,14 +341,14 @@ fn in_order<'a>(routes: impl Iterator<Item = &'a Route>) -> impl Iterator<Item =
 
 fn plan_pruning(desired: &DesiredNetwork, observed: &ObservedNetwork, steps: &mut Vec<NetStep>) {
     // Replacing a route takes the old one's place if both have the same key.
-    let kept: BTreeSet<_> = desired.routes.iter().map(Route::key).collect();
+    let kept = |route: &Route| Route::of_key(route.key(), &desired.routes).next().is_some();
     // What is set aside goes soon, and its routes with it.
     let aside = |name: &IfName| observed.links.get(name).is_some_and(|link| link.group == mark::REAP_GROUP);
     let left_alone = |name: &IfName| desired.keep.contains(name) || aside(name);
-    let stale = |route: &&Route| {
-        route.protocol.0 == ROUTE_PROTOCOL && !kept.contains(&route.key()) && !left_alone(&route.device)
-    };
-    steps.extend(observed.routes.iter().filter(stale).cloned().map(NetStep::DeleteRoute));
+    let stale =
+        |route: &&Route| route.protocol.0 == ROUTE_PROTOCOL && !kept(route) && !left_alone(&route.device);
+    steps
+        .extend(observed.routes.difference(&desired.routes).filter(stale).cloned().map(NetStep::DeleteRoute));
     let devices = observed.links.iter().filter(|(name, link)| {
         let device = mark::is_ours(&link.alias)
             && matches!(link.kind, LinkKind::Bridge | LinkKind::Vxlan | LinkKind::Tun);

@@ -1,11 +1,12 @@
 //! The parts of a network namespace that we look at and change.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use selvedge_model::{IfName, MacAddr, Mtu};
+use selvedge_model::{IfName, MacAddr, Mtu, Sorted};
 
 use crate::shaping::Shaping;
 
@@ -178,9 +179,9 @@ impl Route {
         self.destination
     }
 
-    /// True if the deletion of the other would take this one: it leads to the same destination, and is the same one's.
-    pub(crate) fn is_like(&self, other: &Self) -> bool {
-        (self.key(), self.protocol) == (other.key(), other.protocol)
+    /// Those of some routes that have a key.
+    pub(crate) fn of_key(key: IpNet, routes: &Sorted<Self>) -> impl Iterator<Item = &Self> {
+        routes.like(move |route| route.key().cmp(&key))
     }
 }
 
@@ -299,9 +300,9 @@ pub struct FdbEntry {
 }
 
 impl FdbEntry {
-    /// True if the kernel has room for one of both only.
-    pub(crate) fn is_about(&self, other: &Self) -> bool {
-        (&self.device, self.mac) == (&other.device, other.mac)
+    /// Where it stands beside the others: equal to those only in whose place the kernel would put it.
+    pub(crate) fn beside(&self, other: &Self) -> Ordering {
+        (&self.device, self.mac).cmp(&(&other.device, other.mac))
     }
 }
 
@@ -317,9 +318,9 @@ pub struct Neighbour {
 }
 
 impl Neighbour {
-    /// True if the kernel has room for one of both only.
-    pub(crate) fn is_about(&self, other: &Self) -> bool {
-        (&self.device, self.address) == (&other.device, other.address)
+    /// Where it stands beside the others: equal to those only in whose place the kernel would put it.
+    pub(crate) fn beside(&self, other: &Self) -> Ordering {
+        (&self.device, self.address).cmp(&(&other.device, other.address))
     }
 }
 
@@ -330,13 +331,13 @@ pub struct ObservedNetwork {
     /// The links by name.
     pub links: BTreeMap<IfName, ObservedLink>,
     /// The routes.
-    pub routes: BTreeSet<Route>,
+    pub routes: Sorted<Route>,
     /// Tables beside the main one, by number, as far as they were asked for.
     pub tables: BTreeMap<u32, RoutingTable>,
     /// The forwarding entries of overlay devices, as far as they were asked for.
-    pub fdb: BTreeSet<FdbEntry>,
+    pub fdb: Sorted<FdbEntry>,
     /// The permanent neighbours on overlay devices, as far as they were asked for.
-    pub neighbours: BTreeSet<Neighbour>,
+    pub neighbours: Sorted<Neighbour>,
 }
 
 impl ObservedNetwork {

@@ -1,10 +1,9 @@
 //! The answer, as one node knows it.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use selvedge_datapath::state::Route;
-use selvedge_model::{NodeName, mark};
+use selvedge_model::{NodeName, Sorted, mark};
 use selvedge_policy::judge::Ends;
 use selvedge_policy::{Cluster, Direction, Flow, LocalNode, Pass, Reason};
 use selvedge_ruleset::{Listed, Table};
@@ -27,11 +26,11 @@ pub struct View<'a> {
     /// Policy's part of the agent's table, as it is desired.
     pub policy: &'a Table,
     /// The node's routes, as they are desired.
-    pub routes: &'a BTreeSet<Route>,
+    pub routes: &'a Sorted<Route>,
     /// The tables that its kernel has.
     pub listed: &'a Listed,
     /// The routes that its kernel has.
-    pub there: &'a BTreeSet<Route>,
+    pub there: &'a Sorted<Route>,
 }
 
 /// What becomes of it.

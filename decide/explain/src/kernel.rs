@@ -1,9 +1,10 @@
 //! What a kernel holds beside what is desired of it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use selvedge_datapath::firewall::AGENT;
 use selvedge_datapath::state::Route;
+use selvedge_model::Sorted;
 use selvedge_ruleset::{Listed, Ownership, Scope, Table, diff};
 
 use crate::Kernel;
@@ -29,7 +30,7 @@ pub(crate) fn of_policy(desired: &Table, listed: &Listed) -> Kernel {
 }
 
 /// Looks for a route.
-pub(crate) fn of_route(desired: &Route, there: &BTreeSet<Route>) -> Kernel {
+pub(crate) fn of_route(desired: &Route, there: &Sorted<Route>) -> Kernel {
     let is_there = there.iter().any(|route| {
         (route.destination, route.via, &route.device) == (desired.destination, desired.via, &desired.device)
     });

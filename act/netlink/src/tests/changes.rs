@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use selvedge_datapath::state::{LinkKind, ObservedNetwork, Port, Sysctl};
+use selvedge_model::Sorted;
 
 use super::*;
 use crate::error::TakenEnd;
@@ -30,7 +31,7 @@ fn routed() -> (Vec<NetStep>, Vec<NetStep>) {
     (host, pod)
 }
 
-fn routes_in(steps: &[NetStep]) -> BTreeSet<Route> {
+fn routes_in(steps: &[NetStep]) -> Sorted<Route> {
     let routes = steps.iter().filter_map(|step| match step {
         NetStep::ReplaceRoute(route) => Some(route.clone()),
         _ => None,
@@ -62,14 +63,14 @@ fn a_routed_pod_is_observed_as_it_was_asked_for() {
     let observed = wire.host.observe().unwrap();
     assert_eq!(observed.links[&name("slvtest")], on_host);
     assert_eq!(observed.links[&name("lo")].kind, LinkKind::Loopback);
-    assert!(observed.routes.is_superset(&routes_in(&host)), "{:?}", observed.routes);
+    assert!(routes_in(&host).difference(&observed.routes).next().is_none(), "{:?}", observed.routes);
     assert_eq!(wire.host.observe_routes_of(&name("slvtest")).unwrap(), observed.routes);
 
     let in_pod = wire.pod.observe().unwrap();
     let eth0 = &in_pod.links[&name("eth0")];
     assert_eq!((eth0.mac, eth0.mtu, eth0.up), (Some(wanted.pod_mac), 1450, true));
     assert!(eth0.addresses.is_superset(&addresses_in(&pod)), "{:?}", eth0.addresses);
-    assert!(in_pod.routes.is_superset(&routes_in(&pod)), "{:?}", in_pod.routes);
+    assert!(routes_in(&pod).difference(&in_pod.routes).next().is_none(), "{:?}", in_pod.routes);
     assert!(in_pod.links[&name("lo")].up);
 }
 
@@ -286,8 +287,8 @@ fn a_replaced_route_takes_the_place_of_the_old_one() {
         Route { source: source("fd00::1"), mtu: Some(1300), ..route("fd00:10:244:1::7/128", None, "slvnew") };
     wire.on_host(&[NetStep::ReplaceRoute(four.clone()), NetStep::ReplaceRoute(six.clone())]);
     let ours = |route: &Route| route.protocol.0 == ROUTE_PROTOCOL;
-    let routes: BTreeSet<Route> = wire.host.observe().unwrap().routes.into_iter().filter(ours).collect();
-    assert_eq!(routes, BTreeSet::from([four, six]));
+    let routes: Sorted<Route> = wire.host.observe().unwrap().routes.into_iter().filter(ours).collect();
+    assert_eq!(routes, [four, six].into());
 }
 
 #[test]
@@ -297,15 +298,16 @@ fn a_thousand_routes_are_written_and_observed() {
     wire.on_host(&host);
     let four = (0..500).map(|i| route(&format!("10.{}.{}.0/24", 100 + i / 256, i % 256), None, "slvtest"));
     let six = (0..500).map(|i| route(&format!("fd00:9:{i:x}::/64"), None, "slvtest"));
-    let routes: BTreeSet<Route> = four.chain(six).collect();
+    let routes: Sorted<Route> = four.chain(six).collect();
     let steps: Vec<NetStep> = routes.iter().cloned().map(NetStep::ReplaceRoute).collect();
     wire.on_host(&steps);
-    assert!(wire.host.observe().unwrap().routes.is_superset(&routes));
-    assert!(wire.host.observe_routes_of(&name("slvtest")).unwrap().is_superset(&routes));
-    assert_eq!(wire.host.observe_routes_of(&name("lo")).unwrap(), BTreeSet::new());
+    let all = [wire.host.observe().unwrap().routes, wire.host.observe_routes_of(&name("slvtest")).unwrap()];
+    assert!(all.iter().all(|there| routes.difference(there).next().is_none()));
+    assert!(wire.host.observe_routes_of(&name("lo")).unwrap().is_empty());
     let steps: Vec<NetStep> = routes.iter().cloned().map(NetStep::DeleteRoute).collect();
     wire.on_host(&steps);
-    assert!(wire.host.observe().unwrap().routes.is_disjoint(&routes));
+    let left = wire.host.observe().unwrap().routes;
+    assert!(routes.iter().all(|route| !left.contains(route)));
 }
 
 #[test]
@@ -323,8 +325,8 @@ fn more_refusals_than_fit_a_receive_buffer_are_all_told() {
 fn what_is_not_there_is_observed_as_nothing() {
     let Some(mut wire) = Wire::new() else { return };
     assert_eq!(wire.host.observe_link(&name("none")).unwrap(), None);
-    assert_eq!(wire.host.observe_routes_of(&name("none")).unwrap(), BTreeSet::new());
-    assert_eq!(wire.host.observe().unwrap().routes, BTreeSet::new());
+    assert!(wire.host.observe_routes_of(&name("none")).unwrap().is_empty());
+    assert!(wire.host.observe().unwrap().routes.is_empty());
 }
 
 #[test]

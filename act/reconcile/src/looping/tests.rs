@@ -22,7 +22,7 @@ fn decide(known: Option<(&Arc<Cluster>, Prune)>, _: &Observed) -> Result<Decisio
     let nodes: Vec<&NodeObject> = cluster.nodes().values().collect();
     let Some(first) = nodes.first() else { return Err("there is no Node yet".to_owned()) };
     let network = DesiredNetwork {
-        routes: nodes.iter().map(|node| route(node)).collect::<BTreeSet<Route>>(),
+        routes: nodes.iter().map(|node| route(node)).collect(),
         sysctls: BTreeMap::from([(Sysctl::Ipv4Forward, "1")]),
         ..DesiredNetwork::default()
     };

@@ -117,10 +117,10 @@ fn desired() -> impl Strategy<Value = DesiredNetwork> {
             neighbours.retain(|neighbour| links.contains_key(&neighbour.device));
             DesiredNetwork {
                 links,
-                routes,
+                routes: routes.into_iter().collect(),
                 sysctls: BTreeMap::from([(Sysctl::Ipv4Forward, "1")]),
-                fdb,
-                neighbours,
+                fdb: fdb.into_iter().collect(),
+                neighbours: neighbours.into_iter().collect(),
                 ..DesiredNetwork::default()
             }
         },
@@ -155,7 +155,13 @@ fn observed() -> impl Strategy<Value = ObservedNetwork> {
             for link in links.values_mut() {
                 link.shaping.redirect.take_if(|to| !names.contains(to));
             }
-            ObservedNetwork { links, routes, fdb, neighbours, ..ObservedNetwork::default() }
+            ObservedNetwork {
+                links,
+                routes: routes.into_iter().collect(),
+                fdb: fdb.into_iter().collect(),
+                neighbours: neighbours.into_iter().collect(),
+                ..ObservedNetwork::default()
+            }
         },
     )
 }

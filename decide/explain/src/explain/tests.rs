@@ -3,7 +3,7 @@ use std::net::IpAddr;
 
 use selvedge_datapath::firewall::AGENT;
 use selvedge_datapath::state::RouteProtocol;
-use selvedge_model::{IfName, Labels, Listing, Namespace, NetworkName, Node, Owner, Pod, PodTag};
+use selvedge_model::{IfName, Labels, Listing, Namespace, NetworkName, Node, Owner, Pod, PodTag, Sorted};
 use selvedge_policy::{Mode, Policy, PolicyKey, compile, read};
 use selvedge_ruleset::after::after;
 use selvedge_ruleset::{Scope, diff};
@@ -17,9 +17,9 @@ pub(crate) struct Site {
     pub(crate) cluster: Cluster,
     pub(crate) local: LocalNode,
     policy: Table,
-    routes: BTreeSet<Route>,
+    routes: Sorted<Route>,
     listed: Listed,
-    there: BTreeSet<Route>,
+    there: Sorted<Route>,
 }
 
 pub(crate) fn address(text: &str) -> IpAddr {
@@ -71,7 +71,7 @@ impl Site {
         let policy = compile(&cluster, &local);
         let made = diff(&BTreeMap::from([(AGENT, policy.clone())]), &Listed::new(), Scope::Whole);
         let listed = after(&Listed::new(), &made).unwrap();
-        let routes = BTreeSet::from([Route {
+        let routes = Sorted::from([Route {
             destination: "10.244.0.0/24".parse().unwrap(),
             via: Some(address("172.30.0.11")),
             device: "eth0".parse().unwrap(),
@@ -136,7 +136,7 @@ fn a_rule_or_a_route_that_somebody_deleted_is_named() {
     let Kernel::Differs(todo) = &explained.hops[1].kernel else { panic!("{explained:?}") };
     let [step] = &todo[..] else { panic!("{todo:?}") };
     assert!(step.contains(&format!("add rule inet selvedge {chain} {}", gone.rule)), "{step}");
-    site.there.clear();
+    site.there = Sorted::default();
     let explained = site.explain("shop/web", "shop/client", None).unwrap();
     let Kernel::Differs(todo) = &explained.hops[1].kernel else { panic!("{explained:?}") };
     assert!(todo[0].starts_with("ip route add 10.244.0.0/24 via 172.30.0.11"), "{todo:?}");
@@ -179,7 +179,8 @@ fn a_node_is_judged_by_the_address_that_it_sends_from() {
     let mut site = Site::new();
     let from = |site: &Site, from: &str, to: &str| site.explain(from, to, Some(80)).unwrap().source.address;
     assert_eq!(from(&site, "node-a", "shop/web"), "172.30.0.11");
-    let mut route = site.routes.pop_first().unwrap();
+    let mut route = site.routes.first().unwrap().clone();
+    site.routes.remove(&route);
     (route.device, route.source) = ("selvedge-vx".parse().unwrap(), Some(address("10.244.1.0")));
     site.routes.insert(route);
     assert_eq!(from(&site, "node-a", "shop/web"), "10.244.0.0");
