@@ -68,6 +68,7 @@ fn link_info(value: &[u8], link: &mut ObservedLink) {
                 "ifb" => link.kind = LinkKind::Ifb,
                 "vxlan" => link.kind = LinkKind::Vxlan,
                 "tun" => link.kind = LinkKind::Tun,
+                "wireguard" => link.kind = LinkKind::Wireguard,
                 _ => {}
             },
             // The kind comes first.

@@ -46,7 +46,7 @@ impl Process {
     }
 
     /// How it is.
-    pub(crate) fn observe(&mut self) -> Forwarder {
+    pub(crate) fn observe(&mut self) -> Forwarder<Forwarding> {
         // One that has ended is nobody's child any more once that was heard.
         self.child.take_if(|child| !matches!(child.try_wait(), Ok(None)));
         match self.client.get() {

@@ -6,22 +6,24 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use selvedge_datapath::converge::{Forwarder, Observed, Plugin, Step};
+use selvedge_datapath::converge::{Forwarder, Observed, OwnKey, Plugin, Step, Which};
 use selvedge_datapath::foreign::{ForwardChain, Place};
 use selvedge_datapath::state::Sysctl;
 use selvedge_datapath::step::NetStep;
 use selvedge_datapath::{attachment, firewall, peers};
-use selvedge_model::{IfName, NetworkName, Tracked};
+use selvedge_model::{IfName, NetworkName, Tracked, chain};
 use selvedge_netlink::{NetlinkError, RouteSocket, Sysctls};
 use selvedge_nft::{Conntrack, Features, Mirror, NftError, NftSocket};
 use selvedge_ruleset::{Listed, Table, TableId};
+use selvedge_wireguard::{KeyError, SecretKey, key_file};
 use selvedge_xtables::XtablesError;
 use tracing::warn;
 
 use selvedge_forward::ForwardError;
 
 use crate::forwarder::{Process, Tunnel};
-use crate::install::{self, Looks, PluginFile};
+use crate::host::unannounced::Unannounced;
+use crate::install::{self, PluginFile};
 use crate::looping::Kernel;
 
 /// What of the node belongs to this agent.
@@ -41,7 +43,7 @@ pub struct Paths {
     pub ready: PathBuf,
     /// Whether foreign forward chains are looked at.
     pub forward_accept: bool,
-    /// What forwards over UDP; none where nobody is to.
+    /// What forwards and encrypts; none where nobody is to.
     pub tunnel: Option<Tunnel>,
 }
 
@@ -60,9 +62,15 @@ pub enum HostError {
     /// What a forwarder answered, or that none did.
     #[error(transparent)]
     Forward(#[from] ForwardError),
+    /// Our own WireGuard key.
+    #[error(transparent)]
+    Key(#[from] KeyError),
     /// There is no program to forward over UDP.
     #[error("nothing forwards over UDP, and the agent was not told to start anything (--tunnel)")]
     NoForwarder,
+    /// Nothing encrypts.
+    #[error("nothing encrypts on this node")]
+    NoWireguard,
     /// The forwarder doesn't start.
     #[error("start {} udp; it says why in {}", program.display(), log.display())]
     Forwarder {
@@ -127,18 +135,6 @@ pub struct Host {
     served: bool,
 }
 
-/// What the kernel changes without a notification.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Unannounced {
-    sysctls: BTreeMap<Sysctl, String>,
-    legacy: Vec<ForwardChain>,
-    plugin: Option<Looks>,
-    /// Whether there is a forwarder.
-    forwarder: bool,
-    configurations: Vec<String>,
-    conflist: Option<String>,
-}
-
 impl Host {
     /// Opens the sockets.
     ///
@@ -174,6 +170,11 @@ impl Host {
         self.route.has_vxlan()
     }
 
+    /// The file of our own WireGuard key.
+    fn key(&self) -> Option<PathBuf> {
+        self.paths.tunnel.as_ref().map(|tunnel| key_file(&tunnel.run_dir))
+    }
+
     fn unannounced(&mut self) -> Result<Unannounced, HostError> {
         let of_bridge = attachment::bridge_sysctls(&self.paths.bridge).map(|(key, _)| key);
         let forwarding = [Sysctl::Ipv4Forward, Sysctl::Ipv6Forward];
@@ -189,6 +190,7 @@ impl Host {
             },
             plugin: self.plugin.as_ref().map(|p| p.look().map_err(|why| at(p, why))).transpose()?,
             forwarder: self.forwarder.as_ref().is_some_and(Process::is_there),
+            key: self.key().and_then(|path| fs::metadata(path).ok()?.modified().ok()),
             configurations: install::names_beside(&self.paths.conflist).map_err(|source| {
                 HostError::File { what: "list what is beside", path: self.paths.conflist.clone(), source }
             })?,
@@ -230,13 +232,20 @@ impl Host {
     fn apply_one(&mut self, step: &Step) -> Result<(), HostError> {
         match step {
             Step::Net(step) => Ok(self.route.apply_until_failure(std::slice::from_ref(step), None)?),
-            Step::StartForwarder => {
+            Step::Key => match self.key() {
+                Some(path) => Ok(SecretKey::generate(&path).map(drop)?),
+                None => Err(HostError::NoWireguard),
+            },
+            Step::Start(Which::Udp) => {
                 self.forwarder.as_mut().map_or(Err(HostError::NoForwarder), Process::start)
             }
             Step::Forward(told) => {
                 self.forwarder.as_ref().map_or(Err(HostError::NoForwarder), |process| process.tell(told))
             }
-            Step::EndForwarder => self.forwarder.as_ref().map_or(Ok(()), Process::end),
+            Step::Encrypt(_) | Step::Start(Which::Wireguard) | Step::End(Which::Wireguard) => {
+                Err(HostError::NoWireguard)
+            }
+            Step::End(Which::Udp) => self.forwarder.as_ref().map_or(Ok(()), Process::end),
             Step::Rules(_, transaction) => Ok(self.tables.apply(&mut self.nft, transaction)?),
             Step::Accept(Place::Legacy(version), rules) => {
                 selvedge_xtables::accept(*version, &self.paths.network, rules)?;
@@ -274,6 +283,7 @@ impl Kernel for Host {
         let mut forward = if self.paths.forward_accept { self.forward_chains()? } else { Vec::new() };
         // Before the links: one that is there has made its device.
         let forwarder = self.forwarder.as_mut().map_or_else(Forwarder::default, Process::observe);
+        let key = self.key().map_or(OwnKey::Missing, |path| own_key(&path));
         let mut network = self.route.observe()?;
         self.route.observe_overlays(&mut network)?;
         let hearing = network.links.iter().filter(|(_, link)| link.hears_routers());
@@ -289,7 +299,19 @@ impl Kernel for Host {
             None => Plugin::default(),
         };
         let texts = install::texts_beside(&self.paths.conflist, &configurations);
-        Ok(Observed { network, forwarder, sysctls, tables, forward, plugin, configurations, texts, conflist })
+        Ok(Observed {
+            network,
+            forwarder,
+            wireguard: Forwarder::Missing,
+            key,
+            sysctls,
+            tables,
+            forward,
+            plugin,
+            configurations,
+            texts,
+            conflist,
+        })
     }
 
     fn apply(&mut self, steps: &[Step]) -> Vec<Result<(), HostError>> {
@@ -314,25 +336,8 @@ impl Kernel for Host {
     fn glance(&mut self) -> Option<String> {
         let Some(last) = self.last.clone() else { return Some("what was just changed".to_owned()) };
         let now = self.unannounced().ok()?;
-        let sysctl = now.sysctls.iter().find(|(key, value)| last.sysctls.get(key) != Some(value));
-        if let Some((key, value)) = sysctl {
-            return Some(format!("{key} is {value}"));
-        }
-        if now.legacy != last.legacy {
-            return Some("legacy iptables rules changed".to_owned());
-        }
-        if now.plugin != last.plugin {
-            let place = self.plugin.as_ref().map(|plugin| plugin.place().display().to_string());
-            return Some(format!("{} changed", place.unwrap_or_default()));
-        }
-        if now.forwarder != last.forwarder {
-            return Some("the forwarder of the udp transport came or went".to_owned());
-        }
-        if now.configurations != last.configurations {
-            return Some("another configuration came or went beside the conflist".to_owned());
-        }
-        if now.conflist != last.conflist {
-            return Some(format!("{} changed", self.paths.conflist.display()));
+        if let Some(what) = now.differs_from(&last) {
+            return Some(what);
         }
         // It can be written once its directory is there.
         let ready = &self.paths.ready;
@@ -368,6 +373,14 @@ impl Kernel for Host {
     }
 }
 
+fn own_key(path: &Path) -> OwnKey {
+    match SecretKey::read(path) {
+        Ok(Some(key)) => OwnKey::There(key.public()),
+        Ok(None) => OwnKey::Missing,
+        Err(why) => OwnKey::Broken(chain(&why)),
+    }
+}
+
 fn at(plugin: &PluginFile, source: io::Error) -> HostError {
     HostError::Plugin { path: plugin.place().to_owned(), source }
 }
@@ -375,7 +388,7 @@ fn at(plugin: &PluginFile, source: io::Error) -> HostError {
 fn net(step: &Step) -> Option<&NetStep> {
     match step {
         Step::Net(step) => Some(step),
-        Step::StartForwarder | Step::Forward(_) | Step::EndForwarder => None,
+        Step::Key | Step::Start(_) | Step::Forward(_) | Step::Encrypt(_) | Step::End(_) => None,
         Step::Rules(..) | Step::Accept(..) | Step::Plugin | Step::Conflist(_) | Step::Superseded(_) => None,
     }
 }
@@ -386,7 +399,7 @@ fn is_unannounced(step: &Step) -> bool {
         Step::Net(step) => matches!(step, NetStep::SetSysctl { .. }),
         Step::Accept(place, _) => matches!(place, Place::Legacy(_)),
         Step::Plugin | Step::Conflist(_) | Step::Superseded(_) => true,
-        Step::StartForwarder | Step::Forward(_) | Step::EndForwarder => true,
+        Step::Key | Step::Start(_) | Step::Forward(_) | Step::Encrypt(_) | Step::End(_) => true,
         Step::Rules(..) => false,
     }
 }
@@ -398,3 +411,5 @@ fn read(path: &Path) -> Result<Option<String>, HostError> {
         Err(source) => Err(HostError::File { what: "read", path: path.to_owned(), source }),
     }
 }
+
+mod unannounced;

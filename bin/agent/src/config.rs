@@ -23,6 +23,13 @@ pub(crate) struct Config {
     pub(crate) vxlan: Vxlan,
     /// `udp`: what all nodes must have alike to reach each other in plain UDP.
     pub(crate) udp: Udp,
+    /// `wireguard`: what nodes need to reach each other encrypted.
+    pub(crate) wireguard: Wireguard,
+    /// `encryption`: whether pods of other nodes may be reached in the clear, `none` (they may) by default.
+    pub(crate) encryption: Encryption,
+    /// `clusterCidrs`: the addresses that pods have, on whatever node; none by default. With `encryption: strict`
+    /// nothing goes there in the clear, not even to a node that isn't known yet.
+    pub(crate) cluster_cidrs: Vec<IpNet>,
     /// `network`: the pod network's name in CNI, `selvedge` by default.
     pub(crate) network: NetworkName,
     /// `conflistName`: the file in the CNI configuration directory, `10-selvedge.conflist` by default. Container
@@ -60,6 +67,25 @@ pub(crate) struct Vxlan {
 pub(crate) struct Udp {
     /// `port`: the UDP port, 8383 by default.
     pub(crate) port: u16,
+}
+
+/// `wireguard`
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Wireguard {
+    /// `port`: the UDP port, 51820 by default, which all nodes must have alike.
+    pub(crate) port: u16,
+    /// `keys`: a directory that all nodes share, with the public key of each in a file of its name. An absolute path;
+    /// none by default. Nodes of the Kubernetes API have annotations instead.
+    pub(crate) keys: Option<PathBuf>,
+}
+
+/// `encryption`
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Encryption {
+    /// `none`: what transports say.
+    None,
+    /// `strict`: nothing is sent to pods of other nodes but by WireGuard.
+    Strict,
 }
 
 /// `masquerade`
@@ -109,6 +135,9 @@ impl Default for Config {
             transport: Choice::Auto,
             vxlan: Vxlan { vni: 83, port: 4789 },
             udp: Udp { port: 8383 },
+            wireguard: Wireguard { port: 51820, keys: None },
+            encryption: Encryption::None,
+            cluster_cidrs: Vec::new(),
             network: "selvedge".parse().expect(builtin),
             conflist_name: ConflistName("10-selvedge.conflist".to_owned()),
             log_file: None,
@@ -129,12 +158,15 @@ impl Config {
     }
 }
 
-const KEYS: [&str; 14] = [
+const KEYS: [&str; 17] = [
     "attach",
     "bridge",
     "transport",
     "vxlan",
     "udp",
+    "wireguard",
+    "encryption",
+    "clusterCidrs",
     "network",
     "conflistName",
     "logFile",
@@ -164,6 +196,9 @@ fn read(text: &str) -> Result<Config, Located> {
     set(&mut config.transport, &root, "transport", transport)?;
     set(&mut config.vxlan, &root, "vxlan", vxlan)?;
     set(&mut config.udp, &root, "udp", udp)?;
+    set(&mut config.wireguard, &root, "wireguard", wireguard)?;
+    set(&mut config.encryption, &root, "encryption", |field| encryption(field, config.transport))?;
+    set(&mut config.cluster_cidrs, &root, "clusterCidrs", cidrs)?;
     set(&mut config.network, &root, "network", |field| field.parse())?;
     set(&mut config.conflist_name, &root, "conflistName", conflist_name)?;
     set(&mut config.log_file, &root, "logFile", |field| absolute(field).map(Some))?;
@@ -205,13 +240,7 @@ fn attach(field: &Field<'_>) -> Result<Attach, Located> {
 
 fn transport(field: &Field<'_>) -> Result<Choice, Located> {
     let word = field.text()?;
-    match word.parse() {
-        Ok(Choice::Of(Transport::Wireguard)) => {
-            Err(field.refuse(word, "is not supported yet; use auto, direct, native, vxlan or udp"))
-        }
-        Ok(choice) => Ok(choice),
-        Err(NoTransport) => Err(field.refuse(word, NoTransport.to_string())),
-    }
+    word.parse().map_err(|why: NoTransport| field.refuse(word, why.to_string()))
 }
 
 fn vxlan(field: &Field<'_>) -> Result<Vxlan, Located> {
@@ -230,6 +259,27 @@ fn udp(field: &Field<'_>) -> Result<Udp, Located> {
     let mut udp = Config::default().udp;
     set(&mut udp.port, field, "port", port)?;
     Ok(udp)
+}
+
+fn wireguard(field: &Field<'_>) -> Result<Wireguard, Located> {
+    field.only(&["port", "keys"])?;
+    let mut wireguard = Config::default().wireguard;
+    set(&mut wireguard.port, field, "port", port)?;
+    set(&mut wireguard.keys, field, "keys", |keys| absolute(keys).map(Some))?;
+    Ok(wireguard)
+}
+
+fn encryption(field: &Field<'_>, transport: Choice) -> Result<Encryption, Located> {
+    match field.text()? {
+        "none" => Ok(Encryption::None),
+        "strict" if transport == Choice::Of(Transport::Wireguard) => Ok(Encryption::Strict),
+        "strict" => Err(field.refuse("strict", "needs transport: wireguard")),
+        other => Err(field.refuse(other, "is neither none nor strict")),
+    }
+}
+
+fn cidrs(field: &Field<'_>) -> Result<Vec<IpNet>, Located> {
+    field.items()?.map(|cidr| cidr.cidr()).collect()
 }
 
 fn port(field: &Field<'_>) -> Result<u16, Located> {
@@ -263,7 +313,7 @@ fn masquerade(field: &Field<'_>) -> Result<Masquerade, Located> {
     field.only(&["enabled", "exclude"])?;
     let mut masquerade = Config::default().masquerade;
     set(&mut masquerade.enabled, field, "enabled", |enabled| enabled.boolean())?;
-    set(&mut masquerade.exclude, field, "exclude", |list| list.items()?.map(|cidr| cidr.cidr()).collect())?;
+    set(&mut masquerade.exclude, field, "exclude", cidrs)?;
     Ok(masquerade)
 }
 

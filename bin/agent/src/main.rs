@@ -130,6 +130,7 @@ fn setup(flags: &Flags, (config, plugin): (Config, PathBuf), (kernel, has_vxlan)
         owns_tables: kernel.owned_tables,
         kernel: version(rustix::system::uname().release().to_string_lossy().as_ref()),
         has_vxlan,
+        has_wireguard: false,
         netlog: if kernel.packet_log { Netlog::Present } else { Netlog::Missing },
         config,
         policies: Policies::default(),

@@ -1,19 +1,19 @@
 //! From a cluster and the node as observed to everything that is wanted of the node.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use ipnet::IpNet;
 use selvedge_cni::conflist::{self, AgentConflist, Served, Whose};
 use selvedge_datapath::Prune;
 use selvedge_datapath::attachment;
 use selvedge_datapath::converge::{Desired, Forwarder, Observed};
-use selvedge_datapath::firewall::{self, PodNetwork};
 use selvedge_datapath::foreign;
-use selvedge_datapath::node::{self, Attach, DesiredNode, Facts, LocalNode, UdpSettings, VxlanSettings};
+use selvedge_datapath::node::{
+    self, Attach, DesiredNode, Facts, LocalNode, UdpSettings, VxlanSettings, WireguardSettings,
+};
 use selvedge_datapath::peers::Peer;
 use selvedge_datapath::reach::Verdict;
 use selvedge_datapath::state::{ObservedLink, Sysctl};
@@ -21,14 +21,15 @@ use selvedge_model::{Cluster, IfName, Node, NodeName, mark};
 use selvedge_policy::{Netlog, Unknown};
 use selvedge_reconcile::Decision;
 use selvedge_reconcile::status::{Found, PeerStatus, Wanted};
-use selvedge_ruleset::{Table, TableId};
 
-use crate::config::Config;
+use crate::config::{Config, Encryption};
 use crate::explaining::Decided;
 use crate::reaching::{self, Reaching};
 pub(crate) use policies::{Policed, Policies};
+use tables::sources;
 
 mod policies;
+mod tables;
 
 /// How long a first listing of the cluster may take before the node goes by what it was served by.
 pub(crate) const GRACE: Duration = Duration::from_secs(3);
@@ -60,6 +61,8 @@ pub(crate) struct Setup {
     pub(crate) tunnel: Option<PathBuf>,
     /// Whether the kernel has VXLAN.
     pub(crate) has_vxlan: bool,
+    /// Whether the kernel has WireGuard.
+    pub(crate) has_wireguard: bool,
     /// Whether the kernel can tell of packets.
     pub(crate) netlog: Netlog,
     /// What policy wants, as it was last decided.
@@ -142,20 +145,16 @@ impl Setup {
         let blocking = node.problems.iter().find(|problem| problem.blocks());
         let missing = (!executable).then(|| format!("the plugin {} isn't there", self.plugin.display()));
         let blocked = missing.or_else(|| blocking.map(ToString::to_string));
-        let kept = match (prune, observed.tables.get(&firewall::AGENT)) {
-            (Prune::Nothing, Some(table)) => firewall::direct(table),
-            _ => Vec::new(),
-        };
-        let all = all_nodes(known, observed);
         let policed = self.policed(policies, &node, observed);
         let desired = Desired {
-            tables: self.tables(&node, (&kept, all.as_ref()), &policed),
+            tables: self.tables(&node, known, (observed, &policed)),
             accept: if self.config.forward_accept { foreign::accepting(&sources(&node)) } else { Vec::new() },
             plugin: self.installs,
             conflist: blocked.is_none().then(|| self.conflist(&node)),
             superseded: self.superseded(observed),
             network: node.network.clone(),
             forwarding: node.forwarding.clone(),
+            encryption: node.encryption.clone(),
             prune,
         };
         self.reaching.want(&node, &observed.network);
@@ -200,6 +199,12 @@ impl Setup {
                 port: self.config.udp.port,
                 there: observed.forwarder != Forwarder::Missing
                     || self.tunnel.as_ref().is_some_and(|program| program.is_file()),
+            },
+            wireguard: WireguardSettings {
+                port: self.config.wireguard.port,
+                there: self.has_wireguard || observed.wireguard != Forwarder::Missing,
+                key: observed.key.clone(),
+                strict: self.config.encryption == Encryption::Strict,
             },
         }
     }
@@ -256,38 +261,6 @@ impl Setup {
         (taken.collect(), passed_over.collect())
     }
 
-    /// The tables; to what is in `kept`, pods of nodes that may be there yet, nothing is masqueraded either. Where all
-    /// nodes are known, nobody else speaks to the ports of tunnels.
-    fn tables(
-        &self,
-        node: &DesiredNode,
-        (kept, all): (&[IpNet], Option<&BTreeSet<IpAddr>>),
-        policed: &Policed,
-    ) -> BTreeMap<TableId, Table> {
-        let subnets = sources(node);
-        let nodes = node.nodes.iter().copied().map(IpNet::from);
-        let exclude = self.config.masquerade.exclude.iter().copied();
-        let direct: Vec<IpNet> =
-            node.cluster.iter().chain(kept).copied().chain(nodes).chain(exclude).collect();
-        let network = PodNetwork {
-            subnets: &subnets,
-            direct: &direct,
-            masquerade: self.config.masquerade.enabled,
-            bridge: node.bridged.then_some(&self.config.bridge),
-        };
-        let mut agent = firewall::agent(network, self.owns_tables).with(&policed.table);
-        if let Some(all) = all {
-            let ports = [self.config.vxlan.port, self.config.udp.port];
-            agent = agent.with(&firewall::tunnels(all, &ports, &subnets));
-        }
-        let mut tables = BTreeMap::from([(firewall::AGENT, agent)]);
-        if node.bridged || !node.ports.is_empty() {
-            let ports = node.ports.iter().map(|(name, nets)| (name, nets.as_slice()));
-            tables.insert(firewall::GUARD, firewall::guard(ports));
-        }
-        tables
-    }
-
     fn conflist(&self, node: &DesiredNode) -> String {
         let attach = match self.config.attach {
             Attach::Routed => selvedge_cni::Attach::Routed,
@@ -336,24 +309,6 @@ struct Known<'a> {
     prune: Prune,
     /// The same if its policies are known too.
     policies: Option<&'a Arc<Cluster>>,
-}
-
-/// The addresses of all nodes; none where there may be more than the cluster and the agent's table know.
-fn all_nodes(known: Known<'_>, observed: &Observed) -> Option<BTreeSet<IpAddr>> {
-    let before = match known.prune {
-        Prune::Marked => BTreeSet::new(),
-        Prune::Nothing => observed.tables.get(&firewall::AGENT).and_then(firewall::nodes)?,
-    };
-    let nodes = known.cluster.nodes().values().flat_map(|node| node.addresses.iter().copied());
-    Some(nodes.chain(before).collect())
-}
-
-/// Where pods of this node send from: its pod CIDRs, and the addresses of pods that were attached under other ones.
-fn sources(node: &DesiredNode) -> Vec<IpNet> {
-    let addresses = node.attachments.iter().flat_map(|(_, owner)| &owner.addresses).map(IpNet::addr);
-    let outside = addresses.filter(|address| !node.pod_cidrs.iter().any(|cidr| cidr.contains(address)));
-    let outside: BTreeSet<IpNet> = outside.map(IpNet::from).collect();
-    node.pod_cidrs.iter().copied().chain(outside).collect()
 }
 
 fn peer_status(peer: &Peer) -> PeerStatus {

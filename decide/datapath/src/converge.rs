@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
-use selvedge_model::Forwarding;
+use selvedge_model::{Forwarding, PublicKey, Wireguard};
 use selvedge_ruleset::{Change, Command, Listed, Scope, Table, TableId, Transaction, diff};
 
 use crate::firewall::GUARD;
 use crate::foreign::{self, Accept, ForwardChain, Place};
+use crate::peers::Encryption;
 use crate::plan::{self, DesiredNetwork, Prune, Seen};
 use crate::state::{ObservedNetwork, Sysctl};
 use crate::step::NetStep;
@@ -20,6 +21,8 @@ pub struct Desired {
     pub network: DesiredNetwork,
     /// What a forwarder of the udp transport is to do, where one is needed.
     pub forwarding: Option<Forwarding>,
+    /// What is wanted of WireGuard, where anybody wishes for it.
+    pub encryption: Option<Encryption>,
     /// The nftables tables that are ours as a whole.
     pub tables: BTreeMap<TableId, Table>,
     /// What must pass other people's forward chains.
@@ -40,7 +43,11 @@ pub struct Observed {
     /// Links, addresses, routes.
     pub network: ObservedNetwork,
     /// The forwarder of the udp transport.
-    pub forwarder: Forwarder,
+    pub forwarder: Forwarder<Forwarding>,
+    /// What encrypts: the kernel's WireGuard device, or a forwarder.
+    pub wireguard: Forwarder<Wireguard>,
+    /// Our own WireGuard key.
+    pub key: OwnKey,
     /// The sysctls that matter.
     pub sysctls: BTreeMap<Sysctl, String>,
     /// The tables that may be ours.
@@ -69,16 +76,46 @@ pub enum Plugin {
     Same,
 }
 
-/// The forwarder of the udp transport, a process of its own.
+/// A forwarder, which is a process of its own, or a device of the kernel's.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Forwarder {
+pub enum Forwarder<Told> {
     /// There is none.
     #[default]
     Missing,
     /// One that can't be spoken to: it is of another version.
     Strange,
     /// At work, as it was told; or not told anything yet.
-    There(Option<Forwarding>),
+    There(Option<Told>),
+}
+
+/// The file of our own WireGuard key.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum OwnKey {
+    /// There is none.
+    #[default]
+    Missing,
+    /// There is one, and this is wrong with it; whoever put it there may need it.
+    Broken(String),
+    /// Its public half.
+    There(PublicKey),
+}
+
+/// Which of the forwarders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Which {
+    /// The one of the udp transport.
+    Udp,
+    /// WireGuard's.
+    Wireguard,
+}
+
+impl fmt::Display for Which {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Udp => "udp",
+            Self::Wireguard => "wireguard",
+        })
+    }
 }
 
 /// The kind of object that a table is.
@@ -89,12 +126,16 @@ pub const TABLE: &str = "table";
 pub enum Step {
     /// A change to links, addresses, routes or sysctls.
     Net(NetStep),
+    /// Makes a WireGuard key of our own.
+    Key,
     /// Starts a forwarder; one that can't be spoken to is ended first.
-    StartForwarder,
-    /// Tells the forwarder what to do, all of it.
+    Start(Which),
+    /// Tells the forwarder of the udp transport what to do, all of it.
     Forward(Forwarding),
-    /// Ends the forwarder.
-    EndForwarder,
+    /// Tells WireGuard what to do, all of it.
+    Encrypt(Wireguard),
+    /// Ends a forwarder.
+    End(Which),
     /// A change to one table.
     Rules(TableId, Transaction),
     /// Makes our rules in somebody else's forward chain exactly these.
@@ -116,7 +157,7 @@ impl Step {
             Self::Rules(id, transaction) => *id == GUARD && transaction.commands().iter().all(forgets),
             Self::Superseded(_) => true,
             Self::Net(_) | Self::Accept(..) | Self::Plugin | Self::Conflist(_) => false,
-            Self::StartForwarder | Self::Forward(_) | Self::EndForwarder => false,
+            Self::Key | Self::Start(_) | Self::Forward(_) | Self::Encrypt(_) | Self::End(_) => false,
         }
     }
 
@@ -144,7 +185,10 @@ impl Step {
             Self::Net(NetStep::SetFdb(_) | NetStep::DeleteFdb(_)) => "fdb",
             Self::Net(NetStep::SetNeighbour(_) | NetStep::DeleteNeighbour(_)) => "neighbour",
             Self::Net(NetStep::SetSysctl { .. }) => "sysctl",
-            Self::StartForwarder | Self::Forward(_) | Self::EndForwarder => "forwarder",
+            Self::Start(Which::Udp) | Self::Forward(_) | Self::End(Which::Udp) => "forwarder",
+            Self::Key | Self::Start(Which::Wireguard) | Self::Encrypt(_) | Self::End(Which::Wireguard) => {
+                "wireguard"
+            }
             Self::Rules(..) => TABLE,
             Self::Accept(..) => "forward-chain",
             Self::Plugin => "plugin",
@@ -157,12 +201,16 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Net(step) => step.fmt(f),
-            Self::StartForwarder => f.write_str("selvedge-tunnel udp"),
+            Self::Key => f.write_str("wg genkey"),
+            Self::Start(which) => write!(f, "start {which}"),
             Self::Forward(told) => {
                 let Forwarding { port, local, peers } = told;
                 write!(f, "forward over UDP from {local} port {port} to {} nodes", peers.len())
             }
-            Self::EndForwarder => f.write_str("end selvedge-tunnel udp"),
+            Self::Encrypt(told) => {
+                write!(f, "wg set selvedge-wg listen-port {} with {} peers", told.port, told.peers.len())
+            }
+            Self::End(which) => write!(f, "end {which}"),
             Self::Rules(_, transaction) => {
                 let commands: Vec<String> = transaction.commands().iter().map(ToString::to_string).collect();
                 write!(f, "nft {}", commands.join("; "))
@@ -185,7 +233,9 @@ impl fmt::Display for Step {
 /// Every step from `observed` to `desired`.
 pub fn plan(desired: &Desired, observed: &Observed) -> Vec<Step> {
     let seen = Seen { network: &observed.network, sysctls: &observed.sysctls };
-    let mut steps = plan_forwarder(desired, &observed.forwarder);
+    let mut steps = plan_encryption(desired, observed);
+    let udp = (desired.forwarding.as_ref(), &observed.forwarder);
+    steps.extend(plan_forwarder(udp, desired.prune, (Which::Udp, Step::Forward)));
     steps.extend(plan::plan(&desired.network, seen, desired.prune).steps.into_iter().map(Step::Net));
     steps.extend(plan_tables(desired, observed));
     for chain in &observed.forward {
@@ -209,18 +259,33 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Vec<Step> {
 }
 
 /// The forwarder comes before its device, which it makes.
-fn plan_forwarder(desired: &Desired, now: &Forwarder) -> Vec<Step> {
-    match (&desired.forwarding, now) {
+fn plan_forwarder<Told: Clone + PartialEq>(
+    (wanted, now): (Option<&Told>, &Forwarder<Told>),
+    prune: Prune,
+    (which, tell): (Which, impl Fn(Told) -> Step),
+) -> Vec<Step> {
+    match (wanted, now) {
         (Some(wanted), Forwarder::There(told)) if told.as_ref() == Some(wanted) => Vec::new(),
-        (Some(wanted), Forwarder::There(_)) => vec![Step::Forward(wanted.clone())],
+        (Some(wanted), Forwarder::There(_)) => vec![tell(wanted.clone())],
         (Some(wanted), Forwarder::Missing | Forwarder::Strange) => {
-            vec![Step::StartForwarder, Step::Forward(wanted.clone())]
+            vec![Step::Start(which), tell(wanted.clone())]
         }
-        (None, Forwarder::There(_) | Forwarder::Strange) if desired.prune == Prune::Marked => {
-            vec![Step::EndForwarder]
+        // One that was never told anything does nothing; somebody else may have started it.
+        (None, Forwarder::There(Some(_)) | Forwarder::Strange) if prune == Prune::Marked => {
+            vec![Step::End(which)]
         }
         (None, _) => Vec::new(),
     }
+}
+
+/// A key first: a device without one is nobody's peer.
+fn plan_encryption(desired: &Desired, observed: &Observed) -> Vec<Step> {
+    let wanted = match &desired.encryption {
+        Some(Encryption::Key) => return vec![Step::Key],
+        Some(Encryption::Device(wanted)) => Some(wanted),
+        None => None,
+    };
+    plan_forwarder((wanted, &observed.wireguard), desired.prune, (Which::Wireguard, Step::Encrypt))
 }
 
 /// One transaction a table, so that one that fails keeps no other from being mended.

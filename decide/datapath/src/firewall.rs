@@ -70,7 +70,12 @@ pub fn agent(network: PodNetwork<'_>, owned: bool) -> Table {
 
 /// The destinations that see the pods' own addresses by the agent's table as it is now.
 pub fn direct(table: &ListedTable) -> Vec<IpNet> {
-    let sets = [DIRECT4, DIRECT6].into_iter().filter_map(|name| table.sets.get(&name)?.known());
+    nets_of(table, &[DIRECT4, DIRECT6])
+}
+
+/// What is in sets of networks.
+fn nets_of(table: &ListedTable, sets: &[SetName]) -> Vec<IpNet> {
+    let sets = sets.iter().filter_map(|name| table.sets.get(name)?.known());
     let nets = |key: &Vec<Part>| match key.first().map(|part| [part.first(), part.last()]) {
         Some([Value::Ipv4(first), Value::Ipv4(last)]) => Some(Ipv4Subnets::new(*first, *last, 0).into()),
         Some([Value::Ipv6(first), Value::Ipv6(last)]) => Some(Ipv6Subnets::new(*first, *last, 0).into()),
@@ -220,8 +225,10 @@ fn guard_rules() -> Vec<Rule> {
     ]
 }
 
+mod encrypted;
 mod tunnels;
 
+pub use encrypted::{encrypted, kept};
 pub use tunnels::{nodes, tunnels};
 
 #[cfg(test)]

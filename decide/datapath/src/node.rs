@@ -5,11 +5,12 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use selvedge_model::mark::{REAP_GROUP, is_ours};
-use selvedge_model::transport::{Choice, Transport};
+use selvedge_model::transport::Choice;
 use selvedge_model::{Cluster, Forwarding, IfName, Mtu, NetworkName, Node, NodeName, Owner};
 
 use crate::attachment::{self, BridgeSubnet, NodeSide};
-use crate::peers::{self, Here, Peer};
+use crate::converge::OwnKey;
+use crate::peers::{self, Encryption, Here, Peer};
 use crate::plan::DesiredNetwork;
 use crate::reach::{Findings, Target};
 use crate::state::{LinkKind, ObservedLink, ObservedNetwork};
@@ -42,6 +43,21 @@ pub struct LocalNode {
     pub vxlan: VxlanSettings,
     /// The parameters of the udp transport.
     pub udp: UdpSettings,
+    /// The parameters of WireGuard.
+    pub wireguard: WireguardSettings,
+}
+
+/// What this node brings to WireGuard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WireguardSettings {
+    /// The UDP port, which all nodes have alike.
+    pub port: u16,
+    /// Whether the kernel has WireGuard, or there is a forwarder for it, or one can be started.
+    pub there: bool,
+    /// Our own key.
+    pub key: OwnKey,
+    /// Whether nothing goes to other nodes' pods but encrypted, wherever it would go else.
+    pub strict: bool,
 }
 
 /// What all nodes that reach each other in plain UDP have in common.
@@ -152,13 +168,23 @@ pub enum Problem {
         /// The name.
         name: IfName,
     },
-    /// A peer is to be reached by what we don't have.
-    #[error("Node {node} is to be reached by {transport}, which this agent does not have")]
-    NoTransport {
+    /// The kernel has no WireGuard, nobody encrypts in user space, and nothing can be started that would.
+    #[error(
+        "nothing encrypts on this node: its kernel has no WireGuard, and there is no selvedge-tunnel beside the agent, \
+         nor one at work"
+    )]
+    NoWireguard,
+    /// Our own key can't be used.
+    #[error("nothing is encrypted on this node: {why}")]
+    BrokenKey {
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A peer has no key to encrypt for.
+    #[error("Node {node} has not published a WireGuard key: nothing is sent to its pods")]
+    NoKey {
         /// The peer.
         node: NodeName,
-        /// By what.
-        transport: Transport,
     },
     /// Nobody forwards over UDP, and nothing can be started that would.
     #[error(
@@ -199,6 +225,10 @@ pub struct DesiredNode {
     pub seats: BTreeSet<(IpAddr, Option<IfName>)>,
     /// What a forwarder is to do, where one is needed.
     pub forwarding: Option<Forwarding>,
+    /// What is wanted of WireGuard, where anybody wishes for it.
+    pub encryption: Option<Encryption>,
+    /// What nothing goes to but encrypted.
+    pub encrypted: BTreeSet<IpNet>,
     /// This node's own addresses, as far as they are on its links.
     pub addresses: Vec<IpAddr>,
     /// The pods' MTU.
@@ -250,6 +280,8 @@ pub fn desired(cluster: &Cluster, local: &LocalNode, facts: Facts<'_>) -> Result
         targets: peers.targets,
         seats: peers.seats,
         forwarding: peers.forwarding,
+        encryption: peers.encryption,
+        encrypted: peers.encrypted,
         addresses,
         mtu,
         attachments,
@@ -338,8 +370,9 @@ fn merge_attachments(
                 network.merge(attachment::host_end(name, &owner, &mode, on));
                 attachments.push((name.clone(), owner));
             }
-            (LinkKind::Veth | LinkKind::Bridge | LinkKind::Vxlan | LinkKind::Tun, _)
-                if of_another_network(&link.alias, &local.network) =>
+            (kind, _)
+                if (kind == LinkKind::Veth || kind.is_a_nodes())
+                    && of_another_network(&link.alias, &local.network) =>
             {
                 network.keep.insert(name.clone());
             }

@@ -11,6 +11,8 @@ use selvedge_model::{Cluster, Forwarding, IfName, Mtu, Node, NodeName, Sorted};
 use self::end::own_addresses;
 use self::overlay::Overlay;
 use self::udp::Udp;
+use self::wireguard::Tunnel;
+pub use self::wireguard::{Encryption, device as wireguard_device};
 use crate::node::{LocalNode, Problem};
 use crate::plan::DesiredNetwork;
 use crate::reach::{Findings, Target, Verdict};
@@ -19,6 +21,7 @@ use crate::state::{ObservedLink, ObservedNetwork, Route, RouteProtocol};
 mod end;
 mod overlay;
 mod udp;
+mod wireguard;
 
 pub use self::overlay::sysctls;
 
@@ -44,6 +47,10 @@ pub struct Peers {
     pub network: DesiredNetwork,
     /// What a forwarder is to do, where one is needed.
     pub forwarding: Option<Forwarding>,
+    /// What is wanted of WireGuard, where anybody wishes for it.
+    pub encryption: Option<Encryption>,
+    /// What nothing goes to but encrypted.
+    pub encrypted: BTreeSet<IpNet>,
     /// Those that are reached, by name.
     pub peers: Vec<Peer>,
     /// The addresses of nodes to which pods go with their own: on the way of the others, networks may check sources.
@@ -81,32 +88,16 @@ pub fn decide(cluster: &Cluster, here: Here<'_>) -> Peers {
     let nodes: BTreeSet<IpAddr> =
         cluster.nodes().values().flat_map(|n| n.addresses.iter().copied()).collect();
     let mut peers = Peers { direct: here.node.addresses.iter().copied().collect(), ..Peers::default() };
-    let scene = Scene { here, nodes, overlay: Overlay::of(here), udp: Udp::of(here) };
+    let wireguard = Tunnel::of(here);
+    let routed = wireguard::routed(here);
+    let scene = Scene { here, nodes, overlay: Overlay::of(here), udp: Udp::of(here), wireguard, routed };
     for peer in others() {
         peers.reach(peer, &scene);
     }
-    let used = peers.peers.iter().any(|peer| peer.transport == Transport::Vxlan);
-    match scene.overlay {
-        Ok(overlay) if used || here.local.vxlan.there => {
-            peers.seats = own_addresses(here.node).map(|own| (own, None)).collect();
-            peers.seats.extend(here.addresses.first().map(|own| (*own, None)));
-            let by_device = own_addresses(here.node).filter(IpAddr::is_ipv4);
-            peers.seats.extend(by_device.map(|own| (own, Some(overlay.0.device.clone()))));
-            peers.network.merge(overlay.device(here));
-        }
-        // Without the device there is nobody to answer.
-        _ => {
-            peers.targets.clear();
-            (peers.network.fdb, peers.network.neighbours) = <_>::default();
-        }
+    if here.local.wireguard.strict {
+        peers.encrypted = others().flat_map(|peer| peer.pod_cidrs.iter().map(IpNet::trunc)).collect();
     }
-    let by_udp = peers.peers.iter().any(|peer| peer.transport == Transport::Udp);
-    if let Ok(udp) = scene.udp
-        && (by_udp || udp::is_wished_for(cluster, here) || udp.stays(here))
-    {
-        peers.forwarding = Some(udp.forwarding(cluster, here, &scene.nodes));
-        peers.network.merge(udp.network(here));
-    }
+    peers.add_devices(cluster, scene);
     peers.problems.sort();
     peers.problems.dedup();
     peers
@@ -119,14 +110,17 @@ struct Scene<'a> {
     nodes: BTreeSet<IpAddr>,
     overlay: Result<Overlay, Problem>,
     udp: Result<Udp, Problem>,
+    wireguard: Result<Tunnel, Problem>,
+    /// What the kernel routes by WireGuard's device.
+    routed: BTreeSet<IpNet>,
 }
 
 impl Scene<'_> {
     /// What leads into a peer's pod CIDR by the forwarder's device.
     fn by_udp(&self, peer: &Node, pod_cidr: IpNet) -> Result<DesiredNetwork, Problem> {
         let udp = self.udp.as_ref().map_err(Clone::clone)?;
-        let mut way = udp.towards(self.here, peer, pod_cidr)?;
-        if let (false, Ok(overlay)) = (udp.is_there(self.here), &self.overlay)
+        let mut way = udp.0.towards(self.here, peer, pod_cidr)?;
+        if let (false, Ok(overlay)) = (udp.0.is_there(self.here), &self.overlay)
             && let Ok(now) = overlay.towards(self.here, peer, pod_cidr)
         {
             // Until the device is there, what leads to the peer leads there still.
@@ -134,14 +128,22 @@ impl Scene<'_> {
         }
         Ok(way)
     }
+
+    /// What leads into a peer's pod CIDR by WireGuard's device, though nothing goes through before the peer is known.
+    fn by_wireguard(&self, peer: &Node, pod_cidr: IpNet) -> Result<DesiredNetwork, Problem> {
+        self.wireguard.as_ref().map_err(Clone::clone)?.0.towards(self.here, peer, pod_cidr)
+    }
 }
 
 impl Peers {
     /// Adds what leads to a peer.
     fn reach(&mut self, peer: &Node, scene: &Scene<'_>) {
         let Scene { here, nodes, overlay, .. } = scene;
-        let ways = here.ways_to(peer);
-        let Some(transport) = here.findings.choose(&peer.name, &ways) else { return };
+        let ways = here.ways_to(peer, &scene.routed);
+        let Some(transport) = here.findings.choose(&peer.name, open(&ways)) else { return };
+        if transport == Transport::Wireguard && peer.wireguard.is_none() {
+            self.problems.push(Problem::NoKey { node: peer.name.clone() });
+        }
         if !transport.is_overlay() {
             self.direct.extend(&peer.addresses);
         }
@@ -159,7 +161,7 @@ impl Peers {
                 Transport::Direct => here.direct_route(peer, *pod_cidr).map(routed),
                 Transport::Vxlan => overlay.as_ref().map_err(Clone::clone)?.towards(*here, peer, *pod_cidr),
                 Transport::Udp => scene.by_udp(peer, *pod_cidr),
-                Transport::Wireguard => Err(Problem::NoTransport { node: peer.name.clone(), transport }),
+                Transport::Wireguard => scene.by_wireguard(peer, *pod_cidr),
             });
             match way {
                 Ok(way) => {
@@ -207,6 +209,67 @@ impl Peers {
             target(Transport::Vxlan, overlays(four), Some(overlay.0.device.clone()));
             self.network.merge(DesiredNetwork { routes: Sorted::default(), ..known });
         }
+        if let (Ok(tunnel), Some(_)) = (&scene.wireguard, four)
+            && taken != Transport::Wireguard
+            && ways.contains(&Transport::Wireguard)
+            && peer.wireguard.is_some()
+            && tunnel.0.is_there(*here)
+        {
+            target(Transport::Wireguard, overlays(four), Some(tunnel.0.device.clone()));
+        }
+    }
+
+    /// Adds our ends of the overlays, and what they are told.
+    fn add_devices(&mut self, cluster: &Cluster, scene: Scene<'_>) {
+        let Scene { here, nodes, .. } = scene;
+        let used = |peers: &Self, transport| peers.peers.iter().any(|peer| peer.transport == transport);
+        let mut answering = Vec::new();
+        match scene.overlay {
+            Ok(overlay) if used(self, Transport::Vxlan) || here.local.vxlan.there => {
+                answering.push(overlay.0.device.clone());
+                self.network.merge(overlay.device(here));
+            }
+            _ => (self.network.fdb, self.network.neighbours) = <_>::default(),
+        }
+        if let Ok(udp) = scene.udp
+            && (used(self, Transport::Udp) || udp::is_wished_for(cluster, here) || udp.stays(here))
+        {
+            self.forwarding = Some(udp.forwarding(cluster, here, &nodes));
+            self.network.merge(udp.0.network(here, udp::mtu(here)));
+        }
+        if let Ok(tunnel) = scene.wireguard
+            && wireguard::is_wanted(cluster, here)
+        {
+            answering.extend(tunnel.0.is_there(here).then(|| tunnel.0.device.clone()));
+            match tunnel.told(cluster, here, &nodes) {
+                Ok(encryption) => self.encryption = Some(encryption),
+                Err(problem) => self.problems.push(problem),
+            }
+            self.network.merge(tunnel.0.network(here, wireguard::mtu(here)));
+        }
+        self.take_seats(here, &answering);
+    }
+
+    /// Adds where this node answers those who measure the ways to it, by these devices among others.
+    fn take_seats(&mut self, here: Here<'_>, devices: &[IfName]) {
+        // Without a device nobody has the addresses to answer from.
+        if devices.is_empty() {
+            return self.targets.clear();
+        }
+        self.seats = own_addresses(here.node).map(|own| (own, None)).collect();
+        self.seats.extend(here.addresses.first().map(|own| (*own, None)));
+        for device in devices {
+            let by_device = own_addresses(here.node).filter(IpAddr::is_ipv4);
+            self.seats.extend(by_device.map(|own| (own, Some(device.clone()))));
+        }
+    }
+}
+
+/// Those of several ways that may be taken: all but WireGuard where there are others, for it didn't get through yet.
+fn open(ways: &[Transport]) -> &[Transport] {
+    match ways {
+        [Transport::Wireguard, others @ ..] if !others.is_empty() => others,
+        ways => ways,
     }
 }
 
@@ -225,28 +288,32 @@ fn routed(route: Route) -> DesiredNetwork {
 impl Here<'_> {
     /// What we and the peer may use, the best first: an annotation speaks for its Node, and our configuration for those
     /// without.
-    fn ways_to(&self, peer: &Node) -> Vec<Transport> {
+    fn ways_to(&self, peer: &Node, routed: &BTreeSet<IpNet>) -> Vec<Transport> {
         let wish = |node: &Node| node.transport.unwrap_or(self.local.transport);
         match wish(self.node).with(wish(peer)) {
-            Choice::Of(transport) => vec![transport],
-            Choice::Auto => {
-                let direct = peer.pod_cidrs.iter().all(|net| self.direct_route(peer, *net).is_ok());
-                let ways = [
-                    (Transport::Direct, direct),
-                    (Transport::Vxlan, true),
-                    (Transport::Udp, self.local.udp.there),
-                ];
-                ways.into_iter().filter(|(_, may)| *may).map(|(transport, _)| transport).collect()
+            _ if self.local.wireguard.strict => vec![Transport::Wireguard],
+            Choice::Of(Transport::Wireguard) if !wireguard::is_taken(*self, peer, routed) => {
+                [Transport::Wireguard].into_iter().chain(self.ways_in_the_clear(peer)).collect()
             }
+            Choice::Of(transport) => vec![transport],
+            Choice::Auto => self.ways_in_the_clear(peer).collect(),
         }
+    }
+
+    fn ways_in_the_clear(&self, peer: &Node) -> impl Iterator<Item = Transport> {
+        let direct = peer.pod_cidrs.iter().all(|net| self.direct_route(peer, *net).is_ok());
+        let ways =
+            [(Transport::Direct, direct), (Transport::Vxlan, true), (Transport::Udp, self.local.udp.there)];
+        ways.into_iter().filter(|(_, may)| *may).map(|(transport, _)| transport)
     }
 
     /// What a packet may measure that goes by a transport.
     fn mtu_by(&self, transport: Transport) -> Mtu {
         match transport {
             Transport::Direct | Transport::Native => self.uplink,
-            Transport::Vxlan | Transport::Wireguard => self.overlay_mtu(),
+            Transport::Vxlan => self.overlay_mtu(),
             Transport::Udp => udp::mtu(*self),
+            Transport::Wireguard => wireguard::mtu(*self),
         }
     }
 

@@ -350,8 +350,7 @@ fn plan_pruning(desired: &DesiredNetwork, observed: &ObservedNetwork, steps: &mu
     steps
         .extend(observed.routes.difference(&desired.routes).filter(stale).cloned().map(NetStep::DeleteRoute));
     let devices = observed.links.iter().filter(|(name, link)| {
-        let device = mark::is_ours(&link.alias)
-            && matches!(link.kind, LinkKind::Bridge | LinkKind::Vxlan | LinkKind::Tun);
+        let device = mark::is_ours(&link.alias) && link.kind.is_a_nodes();
         device && !desired.links.contains_key(*name) && !left_alone(name)
     });
     steps.extend(devices.map(|(name, _)| delete(name)));

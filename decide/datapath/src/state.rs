@@ -23,10 +23,19 @@ pub enum LinkKind {
     Vxlan,
     /// A device whose packets a process takes.
     Tun,
+    /// A tunnel device that speaks WireGuard.
+    Wireguard,
     /// The loopback interface.
     Loopback,
     /// Anything else.
     Other,
+}
+
+impl LinkKind {
+    /// True for what a node has as a whole, and not for one pod.
+    pub fn is_a_nodes(self) -> bool {
+        matches!(self, Self::Bridge | Self::Vxlan | Self::Tun | Self::Wireguard)
+    }
 }
 
 /// The settings of a bridge port that we use.

@@ -118,7 +118,7 @@ impl View<'_> {
         let Place::Node(name, _) = from else { return None };
         let by_overlay = |route: &&Route| {
             let device = route.device.as_str();
-            device == mark::VXLAN_DEVICE || device == mark::UDP_DEVICE
+            mark::OVERLAY_DEVICES.contains(&device)
         };
         let mut routes = self.routes.iter().filter(by_overlay);
         if **name == *self.node {

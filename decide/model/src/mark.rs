@@ -29,6 +29,9 @@ pub const UDP_DEVICE: &str = "selvedge-udp";
 /// The device by which pods of other nodes are reached in WireGuard: the kernel's, or one that a forwarder makes.
 pub const WIREGUARD_DEVICE: &str = "selvedge-wg";
 
+/// All of them: the network between the nodes doesn't see pods' addresses.
+pub const OVERLAY_DEVICES: [&str; 3] = [VXLAN_DEVICE, UDP_DEVICE, WIREGUARD_DEVICE];
+
 /// The agent's nftables table, in the families `inet` and, where a bridge is used, `bridge`.
 pub const AGENT_TABLE: &str = "selvedge";
 

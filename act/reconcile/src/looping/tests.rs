@@ -30,6 +30,7 @@ fn decide(known: Option<(&Arc<Cluster>, Prune)>, _: &Observed) -> Result<Decisio
         PodNetwork { subnets: &first.pod_cidrs, direct: &first.pod_cidrs, masquerade: true, bridge: None };
     let desired = Desired {
         forwarding: None,
+        encryption: None,
         network,
         tables: BTreeMap::from([(AGENT, agent(pods, true))]),
         accept: accept(first),

@@ -47,9 +47,12 @@ fn every_key_is_read() {
     let text = "
 attach: bridge
 bridge: br-pods
-transport: direct
+transport: wireguard
 vxlan: {vni: 4096, port: 8472}
 udp: {port: 9383}
+wireguard: {port: 51821, keys: /srv/keys}
+encryption: strict
+clusterCidrs: [10.244.0.0/16, 'fd00:10:244::/48']
 network: pods
 conflistName: 05-pods.conflist
 logFile: /var/log/selvedge.log
@@ -65,9 +68,12 @@ resyncSeconds: 5
     let expected = Config {
         attach: Attach::Bridge,
         bridge: "br-pods".parse().unwrap(),
-        transport: Choice::Of(Transport::Direct),
+        transport: Choice::Of(Transport::Wireguard),
         vxlan: Vxlan { vni: 4096, port: 8472 },
         udp: Udp { port: 9383 },
+        wireguard: Wireguard { port: 51821, keys: Some("/srv/keys".into()) },
+        encryption: Encryption::Strict,
+        cluster_cidrs: ["10.244.0.0/16", "fd00:10:244::/48"].map(|net| net.parse().unwrap()).to_vec(),
         network: "pods".parse().unwrap(),
         conflist_name: ConflistName("05-pods.conflist".to_owned()),
         log_file: Some("/var/log/selvedge.log".into()),

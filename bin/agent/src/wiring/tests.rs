@@ -16,6 +16,7 @@ fn started(before: Duration) -> Setup {
         owns_tables: true,
         kernel: (6, 1),
         has_vxlan: false,
+        has_wireguard: false,
         reaching: Reaching::default(),
         tunnel: None,
         netlog: Netlog::Present,

@@ -3,6 +3,7 @@ use super::*;
 fn nothing() -> Desired {
     Desired {
         forwarding: None,
+        encryption: None,
         network: DesiredNetwork::default(),
         tables: BTreeMap::new(),
         accept: Vec::new(),
@@ -20,18 +21,38 @@ fn a_forwarder_is_started_told_told_again_and_ended() {
         let desired = Desired { forwarding: wanted.map(told), prune, ..nothing() };
         plan(&desired, &Observed { forwarder, ..Observed::default() })
     };
-    let start = vec![Step::StartForwarder, Step::Forward(told(8383))];
+    let start = vec![Step::Start(Which::Udp), Step::Forward(told(8383))];
     assert_eq!(steps(Some(8383), Forwarder::Missing, Prune::Marked), start);
     assert_eq!(steps(Some(8383), Forwarder::Strange, Prune::Marked), start, "of another version");
     let tell = &start[1..];
     assert_eq!(steps(Some(8383), Forwarder::There(None), Prune::Marked), tell);
     assert_eq!(steps(Some(8383), Forwarder::There(Some(told(1))), Prune::Nothing), tell);
     assert_eq!(steps(Some(8383), Forwarder::There(Some(told(8383))), Prune::Marked), []);
-    for there in [Forwarder::There(None), Forwarder::There(Some(told(8383))), Forwarder::Strange] {
-        assert_eq!(steps(None, there.clone(), Prune::Marked), [Step::EndForwarder]);
+    for there in [Forwarder::There(Some(told(8383))), Forwarder::Strange] {
+        assert_eq!(steps(None, there.clone(), Prune::Marked), [Step::End(Which::Udp)]);
         assert_eq!(steps(None, there, Prune::Nothing), [], "another listing may want it");
     }
-    assert_eq!(steps(None, Forwarder::Missing, Prune::Marked), []);
+    for idle in [Forwarder::There(None), Forwarder::Missing] {
+        assert_eq!(steps(None, idle, Prune::Marked), []);
+    }
+}
+
+#[test]
+fn wireguard_gets_a_key_before_a_device_and_is_told_of_peers_as_they_come() {
+    let told = |port| Wireguard { key: PublicKey([1; 32]), port, peers: Vec::new() };
+    let steps = |encryption, wireguard| {
+        let desired = Desired { encryption, ..nothing() };
+        plan(&desired, &Observed { wireguard, ..Observed::default() })
+    };
+    assert_eq!(steps(Some(Encryption::Key), Forwarder::Missing), [Step::Key]);
+    let device = |port| Some(Encryption::Device(told(port)));
+    let start = vec![Step::Start(Which::Wireguard), Step::Encrypt(told(1))];
+    assert_eq!(steps(device(1), Forwarder::Missing), start);
+    assert_eq!(steps(device(1), Forwarder::There(None)), start[1..]);
+    assert_eq!(steps(device(1), Forwarder::There(Some(told(2)))), start[1..]);
+    assert_eq!(steps(device(1), Forwarder::There(Some(told(1)))), []);
+    assert_eq!(steps(None, Forwarder::There(Some(told(1)))), [Step::End(Which::Wireguard)]);
+    assert_eq!(steps(None, Forwarder::There(None)), [], "it does nothing");
 }
 
 #[test]

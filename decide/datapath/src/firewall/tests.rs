@@ -83,6 +83,22 @@ fn the_guard_knows_each_port_by_its_pods_addresses() {
 }
 
 #[test]
+fn what_is_to_be_encrypted_leaves_by_one_device_alone() {
+    let device: IfName = "selvedge-wg".parse().unwrap();
+    let remote = nets(&["10.244.2.0/24", "10.244.0.0/16", "fd00:10:244:2::/64"]).into_iter().collect();
+    let table = encrypted(&remote, &device, &nets(&["10.244.1.0/24"]));
+    assert_eq!(
+        rules(&table, "encrypted"),
+        [
+            "ip daddr 10.244.1.0/24 return",
+            "ip daddr @encrypted4 oifname != \"selvedge-wg\" counter drop comment \"not in the clear\"",
+            "ip6 daddr @encrypted6 oifname != \"selvedge-wg\" counter drop comment \"not in the clear\"",
+        ]
+    );
+    assert_eq!(table.sets.values().map(|set| set.elements().len()).collect::<Vec<_>>(), [1, 1]);
+}
+
+#[test]
 fn tunnels_are_spoken_to_by_nodes_alone() {
     let nodes_known: BTreeSet<IpAddr> = ["172.30.0.11", "fd00:30::11"].map(|ip| ip.parse().unwrap()).into();
     let table = tunnels(&nodes_known, &[4789], &nets(&["10.244.1.0/24", "fd00:10:244:1::/64"]));

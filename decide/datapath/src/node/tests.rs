@@ -1,6 +1,7 @@
 use selvedge_model::Listing;
 use selvedge_model::cluster::Kind;
 use selvedge_model::mark::ROUTE_PROTOCOL;
+use selvedge_model::transport::Transport;
 
 use super::*;
 use crate::plan::{Prune, Seen, plan};
@@ -34,6 +35,7 @@ fn local(attach: Attach) -> LocalNode {
         transport: Choice::Auto,
         vxlan: VxlanSettings { vni: 83, port: 4789, there: false, offloads: true },
         udp: UdpSettings { port: 8383, there: true },
+        wireguard: WireguardSettings { port: 51820, there: true, key: OwnKey::Missing, strict: false },
     }
 }
 

@@ -6,10 +6,10 @@ use ipnet::IpNet;
 use selvedge_model::mark::{self, ROUTE_PROTOCOL};
 use selvedge_model::{IfName, Mtu, Node};
 
-use super::Here;
+use super::{Here, routed};
 use crate::node::Problem;
-use crate::plan::DesiredLink;
-use crate::state::{Address, Route, RouteProtocol, Sysctl};
+use crate::plan::{DesiredLink, DesiredNetwork};
+use crate::state::{Address, LinkKind, Route, RouteProtocol, Sysctl};
 
 /// A device, and the node's address that what it carries is sent from.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,40 @@ impl End {
             Some(&local) => Ok(Self { device, local }),
             None => Err(Problem::NoLocalAddress { node: here.local.name.clone() }),
         }
+    }
+
+    /// Our end by a device that we don't make ourselves, of one of those kinds.
+    pub(super) fn made(here: Here<'_>, device: IfName, kinds: &[LinkKind]) -> Result<Self, Problem> {
+        let foreign = here.network.links.get(&device).is_some_and(|link| {
+            !kinds.contains(&link.kind) || !(link.alias.is_empty() || mark::is_ours(&link.alias))
+        });
+        Self::of(here, device, foreign)
+    }
+
+    /// True if the device is there.
+    pub(super) fn is_there(&self, here: Here<'_>) -> bool {
+        here.network.links.contains_key(&self.device)
+    }
+
+    /// What is wanted of a device that we don't make ourselves.
+    pub(super) fn network(&self, here: Here<'_>, mtu: Mtu) -> DesiredNetwork {
+        let loosely = self.is_there(here).then(|| (reverse_path(self.device.clone()), LOOSELY));
+        DesiredNetwork {
+            links: [(self.device.clone(), Self::link(here, mtu))].into(),
+            sysctls: loosely.into_iter().collect(),
+            ..DesiredNetwork::default()
+        }
+    }
+
+    /// What leads into a peer's pod CIDR where the device alone knows the rest.
+    pub(super) fn towards(
+        &self,
+        here: Here<'_>,
+        peer: &Node,
+        pod_cidr: IpNet,
+    ) -> Result<DesiredNetwork, Problem> {
+        self.remote(peer)?;
+        Ok(routed(self.route(here, pod_cidr, None)))
     }
 
     /// The device, with the node's addresses in overlays.

@@ -66,8 +66,8 @@ impl Overlay {
 }
 
 /// The sysctls of overlay devices that are looked at.
-pub fn sysctls() -> [Sysctl; 2] {
-    [vxlan_device(), super::udp::device()].map(reverse_path)
+pub fn sysctls() -> [Sysctl; 3] {
+    [vxlan_device(), super::udp::device(), super::wireguard::device()].map(reverse_path)
 }
 
 pub(super) fn vxlan_device() -> IfName {

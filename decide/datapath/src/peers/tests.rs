@@ -5,7 +5,8 @@ use selvedge_model::{Listing, MacAddr};
 
 use super::overlay::{next_hop, vtep, vxlan_device};
 use super::*;
-use crate::node::{Attach, UdpSettings, VxlanSettings};
+use crate::converge::OwnKey;
+use crate::node::{Attach, UdpSettings, VxlanSettings, WireguardSettings};
 use crate::plan::{Prune, Seen, plan};
 use crate::reach::Measured;
 use crate::state::{Address, LinkKind};
@@ -41,6 +42,7 @@ pub(super) fn local(transport: Choice) -> LocalNode {
         transport,
         vxlan: VxlanSettings { vni: 83, port: 4789, there: false, offloads: true },
         udp: UdpSettings { port: 8383, there: true },
+        wireguard: WireguardSettings { port: 51820, there: true, key: OwnKey::Missing, strict: false },
     }
 }
 
@@ -57,7 +59,12 @@ pub(super) fn decided(nodes: &[Node], local: &LocalNode, network: &ObservedNetwo
     decided_by(nodes, local, network, &Findings::default())
 }
 
-fn decided_by(nodes: &[Node], local: &LocalNode, network: &ObservedNetwork, findings: &Findings) -> Peers {
+pub(super) fn decided_by(
+    nodes: &[Node],
+    local: &LocalNode,
+    network: &ObservedNetwork,
+    findings: &Findings,
+) -> Peers {
     let node = &nodes[0];
     let here = Here { node, local, network, addresses: &node.addresses, uplink: Mtu::ETHERNET, findings };
     decide(&cluster(nodes), here)
@@ -69,7 +76,7 @@ pub(super) fn steps(peers: &Peers, network: &ObservedNetwork) -> Vec<String> {
 }
 
 /// The namespace after everything was done.
-fn done(peers: &Peers, network: &ObservedNetwork) -> ObservedNetwork {
+pub(super) fn done(peers: &Peers, network: &ObservedNetwork) -> ObservedNetwork {
     let mut after = network.clone();
     let seen = Seen { network, sysctls: &BTreeMap::new() };
     for step in plan(&peers.network, seen, Prune::Marked).steps {
@@ -242,7 +249,7 @@ fn a_pod_cidr_that_covers_a_node_is_not_routed() {
 }
 
 /// What three rounds found of the ways to node-b.
-fn found(round: &[(Transport, Measured)]) -> Findings {
+pub(super) fn found(round: &[(Transport, Measured)]) -> Findings {
     let mut findings = Findings::default();
     for _ in 0..3 {
         findings.enter(&"node-b".parse().unwrap(), round);

@@ -6,60 +6,31 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use selvedge_model::mark;
 use selvedge_model::transport::{Choice, Transport};
-use selvedge_model::{Cluster, Forwarding, ForwardingPeer, IfName, Mtu, Node};
+use selvedge_model::{Cluster, Forwarding, ForwardingPeer, IfName, Mtu};
 
-use super::end::{End, LOOSELY, reverse_path};
-use super::{Here, covered, routed};
+use super::end::End;
+use super::{Here, covered};
 use crate::node::Problem;
-use crate::plan::DesiredNetwork;
 use crate::state::LinkKind;
 
 /// Our end of the tunnel.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Udp(End);
+pub(super) struct Udp(pub(super) End);
 
 impl Udp {
     pub(super) fn of(here: Here<'_>) -> Result<Self, Problem> {
-        let device = device();
-        let foreign = here.network.links.get(&device).is_some_and(|link| {
-            link.kind != LinkKind::Tun || !(link.alias.is_empty() || mark::is_ours(&link.alias))
-        });
-        if !foreign && !here.local.udp.there {
-            return Err(Problem::NoForwarder);
+        let end = End::made(here, device(), &[LinkKind::Tun]);
+        match end {
+            Err(foreign @ Problem::ForeignOverlay { .. }) => Err(foreign),
+            _ if !here.local.udp.there => Err(Problem::NoForwarder),
+            end => end.map(Self),
         }
-        End::of(here, device, foreign).map(Self)
-    }
-
-    /// True if the forwarder has made its device.
-    pub(super) fn is_there(&self, here: Here<'_>) -> bool {
-        here.network.links.contains_key(&self.0.device)
     }
 
     /// True if the forwarder was needed once where it may be again: who took another way sooner than a peer does hears
     /// of that peer still.
     pub(super) fn stays(&self, here: Here<'_>) -> bool {
-        here.local.transport == Choice::Auto && self.is_there(here)
-    }
-
-    /// The device, which only the forwarder can make.
-    pub(super) fn network(&self, here: Here<'_>) -> DesiredNetwork {
-        let loosely = self.is_there(here).then(|| (reverse_path(self.0.device.clone()), LOOSELY));
-        DesiredNetwork {
-            links: [(self.0.device.clone(), End::link(here, mtu(here)))].into(),
-            sysctls: loosely.into_iter().collect(),
-            ..DesiredNetwork::default()
-        }
-    }
-
-    /// A peer's route.
-    pub(super) fn towards(
-        &self,
-        here: Here<'_>,
-        peer: &Node,
-        pod_cidr: IpNet,
-    ) -> Result<DesiredNetwork, Problem> {
-        self.0.remote(peer)?;
-        Ok(routed(self.0.route(here, pod_cidr, None)))
+        here.local.transport == Choice::Auto && self.0.is_there(here)
     }
 
     /// What the forwarder is told: every node that there is a way to, whatever we send it by, for it may send so. A net

@@ -74,6 +74,7 @@ fn decide(known: Option<(&Arc<Cluster>, Prune)>, observed: &Observed) -> Result<
     let cluster = selvedge_policy::Cluster::new(cluster);
     let desired = Desired {
         forwarding: None,
+        encryption: None,
         network: DesiredNetwork::default(),
         tables: BTreeMap::from([(AGENT, compile(&cluster, &node))]),
         accept: Vec::new(),

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
-use selvedge_datapath::converge::{Forwarder, Observed, Plugin, Step};
+use selvedge_datapath::converge::{Forwarder, Observed, OwnKey, Plugin, Step, Which};
 use selvedge_datapath::foreign::{ForwardChain, Place};
 use selvedge_datapath::state::{LinkKind, ObservedLink, Sysctl};
-use selvedge_model::{MacAddr, Mtu, Tracked};
+use selvedge_model::{MacAddr, Mtu, PublicKey, Tracked};
 use selvedge_ruleset::after::after;
 use selvedge_ruleset::{IpVersion, Listed, Table, TableId};
 
@@ -87,9 +87,13 @@ impl Fake {
             }
             Step::Plugin => self.observed.plugin = Plugin::Same,
             Step::Conflist(text) => self.observed.conflist = Some(text.clone()),
-            Step::StartForwarder => self.observed.forwarder = Forwarder::There(None),
+            Step::Start(Which::Udp) => self.observed.forwarder = Forwarder::There(None),
             Step::Forward(told) => self.observed.forwarder = Forwarder::There(Some(told.clone())),
-            Step::EndForwarder => self.observed.forwarder = Forwarder::Missing,
+            Step::End(Which::Udp) => self.observed.forwarder = Forwarder::Missing,
+            Step::Key => self.observed.key = OwnKey::There(PublicKey([1; 32])),
+            Step::Start(Which::Wireguard) => self.observed.wireguard = Forwarder::There(None),
+            Step::Encrypt(told) => self.observed.wireguard = Forwarder::There(Some(told.clone())),
+            Step::End(Which::Wireguard) => self.observed.wireguard = Forwarder::Missing,
             Step::Superseded(name) => self.observed.configurations.retain(|there| there != name),
         }
         Ok(())

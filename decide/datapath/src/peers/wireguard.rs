@@ -1,0 +1,111 @@
+//! Peers that are reached encrypted, through WireGuard's device: the kernel's, or one that a forwarder makes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use selvedge_model::mark;
+use selvedge_model::transport::{Choice, Transport};
+use selvedge_model::{Cluster, IfName, Mtu, Node, PublicKey, Wireguard, WireguardPeer};
+
+use super::end::End;
+use super::{Here, covered};
+use crate::converge::OwnKey;
+use crate::node::Problem;
+use crate::reach::Verdict;
+use crate::state::LinkKind;
+
+/// What is wanted of WireGuard on this node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Encryption {
+    /// A key of our own, before anything else.
+    Key,
+    /// A device that is told all this.
+    Device(Wireguard),
+}
+
+/// Our end of the tunnel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Tunnel(pub(super) End);
+
+impl Tunnel {
+    pub(super) fn of(here: Here<'_>) -> Result<Self, Problem> {
+        let end = End::made(here, device(), &[LinkKind::Wireguard, LinkKind::Tun]);
+        match end {
+            Err(foreign @ Problem::ForeignOverlay { .. }) => Err(foreign),
+            _ if !here.local.wireguard.there => Err(Problem::NoWireguard),
+            end => end.map(Self),
+        }
+    }
+
+    /// What the device is told: every node that has published a key, whatever we send it by, for it may send so. A net
+    /// or a key that two nodes claim is the first one's.
+    pub(super) fn told(
+        &self,
+        cluster: &Cluster,
+        here: Here<'_>,
+        nodes: &BTreeSet<IpAddr>,
+    ) -> Result<Encryption, Problem> {
+        let key = match &here.local.wireguard.key {
+            OwnKey::Missing => return Ok(Encryption::Key),
+            OwnKey::Broken(why) => return Err(Problem::BrokenKey { why: why.clone() }),
+            OwnKey::There(key) => *key,
+        };
+        let mut peers: BTreeMap<PublicKey, WireguardPeer> = BTreeMap::new();
+        let mut taken: BTreeSet<IpNet> = BTreeSet::new();
+        for peer in cluster.nodes().values().filter(|peer| peer.name != here.local.name) {
+            let (Some(theirs), Ok(endpoint)) = (peer.wireguard, self.0.remote(peer)) else { continue };
+            if theirs == key || peers.contains_key(&theirs) {
+                continue;
+            }
+            let nets = peer.pod_cidrs.iter().filter(|net| covered(nodes, peer, **net).is_ok());
+            let nets: BTreeSet<IpNet> = nets.map(IpNet::trunc).filter(|net| taken.insert(*net)).collect();
+            let nets = nets.into_iter().collect();
+            peers.insert(theirs, WireguardPeer { key: theirs, endpoint, nets });
+        }
+        let peers = peers.into_values().collect();
+        Ok(Encryption::Device(Wireguard { key, port: here.local.wireguard.port, peers }))
+    }
+}
+
+/// Whether there is to be a device: where anybody wishes for it, and where there has been one, for whoever still sends
+/// by it.
+pub(super) fn is_wanted(cluster: &Cluster, here: Here<'_>) -> bool {
+    let wireguard = Choice::Of(Transport::Wireguard);
+    let ours = here.network.links.get(&device()).is_some_and(|link| mark::is_ours(&link.alias));
+    ours || here.local.wireguard.strict
+        || here.local.transport == wireguard
+        || cluster.nodes().values().any(|node| node.transport == Some(wireguard))
+}
+
+/// True if what goes to a peer goes encrypted, and stays so: nothing that somebody keeps from getting through brings it
+/// back to a way in the clear.
+pub(super) fn is_taken(here: Here<'_>, peer: &Node, routed: &BTreeSet<IpNet>) -> bool {
+    let through =
+        || matches!(here.findings.verdict(&peer.name, Transport::Wireguard), Verdict::Through { .. });
+    // A way by IPv6 alone can't be measured before it is taken.
+    let unmeasured = || !peer.pod_cidrs.iter().any(|net| net.addr().is_ipv4());
+    let is_routed = || peer.pod_cidrs.iter().any(|net| routed.contains(net));
+    peer.wireguard.is_some() && (is_routed() || unmeasured() || through())
+}
+
+/// What the kernel routes by the device.
+pub(super) fn routed(here: Here<'_>) -> BTreeSet<IpNet> {
+    let device = device();
+    let by_device = here.network.routes.iter().filter(|route| route.device == device);
+    by_device.map(|route| route.destination).collect()
+}
+
+/// The MTU inside: an IP and a UDP header, WireGuard's own and the tag (32 bytes) less than the uplink's.
+pub(super) fn mtu(here: Here<'_>) -> Mtu {
+    let overhead = if here.addresses.first().is_some_and(IpAddr::is_ipv6) { 80 } else { 60 };
+    Mtu::new(here.uplink.bytes().saturating_sub(overhead)).unwrap_or(Mtu::LEAST)
+}
+
+/// The name of the device.
+pub fn device() -> IfName {
+    mark::WIREGUARD_DEVICE.parse().expect("is a valid name")
+}
+
+#[cfg(test)]
+mod tests;
