@@ -28,6 +28,8 @@ const SIDEWAYS: &[(&str, &[&str])] = &[
     ),
     ("decide/policy", &["decide/ruleset"]),
     ("decide/whatif", &["decide/policy"]),
+    // Its own key.
+    ("act/forward", &["act/wireguard"]),
     ("act/leases", &["act/netlink"]),
     ("act/netlink", &["act/netns", "act/wire"]),
     ("act/nft", &["act/wire"]),

@@ -115,7 +115,7 @@ impl Side {
         self.stage.node()
     }
 
-    fn client(&self) -> Client {
+    fn client(&self) -> Client<Forwarding> {
         Client::of(self.stage.folder())
     }
 

@@ -9,6 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use selvedge_datapath::step::NetStep;
 use selvedge_forward::{Client, Report};
 use selvedge_lab::shape::Attach;
+use selvedge_model::Forwarding;
 use selvedge_netlink::RouteSocket;
 use selvedge_tests::{Agent, Attached, Cluster, Echo, Knocking, Node, Stream, knock, program, within};
 use serde_json::json;
@@ -68,12 +69,12 @@ impl Nodes {
     }
 }
 
-fn report(node: &Node) -> Option<Report> {
+fn report(node: &Node) -> Option<Report<Forwarding>> {
     Client::of(&node.run_dir()).get().unwrap_or_default()
 }
 
 /// Waits for a forwarder that was told what to do and is not that one.
-fn wait_for_another(node: &Node, before: u32) -> Report {
+fn wait_for_another(node: &Node, before: u32) -> Report<Forwarding> {
     within(30.0, "a forwarder is back", || match report(node) {
         Some(report) if report.pid != before && report.forwarding.is_some() => Ok(report),
         other => Err(format!("{other:?}")),
@@ -141,7 +142,7 @@ fn a_transport_is_changed_node_by_node_and_no_connection_is_lost() {
     });
     annotated("vxlan");
     within(30.0, "nobody needs a forwarder", || {
-        let there: Vec<Report> = nodes.cluster.nodes.iter().filter_map(report).collect();
+        let there: Vec<Report<Forwarding>> = nodes.cluster.nodes.iter().filter_map(report).collect();
         if there.is_empty() { Ok(()) } else { Err(format!("{there:?}")) }
     });
     let gone = |node: &Node| !node.picture().links.contains_key(&name("selvedge-udp"));

@@ -12,8 +12,10 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use selvedge_model::chain;
 
 use crate::client::{Answer, Deed, PROTOCOL, Report, Request};
+use crate::codec::Codec;
 use crate::error::ForwardError;
 use crate::shared::Shared;
+use crate::task::Task;
 
 /// How often the socket's path is looked at.
 const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 500_000_000 };
@@ -38,7 +40,6 @@ pub(crate) struct About {
     /// The lock, as it was made: without it there may be a second forwarder.
     pub(crate) lock: (PathBuf, u64),
     pub(crate) version: String,
-    pub(crate) device: String,
 }
 
 impl Control {
@@ -58,7 +59,7 @@ impl Control {
     }
 
     /// Answers until somebody asks for the end, or removes the lock. A socket that was removed is made anew.
-    pub(crate) fn answer(mut self, shared: &Arc<Shared>, about: &About) {
+    pub(crate) fn answer<C: Codec>(mut self, shared: &Arc<Shared<C>>, about: &About) {
         loop {
             let mut waiting = [PollFd::new(&self.listener, PollFlags::IN)];
             let came = poll(&mut waiting, Some(&LOOK)).unwrap_or(0);
@@ -86,7 +87,7 @@ fn is_at(path: &Path, inode: u64) -> bool {
 }
 
 /// Answers one client; true if the forwarder is to end.
-fn converse(stream: UnixStream, shared: &Arc<Shared>, about: &About) -> io::Result<bool> {
+fn converse<C: Codec>(stream: UnixStream, shared: &Arc<Shared<C>>, about: &About) -> io::Result<bool> {
     stream.set_nonblocking(false)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
@@ -102,9 +103,13 @@ fn converse(stream: UnixStream, shared: &Arc<Shared>, about: &About) -> io::Resu
     Ok(end)
 }
 
-fn respond(request: Request, shared: &Arc<Shared>, about: &About) -> (Answer, bool) {
+fn respond<C: Codec>(
+    request: Request<C::Task>,
+    shared: &Arc<Shared<C>>,
+    about: &About,
+) -> (Answer<C::Task>, bool) {
     match request {
-        Request::Set(forwarding) => match Shared::set(shared, forwarding) {
+        Request::Set(told) => match Shared::set(shared, told) {
             Ok(()) => (Answer::Done(true), false),
             Err(why) => (Answer::Error(chain(&why)), false),
         },
@@ -113,8 +118,8 @@ fn respond(request: Request, shared: &Arc<Shared>, about: &About) -> (Answer, bo
                 protocol: PROTOCOL,
                 pid: std::process::id(),
                 version: about.version.clone(),
-                device: about.device.clone(),
-                queues: shared.queues.len(),
+                device: C::Task::DEVICE.to_owned(),
+                queues: shared.queues().len(),
                 forwarding: shared.active().map(|active| active.told.clone()),
                 counters: shared.counters.read(),
             };

@@ -47,6 +47,16 @@ counters! {
     dropped_source,
     /// Dropped: the device did not take it.
     dropped_device,
+    /// Dropped: it waited for a session with its node, and too many came after it or none was made.
+    dropped_no_session,
+    /// Dropped: no session of ours opens it, or it came before.
+    dropped_sealed,
+    /// Sessions that we have asked for.
+    handshakes_begun,
+    /// Sessions that were asked for by nodes, and that we have agreed to.
+    handshakes_answered,
+    /// Sessions that we have asked for, and that nodes have agreed to.
+    handshakes_done,
 }
 
 /// One of them.

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketType};
 
 use crate::error::ForwardError;
 use crate::kernel;
@@ -23,8 +24,20 @@ pub(crate) struct Queue(OwnedFd);
 
 /// Makes the device, or takes over the one that a forwarder before left, with that many queues.
 pub(crate) fn open(name: &str, queues: usize) -> Result<Vec<Queue>, ForwardError> {
-    let failed = |source: io::Error| ForwardError::Device { name: name.to_owned(), source };
+    let failed = |source: io::Error| {
+        let name = name.to_owned();
+        match source.raw_os_error() {
+            Some(libc::EINVAL) if is_there(&name) => ForwardError::Foreign { name },
+            _ => ForwardError::Device { name, source },
+        }
+    };
     (0..queues).map(|_| queue(name)).collect::<io::Result<_>>().map_err(failed)
+}
+
+/// Whether there is a link of that name, of whatever kind.
+pub(crate) fn is_there(name: &str) -> bool {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None);
+    socket.and_then(|socket| rustix::net::netdevice::name_to_index(&socket, name)).is_ok()
 }
 
 fn queue(name: &str) -> io::Result<Queue> {

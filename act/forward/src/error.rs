@@ -4,7 +4,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use selvedge_packet::Contradiction;
+use selvedge_model::PublicKey;
+use selvedge_packet::{Contradiction, KeyContradiction};
+use selvedge_wireguard::KeyError;
 
 /// Why there is no forwarder, or not the one that was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -31,6 +33,14 @@ pub enum ForwardError {
         /// What the system said.
         source: io::Error,
     },
+    /// The device's name is taken.
+    #[error(
+        "there is a link {name} already that is no TUN device of a forwarder's: delete it, or let it do the work"
+    )]
+    Foreign {
+        /// The device.
+        name: String,
+    },
     /// The device was deleted.
     #[error("the TUN device {name} is gone")]
     Gone {
@@ -48,6 +58,30 @@ pub enum ForwardError {
     /// A state that can't be.
     #[error(transparent)]
     Contradiction(#[from] Contradiction),
+    /// The same, where peers have keys.
+    #[error(transparent)]
+    KeyContradiction(#[from] KeyContradiction),
+    /// Our own key can't be read.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// There is no key of our own.
+    #[error("key: there is no {path:?}, whose public half is to be {told}")]
+    NoKey {
+        /// Its file.
+        path: PathBuf,
+        /// What was told.
+        told: PublicKey,
+    },
+    /// Our own key is another than the one that we were told of.
+    #[error("key: the public half of {path:?} is {is}, not {told}")]
+    OtherKey {
+        /// Its file.
+        path: PathBuf,
+        /// The key there.
+        is: PublicKey,
+        /// What was told.
+        told: PublicKey,
+    },
     /// No thread could be started, or signals not be heard.
     #[error("start the thread {name:?}")]
     Thread {

@@ -114,7 +114,7 @@ pub(crate) struct Batch {
     /// The bytes of each packet in it but the last, which may be shorter.
     pub(crate) segment: usize,
     /// Who sent it.
-    pub(crate) from: IpAddr,
+    pub(crate) from: SocketAddr,
 }
 
 /// Receives one UDP packet or several of one sender. `None` for what is not from an IP address or was too long.
@@ -139,7 +139,7 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<O
     if message.msg_flags & libc::MSG_TRUNC != 0 || segment == 0 {
         return Ok(None);
     }
-    Ok(sender(&name).map(|from| Batch { length, segment, from: from.ip() }))
+    Ok(sender(&name).map(|from| Batch { length, segment, from }))
 }
 
 /// The number in UDP's control message, if there is one: no other is asked for.
@@ -153,7 +153,7 @@ fn segment_of(control: &[u64]) -> Option<usize> {
     wanted.then(|| usize::try_from(number).ok()).flatten()
 }
 
-/// The address in a struct sockaddr_in or sockaddr_in6.
+/// The address in a struct sockaddr_in or sockaddr_in6; an IPv4 address is one, however it is written.
 fn sender(name: &[u8; size_of::<libc::sockaddr_in6>()]) -> Option<SocketAddr> {
     let family = i32::from(u16::from_ne_bytes([name[0], name[1]]));
     let port = u16::from_be_bytes([name[2], name[3]]);
@@ -162,5 +162,5 @@ fn sender(name: &[u8; size_of::<libc::sockaddr_in6>()]) -> Option<SocketAddr> {
         libc::AF_INET6 => IpAddr::V6(Ipv6Addr::from(*name[8..].first_chunk::<16>()?)),
         _ => return None,
     };
-    Some(SocketAddr::new(address, port))
+    Some(SocketAddr::new(address.to_canonical(), port))
 }

@@ -14,14 +14,14 @@ use rustix::io::Errno;
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
 
-use crate::client::SOCKET;
+use crate::codec::Codec;
 use crate::control::{About, Control};
+use crate::device;
 use crate::error::ForwardError;
-use crate::shared::Shared;
-use crate::{DEVICE, device, outward};
-
-/// Held by the one forwarder of a run directory.
-const LOCK: &str = "tunnel-udp.lock";
+use crate::shared::{End, Shared, start};
+use crate::task::{Task, file};
+use crate::udp::Udp;
+use crate::wireguard::Sessions;
 
 /// More queues than this help nobody.
 const QUEUES: usize = 16;
@@ -37,28 +37,43 @@ pub struct Options {
     pub queues: Option<NonZero<usize>>,
 }
 
-/// Forwards in the network namespace of the calling thread until a signal (SIGTERM, SIGINT) or a client asks for the
-/// end. `ready` is called once everything is in place; nothing is forwarded before a client says what.
+/// Forwards over UDP in the network namespace of the calling thread until a signal (SIGTERM, SIGINT) or a client asks
+/// for the end. `ready` is called once everything is in place; nothing is forwarded before a client says what.
 ///
 /// # Errors
 /// [`ForwardError`] if it can't start, and when the device is deleted.
-pub fn run(options: &Options, ready: impl FnOnce()) -> Result<(), ForwardError> {
-    let path = options.run_dir.join(LOCK);
+pub fn udp(options: &Options, ready: impl FnOnce()) -> Result<(), ForwardError> {
+    run::<Udp>(options, ready)
+}
+
+/// The same in WireGuard. The device is made when a client first says what is to be done, so that another may have its
+/// name where nobody ever does; one that a forwarder before left is taken over at once.
+///
+/// # Errors
+/// [`ForwardError`] if it can't start, and when the device is deleted.
+pub fn wireguard(options: &Options, ready: impl FnOnce()) -> Result<(), ForwardError> {
+    run::<Sessions>(options, ready)
+}
+
+fn run<C: Codec>(options: &Options, ready: impl FnOnce()) -> Result<(), ForwardError> {
+    let path = file::<C::Task>(&options.run_dir, "lock");
     let (_lock, inode) = lock(&path)?;
     let available = thread::available_parallelism().map_or(1, NonZero::get);
     let queues = options.queues.map_or(available, NonZero::get).clamp(1, QUEUES);
-    let shared = Arc::new(Shared::new(device::open(DEVICE, queues)?));
     let (ends, ended) = mpsc::channel();
-    hear_signals(ends.clone())?;
-    for index in 0..queues {
-        let (shared, ends) = (Arc::clone(&shared), ends.clone());
-        start("outward", move || {
-            ends.send(Err(outward::forward(&shared, index, DEVICE))).ok();
-        })?;
+    let shared = Arc::new(Shared::<C>::new(options.run_dir.clone(), queues, ends.clone()));
+    if C::FROM_START || device::is_there(C::Task::DEVICE) {
+        match Shared::open(&shared) {
+            // Who tells it to use the device hears of it.
+            Err(ForwardError::Foreign { .. }) if !C::FROM_START => {}
+            opened => opened?,
+        }
     }
-    let control = Control::listen(&options.run_dir.join(SOCKET))?;
-    let (version, device) = (options.version.clone(), DEVICE.to_owned());
-    let about = About { lock: (path, inode), version, device };
+    hear_signals(ends.clone())?;
+    let clock = Arc::clone(&shared);
+    start("clock", move || clock.watch_the_clock())?;
+    let control = Control::listen(&file::<C::Task>(&options.run_dir, "sock"))?;
+    let about = About { lock: (path, inode), version: options.version.clone() };
     start("control", move || {
         control.answer(&shared, &about);
         ends.send(Ok(())).ok();
@@ -83,7 +98,7 @@ fn lock(path: &Path) -> Result<(OwnedFd, u64), ForwardError> {
     }
 }
 
-fn hear_signals(ends: Sender<Result<(), ForwardError>>) -> Result<(), ForwardError> {
+fn hear_signals(ends: Sender<End>) -> Result<(), ForwardError> {
     let registered = || -> io::Result<UnixStream> {
         let (received, signalled) = UnixStream::pair()?;
         pipe::register(SIGTERM, signalled.try_clone()?)?;
@@ -96,9 +111,4 @@ fn hear_signals(ends: Sender<Result<(), ForwardError>>) -> Result<(), ForwardErr
         signals.read_exact(&mut [0]).ok();
         ends.send(Ok(())).ok();
     })
-}
-
-fn start(name: &'static str, work: impl FnOnce() + Send + 'static) -> Result<(), ForwardError> {
-    let started: io::Result<_> = thread::Builder::new().name(name.to_owned()).spawn(work);
-    started.map(drop).map_err(|source| ForwardError::Thread { name, source })
 }

@@ -35,7 +35,7 @@ pub struct Tunnel {
 #[derive(Debug)]
 pub(crate) struct Process {
     tunnel: Tunnel,
-    client: Client,
+    client: Client<Forwarding>,
     /// One that we have started, for its exit status.
     child: Option<Child>,
 }

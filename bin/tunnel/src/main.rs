@@ -15,11 +15,15 @@ use selvedge_model::chain;
 #[command(name = "selvedge-tunnel", version)]
 enum Task {
     /// The udp transport: packets of the device selvedge-udp, each in a UDP packet
-    Udp(Udp),
+    Udp(Place),
+
+    /// WireGuard where the kernel has none: packets of the device selvedge-wg, encrypted. The key is read from the file
+    /// wireguard.key in the run directory; the device is made when an agent first says that it is needed
+    Wireguard(Place),
 }
 
 #[derive(Debug, Args)]
-struct Udp {
+struct Place {
     /// The directory that the forwarder shares with the agent
     #[arg(long, value_name = "DIR", default_value = "/run/selvedge")]
     run_dir: PathBuf,
@@ -30,11 +34,11 @@ struct Udp {
 }
 
 fn main() -> ExitCode {
-    let Task::Udp(udp) = Task::parse();
+    let task = Task::parse();
     // Whoever started it may end: a terminal or a service that is stopped takes its own processes along. A process that
     // leads a group can't leave it, and need not.
     rustix::process::setsid().ok();
-    match forward(udp) {
+    match forward(task) {
         Ok(()) => {
             say("selvedge-tunnel ends; the device stays");
             ExitCode::SUCCESS
@@ -46,13 +50,18 @@ fn main() -> ExitCode {
     }
 }
 
-fn forward(udp: Udp) -> Result<(), String> {
-    let made = fs::create_dir_all(&udp.run_dir);
-    made.map_err(|why| format!("make the run directory {} (--run-dir): {why}", udp.run_dir.display()))?;
+fn forward(task: Task) -> Result<(), String> {
+    let (Task::Udp(place) | Task::Wireguard(place)) = &task;
+    let made = fs::create_dir_all(&place.run_dir);
+    made.map_err(|why| format!("make the run directory {} (--run-dir): {why}", place.run_dir.display()))?;
     let version = env!("CARGO_PKG_VERSION").to_owned();
-    let options = Options { run_dir: udp.run_dir, version, queues: udp.queues };
-    let ready = || say(&format!("selvedge-tunnel {} forwards over UDP", options.version));
-    selvedge_forward::run(&options, ready).map_err(|why| chain(&why))
+    let options = Options { run_dir: place.run_dir.clone(), version, queues: place.queues };
+    let ready = |how: &str| say(&format!("selvedge-tunnel {} forwards {how}", options.version));
+    let forwarded = match task {
+        Task::Udp(_) => selvedge_forward::udp(&options, || ready("over UDP")),
+        Task::Wireguard(_) => selvedge_forward::wireguard(&options, || ready("in WireGuard")),
+    };
+    forwarded.map_err(|why| chain(&why))
 }
 
 /// A line in the log. Nobody can be told that nobody reads it.

@@ -7,14 +7,14 @@ use ipnet::IpNet;
 use selvedge_model::Forwarding;
 
 use crate::ends::Ends;
+use crate::nets::Nets;
 
 /// The nodes of a tunnel, made once and looked up for every packet.
 #[derive(Debug, Default)]
 pub struct Peers {
     endpoints: Vec<IpAddr>,
     numbers: BTreeMap<IpAddr, usize>,
-    v4: Prefixes,
-    v6: Prefixes,
+    nets: Nets,
 }
 
 /// Nets that were given to two nodes, or the like: nothing of it is in force.
@@ -69,13 +69,9 @@ impl Peers {
                 return Err(Contradiction::Twice(endpoint));
             }
             for net in &peer.nets {
-                let prefixes = if net.addr().is_ipv4() { &mut peers.v4 } else { &mut peers.v6 };
-                if let Some(before) = prefixes.insert(*net, number).filter(|before| *before != number) {
-                    return Err(Contradiction::Net {
-                        net: *net,
-                        one: peers.endpoints[before],
-                        other: endpoint,
-                    });
+                if let Some(before) = peers.nets.insert(*net, number) {
+                    let one = peers.endpoints[before];
+                    return Err(Contradiction::Net { net: *net, one, other: endpoint });
                 }
             }
         }
@@ -84,7 +80,7 @@ impl Peers {
 
     /// The endpoint of the node that an address is behind.
     pub fn endpoint(&self, destination: IpAddr) -> Option<IpAddr> {
-        self.number(destination).and_then(|number| self.endpoints.get(number)).copied()
+        self.nets.number(destination).and_then(|number| self.endpoints.get(number)).copied()
     }
 
     /// Whether a packet may have come from there.
@@ -93,37 +89,7 @@ impl Peers {
     /// [`Unwelcome`] if not.
     pub fn admit(&self, from: IpAddr, ends: &Ends) -> Result<(), Unwelcome> {
         let number = self.numbers.get(&from).ok_or(Unwelcome::Stranger)?;
-        if self.number(ends.source) == Some(*number) { Ok(()) } else { Err(Unwelcome::Source) }
-    }
-
-    /// The node with the longest prefix of an address.
-    fn number(&self, address: IpAddr) -> Option<usize> {
-        match address {
-            IpAddr::V4(v4) => self.v4.longest(u128::from(v4.to_bits()) << 96),
-            IpAddr::V6(v6) => self.v6.longest(v6.to_bits()),
-        }
-    }
-}
-
-/// Nodes by prefixes, the longest first; addresses are the highest bits of a number.
-#[derive(Debug, Default)]
-struct Prefixes(BTreeMap<std::cmp::Reverse<u8>, BTreeMap<u128, usize>>);
-
-impl Prefixes {
-    /// The node that had the net before.
-    fn insert(&mut self, net: IpNet, number: usize) -> Option<usize> {
-        let bits = match net.network() {
-            IpAddr::V4(v4) => u128::from(v4.to_bits()) << 96,
-            IpAddr::V6(v6) => v6.to_bits(),
-        };
-        self.0.entry(std::cmp::Reverse(net.prefix_len())).or_default().insert(bits, number)
-    }
-
-    fn longest(&self, address: u128) -> Option<usize> {
-        self.0.iter().find_map(|(length, nets)| {
-            let mask = u128::MAX.checked_shl(128 - u32::from(length.0)).unwrap_or(0);
-            nets.get(&(address & mask)).copied()
-        })
+        if self.nets.number(ends.source) == Some(*number) { Ok(()) } else { Err(Unwelcome::Source) }
     }
 }
 
