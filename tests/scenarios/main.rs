@@ -13,7 +13,7 @@
 //! - `standing`: what the API is told of the Node
 //! - `transports`: labs with every transport on one segment and two, and what changes of one under traffic
 //! - `trying`: what a policy would do, told before
-//! - `tunnel`: the forwarder of the udp transport
+//! - `tunnel`: the forwarders, of the udp transport and of WireGuard
 //! - `udp`: nodes that reach each other in plain UDP
 //! - `uninstall`: what stays when we go
 //! - `matrix`: the lab, in each mode of attachment and each choice of families
