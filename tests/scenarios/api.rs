@@ -303,7 +303,7 @@ fn an_agent_that_follows_the_api_wires_its_node_and_says_how_old_its_knowledge_i
     agent.wait_until_ready();
     server.delete("nodes", b.plan.name.as_str());
     within(SOON, "the peer's routes go", || {
-        let routes = agent.status().wanted.routes;
+        let routes = agent.status().wanted.routes.clone();
         if routes.is_empty() { Ok(()) } else { Err(format!("{routes:?}")) }
     });
 }

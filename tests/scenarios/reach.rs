@@ -15,7 +15,7 @@ use crate::tunnel::Guard;
 /// The only peer, once it is as it should be; for as long as a busy machine may take to measure.
 fn peer_when(agent: &Agent, what: &str, as_expected: impl Fn(&PeerStatus) -> bool) -> PeerStatus {
     within(60.0, what, || {
-        let peers = agent.status().wanted.peers;
+        let peers = agent.status().wanted.peers.clone();
         let found = peers.iter().find(|peer| as_expected(peer)).cloned();
         found.ok_or_else(|| format!("{peers:?}\n{}", agent.log()))
     })
@@ -56,7 +56,7 @@ fn a_network_that_drops_pods_addresses_is_crossed_in_vxlan_and_no_connection_is_
     }
     let [agent, _other] = agents;
     agent.kill();
-    let peers = cluster.nodes[0].ready_agent().status().wanted.peers;
+    let peers = cluster.nodes[0].ready_agent().status().wanted.peers.clone();
     assert_eq!(peers[0].transport, "vxlan", "the next agent doesn't try again: {peers:?}");
     cluster.nodes.iter().for_each(|node| on(node, "nft delete table inet cloud"));
 }

@@ -221,7 +221,7 @@ fn a_pod_of_a_pod_cidr_that_was_taken_away_is_masqueraded_as_before() {
     let postrouting = || format!("{:?}", node.picture().tables[&AGENT].chains);
     site.cluster.declare(node, &["10.244.9.0/24".parse().unwrap(), "fd00:10:244:9::/64".parse().unwrap()]);
     within(5.0, "the new pod CIDR is in force", || {
-        let cidrs = site.agent.status().wanted.pod_cidrs;
+        let cidrs = site.agent.status().wanted.pod_cidrs.clone();
         if cidrs[0] == "10.244.9.0/24" { Ok(()) } else { Err(format!("{cidrs:?}")) }
     });
     site.agent.ask(&json!({"do": "reconcile"})).unwrap();

@@ -113,7 +113,7 @@ pub(crate) fn change_table(
 /// Waits until an agent has seen a pod.
 pub(crate) fn wait_until_known(agent: &Agent, pod: &Attached) {
     within(10.0, "the agent knows the pod", || {
-        let attachments = agent.status().wanted.attachments;
+        let attachments = agent.status().wanted.attachments.clone();
         let known = attachments.iter().any(|known| known.starts_with(&pod.host_end));
         if known { Ok(()) } else { Err(format!("{attachments:?}\n{}", agent.log())) }
     });

@@ -1,17 +1,18 @@
 //! The kernel's notifications.
 
 use std::collections::VecDeque;
-use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 
 use ipnet::IpNet;
 use rustix::io::Errno;
+use selvedge_datapath::announced::{Announced, Object};
 use selvedge_datapath::state::Address;
 use selvedge_model::IfName;
 use selvedge_netns::Namespace;
 use selvedge_wire::{Message, Socket};
 
 use crate::error::NetlinkError;
+use crate::record::RouteRecord;
 use crate::socket::open_socket;
 use crate::{overlay, record, request};
 
@@ -70,26 +71,18 @@ pub enum Event {
         /// It was deleted.
         gone: bool,
     },
-    /// A unicast route of the main table was added, replaced or deleted.
-    Route {
+    /// A unicast route of the main table, a neighbour of ours, or a forwarding entry of a tunnel was added, changed or
+    /// deleted.
+    Object(Announced),
+    /// A route with several next hops was added, replaced or deleted.
+    Multipath {
         /// Where it leads.
         destination: IpNet,
-        /// The index of its device; of several, the first.
-        device: u32,
         /// It was deleted.
         gone: bool,
     },
     /// A routing rule was added or deleted.
     Rule {
-        /// It was deleted.
-        gone: bool,
-    },
-    /// A neighbour of ours, or a forwarding entry of a tunnel, was added, changed or deleted.
-    Neighbour {
-        /// The index of its device.
-        device: u32,
-        /// The neighbour's address, or the one that the entry leads to.
-        address: IpAddr,
         /// It was deleted.
         gone: bool,
     },
@@ -139,6 +132,16 @@ impl AsFd for Monitor {
     }
 }
 
+fn route(hops: Vec<RouteRecord>, gone: bool) -> Option<Event> {
+    let several = hops.len() > 1;
+    let RouteRecord { destination, via, device, source, mtu, onlink, protocol } = hops.into_iter().next()?;
+    let object = Object::Route { destination, via, source, mtu, onlink, protocol };
+    Some(match several {
+        true => Event::Multipath { destination, gone },
+        false => Event::Object(Announced { device, object, gone }),
+    })
+}
+
 /// Reads a notification; `None` for those of other tables and kinds.
 pub(crate) fn notification(message: Message<'_>) -> Option<Notification> {
     let payload = message.payload;
@@ -156,14 +159,10 @@ pub(crate) fn notification(message: Message<'_>) -> Option<Notification> {
             Event::Address { device, address, gone: message.kind == libc::RTM_DELADDR }
         }
         libc::RTM_NEWROUTE | libc::RTM_DELROUTE => {
-            let route = record::route(payload, request::MAIN)?.into_iter().next()?;
-            let gone = message.kind == libc::RTM_DELROUTE;
-            Event::Route { destination: route.destination, device: route.device, gone }
+            route(record::route(payload, request::MAIN)?, message.kind == libc::RTM_DELROUTE)?
         }
         libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH => {
-            let entry = overlay::entry(payload)?;
-            let gone = message.kind == libc::RTM_DELNEIGH;
-            Event::Neighbour { device: entry.device, address: entry.may_be_ours()?, gone }
+            Event::Object(overlay::entry(payload)?.announced(message.kind == libc::RTM_DELNEIGH)?)
         }
         libc::RTM_NEWRULE | libc::RTM_DELRULE => Event::Rule { gone: message.kind == libc::RTM_DELRULE },
         _ => return None,

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::os::fd::AsFd;
 
+use selvedge_datapath::announced::{Announced, Object};
 use selvedge_datapath::state::{FdbEntry, LinkKind, Neighbour, ObservedNetwork, Vxlan};
 use selvedge_model::{IfName, MacAddr, Mtu, mark};
 use selvedge_wire::{Reader, Request, Writer, u16_at, u32_at};
@@ -157,10 +158,17 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// The address that it is about, if it may be one of ours: bridges have forwarding entries too, but those lead to
-    /// no address.
-    pub(crate) fn may_be_ours(&self) -> Option<IpAddr> {
-        self.destination.filter(|_| self.family == BRIDGE || self.protocol == Some(mark::ROUTE_PROTOCOL))
+    /// What is told by it, if it may be one of ours: bridges have forwarding entries too, but those lead to no address.
+    /// A neighbour that isn't permanent any more is about to go.
+    pub(crate) fn announced(&self, gone: bool) -> Option<Announced> {
+        let (device, address) = (self.device, self.destination?);
+        if self.family == BRIDGE {
+            let object = Object::Forwarding { mac: self.mac?, remote: address };
+            return Some(Announced { device, object, gone });
+        }
+        let gone = gone || !self.permanent;
+        let object = Object::Neighbour { address, mac: self.mac.filter(|_| !gone) };
+        (self.protocol == Some(mark::ROUTE_PROTOCOL)).then_some(Announced { device, object, gone })
     }
 }
 

@@ -8,6 +8,7 @@
 //! [`Kernel`] is all that the loop needs of the world; `host` is the real one.
 
 mod admission;
+mod deferred;
 mod forwarder;
 mod host;
 mod install;
@@ -18,6 +19,7 @@ mod removal;
 pub mod status;
 
 pub use admission::{Admission, Admissions, Patience, Standing};
+pub use deferred::Deferred;
 pub use forwarder::Tunnel;
 pub use host::{Host, HostError, Paths};
 pub use look::{Sight, configurations, look};

@@ -1,7 +1,6 @@
 //! The loop itself.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -13,13 +12,17 @@ use selvedge_policy::Revoker;
 use tracing::{error, info, warn};
 
 use self::revoking::Revoking;
+use self::trigger::{comes_in_floods, goes_by_seen, is_cluster};
 use crate::admission::{Admission, Admissions};
-use crate::status::{Pass, State, Status, StepOutcome, StepResult, There, Wanted, now_ms};
+use crate::deferred::Deferred;
+use crate::status::{Pass, State, Status, StepOutcome, StepResult, TOLD, There, Wanted, now_ms};
 
 mod kernel;
 mod revoking;
+mod trigger;
 
 pub use kernel::Kernel;
+pub use trigger::Trigger;
 
 /// How long triggers are gathered before a pass: long enough for one `ip` command's worth of notifications.
 const GATHER: Duration = Duration::from_millis(10);
@@ -38,47 +41,6 @@ const REST: u32 = 3;
 const RETRY: Duration = Duration::from_millis(100);
 const RETRY_MOST: Duration = Duration::from_secs(10);
 
-/// Why a pass is made.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Trigger {
-    /// The agent has just started.
-    Start,
-    /// The cluster changed. Nothing is pruned on account of a listing that may lack something.
-    Cluster(Arc<Cluster>, Prune),
-    /// The kernel announced a change; by whom and of what, as far as it says.
-    Kernel(String),
-    /// The same of a change to nftables, and the generation of rules that it made.
-    Rules(String, u32),
-    /// A glance found something that the kernel doesn't announce.
-    Glance(String),
-    /// The regular look.
-    Resync,
-    /// The last pass failed in part.
-    Retry,
-    /// Somebody asked.
-    Asked,
-    /// The ADD of an attachment waits for it to be in force; the host end.
-    Admit(IfName),
-    /// The agent is to end: the pass at hand was the last. The kernel keeps what it has.
-    End,
-}
-
-impl fmt::Display for Trigger {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Start => f.write_str("start"),
-            Self::Cluster(..) => f.write_str("the cluster changed"),
-            Self::Kernel(what) | Self::Rules(what, _) => write!(f, "kernel: {what}"),
-            Self::Glance(what) => write!(f, "found: {what}"),
-            Self::Resync => f.write_str("resync"),
-            Self::Retry => f.write_str("retry"),
-            Self::Asked => f.write_str("asked"),
-            Self::Admit(host) => write!(f, "ADD of {host}"),
-            Self::End => f.write_str("end"),
-        }
-    }
-}
-
 /// What is wanted, with what is to be said about it.
 #[derive(Debug, Clone)]
 pub struct Decision {
@@ -88,7 +50,7 @@ pub struct Decision {
     /// changes, those that are denied now are cut right after it. None where there is no policy.
     pub revoker: Option<Revoker>,
     /// The same in numbers and names.
-    pub wanted: Wanted,
+    pub wanted: Deferred<Wanted>,
     /// What keeps part of it from working.
     pub problems: Vec<String>,
     /// What is worth knowing and keeps nothing from working.
@@ -113,7 +75,7 @@ pub struct Reconciler<K, D> {
     cluster: Option<(Arc<Cluster>, Prune)>,
     /// What was wanted when a pass last succeeded in full: a difference from then on is drift.
     settled: Option<Desired>,
-    /// The last observation, if we have changed nothing but tables since.
+    /// The last observation, changed as we have changed the node since; none if we don't know what that came to.
     seen: Option<Observed>,
     /// When everything was read last.
     looked: Instant,
@@ -168,7 +130,7 @@ where
                 return;
             }
             // A cluster that never rests keeps nothing from being looked at.
-            if because.iter().all(is_cluster) && (Instant::now() >= due || glanced.elapsed() >= GLANCE) {
+            if because.iter().all(goes_by_seen) && (Instant::now() >= due || glanced.elapsed() >= GLANCE) {
                 glanced = Instant::now();
                 because.extend(self.idle(due, retry_at.is_some()));
             }
@@ -183,9 +145,13 @@ where
         }
     }
 
-    /// True if it tells of what has been seen already: our own changes to nftables are announced too.
+    /// True if it tells of what has been seen already: our own changes are announced too.
     fn is_old(&self, trigger: &Trigger) -> bool {
-        matches!(trigger, Trigger::Rules(_, generation) if self.kernel.knows(*generation))
+        match trigger {
+            Trigger::Rules(_, generation) => self.kernel.knows(*generation),
+            Trigger::Announced(what) => self.seen.as_ref().is_some_and(|seen| seen.network.shows(what)),
+            _ => false,
+        }
     }
 
     /// Takes the triggers that come within a moment of the first, and changed clusters until the loop is rested. Of a
@@ -194,7 +160,7 @@ where
     fn gather(&self, first: Trigger, triggers: &Receiver<Trigger>, rested: Instant) -> Vec<Trigger> {
         let moment = Instant::now() + GATHER;
         let mut until = match &first {
-            Trigger::Cluster(..) => rested,
+            Trigger::Cluster(..) | Trigger::Measured(_) => rested,
             Trigger::Admit(_) => Instant::now(),
             first if self.is_old(first) => Instant::now(),
             _ => moment,
@@ -204,11 +170,11 @@ where
             match &next {
                 next if self.is_old(next) => continue,
                 Trigger::Cluster(..) => because.retain(|earlier| !is_cluster(earlier)),
+                Trigger::Measured(_) => {}
                 Trigger::Admit(_) => until = Instant::now(),
                 _ => until = until.min(Instant::now() + GATHER),
             }
-            let superfluous =
-                matches!(next, Trigger::Kernel(_) | Trigger::Rules(..)) && because.len() >= REASONS;
+            let superfluous = comes_in_floods(&next) && because.len() >= REASONS;
             if !superfluous && !because.contains(&next) {
                 because.push(next);
             }
@@ -234,9 +200,9 @@ where
             }
         }
         let started = Instant::now();
-        let is_cluster_alone = because.iter().all(is_cluster);
+        let by_seen = because.iter().all(goes_by_seen);
         let because: Vec<String> = because.iter().map(ToString::to_string).collect();
-        let outcome = self.converge(is_cluster_alone);
+        let outcome = self.converge(by_seen);
         let (steps, drift) = match outcome {
             Ok(Outcome { steps, drift }) => (steps, drift),
             Err(state) => {
@@ -248,11 +214,11 @@ where
             warn!(object = step.object, step = step.step, because = because.join(", "), "repaired drift");
         }
         let took_us = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
-        self.status().enter(Pass { because, at_ms: now_ms(), took_us, steps }, drift);
+        self.status().enter(Pass { because, at_ms: now_ms(), took_us, steps, others: 0 }, drift);
     }
 
-    fn converge(&mut self, is_cluster_alone: bool) -> Result<Outcome, State> {
-        let observed = self.look(is_cluster_alone).map_err(|e| State::Failed { reasons: vec![chain(&e)] })?;
+    fn converge(&mut self, by_seen: bool) -> Result<Outcome, State> {
+        let mut observed = self.look(by_seen).map_err(|e| State::Failed { reasons: vec![chain(&e)] })?;
         self.status().there = There::of(&observed);
         let cluster = self.cluster.as_ref().map(|(cluster, prune)| (cluster, *prune));
         let decision = (self.decide)(cluster, &observed).map_err(|reason| State::Waiting { reason })?;
@@ -275,15 +241,20 @@ where
         status.without_pod = decision.without_pod;
         drop(status);
         self.settle(Some(decision.desired), state);
-        let tables_alone = steps.iter().all(|step| matches!(step, Step::Rules(..)));
-        self.seen = (tables_alone && self.settled.is_some()).then_some(observed);
+        self.seen = self.settled.as_ref().filter(|_| steps.iter().all(|step| observed.foresee(step))).map(
+            |desired| {
+                observed.network.share(&desired.network);
+                observed
+            },
+        );
         Ok(Outcome { steps: outcomes, drift })
     }
 
-    /// Reads everything; on account of the cluster alone, what the kernel would have announced is as it was. Where
-    /// somebody else has changed any rules since, everything is read too: his announcement counts as old from then on.
-    fn look(&mut self, is_cluster_alone: bool) -> Result<Observed, K::Error> {
-        if let Some(seen) = self.seen.take().filter(|_| is_cluster_alone)
+    /// Reads everything, unless the pass may go by what has been seen: what the kernel would have announced is as it
+    /// was. Where somebody else has changed any rules since, everything is read too: his announcement counts as old from
+    /// then on.
+    fn look(&mut self, by_seen: bool) -> Result<Observed, K::Error> {
+        if let Some(seen) = self.seen.take().filter(|_| by_seen)
             && let Some(tables) = self.kernel.tables()?
         {
             return Ok(Observed { tables, ..seen });
@@ -315,14 +286,7 @@ where
         };
         let outcomes = first.iter().chain(&last).enumerate().map(outcome);
         let outcomes: Vec<StepOutcome> = outcomes.chain(cut).collect();
-        for outcome in &outcomes {
-            match &outcome.result {
-                StepResult::Done if drift => {}
-                StepResult::Done => info!(step = outcome.step, "changed the node"),
-                StepResult::Failed(reason) => error!(step = outcome.step, reason, "a step failed"),
-                StepResult::Skipped => {}
-            }
-        }
+        tell(&outcomes, drift);
         outcomes
     }
 
@@ -346,11 +310,6 @@ where
     }
 }
 
-/// True for what may come without end.
-fn is_cluster(trigger: &Trigger) -> bool {
-    matches!(trigger, Trigger::Cluster(..))
-}
-
 struct Outcome {
     steps: Vec<StepOutcome>,
     drift: bool,
@@ -360,6 +319,26 @@ fn result<E: std::error::Error>(outcome: &Result<(), E>) -> StepResult {
     match outcome {
         Ok(()) => StepResult::Done,
         Err(error) => StepResult::Failed(chain(error)),
+    }
+}
+
+/// Tells of steps, except of repairs, which are told as such.
+fn tell(outcomes: &[StepOutcome], drift: bool) {
+    let mut done = 0;
+    for outcome in outcomes {
+        match &outcome.result {
+            StepResult::Done => {
+                done += 1;
+                if !drift && done <= TOLD {
+                    info!(step = outcome.step, "changed the node");
+                }
+            }
+            StepResult::Failed(reason) => error!(step = outcome.step, reason, "a step failed"),
+            StepResult::Skipped => {}
+        }
+    }
+    if !drift && done > TOLD {
+        info!(steps = done - TOLD, "changed the node in as many ways more");
     }
 }
 

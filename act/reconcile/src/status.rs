@@ -9,6 +9,11 @@ use selvedge_datapath::state::ObservedLink;
 use selvedge_model::mark;
 use serde::{Deserialize, Serialize};
 
+use crate::deferred::Deferred;
+
+/// How many steps of a pass are told though they succeeded.
+pub(crate) const TOLD: usize = 256;
+
 /// How many repairs are remembered one by one; the counters remember all.
 const REMEMBERED: usize = 20;
 
@@ -75,8 +80,11 @@ pub struct Pass {
     pub at_ms: u64,
     /// How long it took, in microseconds.
     pub took_us: u64,
-    /// Its steps.
+    /// Its steps; of many that succeeded, some.
     pub steps: Vec<StepOutcome>,
+    /// How many others succeeded.
+    #[serde(default)]
+    pub others: usize,
 }
 
 /// A change by somebody else that the loop undid.
@@ -173,18 +181,22 @@ pub struct There {
 }
 
 impl There {
-    pub(crate) fn of(observed: &Observed) -> Self {
+    pub(crate) fn of(observed: &Observed) -> Deferred<Self> {
         let ours = |link: &ObservedLink| mark::is_ours(&link.alias);
         let links = observed.network.links.iter().filter(|(_, link)| ours(link));
-        let routes = observed.network.routes.iter().filter(|route| route.protocol.0 == mark::ROUTE_PROTOCOL);
         let chains = observed.forward.iter().filter(|chain| !chain.ours.is_empty());
-        Self {
-            routes: routes.map(ToString::to_string).collect(),
+        let all_but_routes = Self {
+            routes: Vec::new(),
             links: links.map(|(name, link)| format!("{name} {}", link.alias)).collect(),
             tables: observed.tables.keys().map(ToString::to_string).collect(),
             forward_chains: chains.map(|chain| chain.place.to_string()).collect(),
             conflist: observed.conflist.is_some(),
-        }
+        };
+        let routes = observed.network.routes.clone();
+        Deferred::until_asked(move || {
+            let ours = routes.iter().filter(|route| route.protocol.0 == mark::ROUTE_PROTOCOL);
+            Self { routes: ours.map(ToString::to_string).collect(), ..all_but_routes.clone() }
+        })
     }
 }
 
@@ -200,10 +212,10 @@ pub struct Status {
     #[serde(flatten)]
     pub state: State,
     /// What is wanted.
-    pub wanted: Wanted,
+    pub wanted: Deferred<Wanted>,
     /// What is there.
     #[serde(default)]
-    pub there: There,
+    pub there: Deferred<There>,
     /// The last pass that changed something or failed.
     pub last_change: Option<Pass>,
     /// The last pass.
@@ -241,8 +253,8 @@ impl Status {
             node: node.to_owned(),
             version: version.to_owned(),
             state: State::Waiting { reason: "the first pass hasn't ended yet".to_owned() },
-            wanted: Wanted::default(),
-            there: There::default(),
+            wanted: Deferred::default(),
+            there: Deferred::default(),
             last_change: None,
             last_pass: None,
             passes: 0,
@@ -264,7 +276,7 @@ impl Status {
     }
 
     /// Enters a pass, its steps counted as repairs where `drift` says that nothing but the kernel had changed.
-    pub(crate) fn enter(&mut self, pass: Pass, drift: bool) {
+    pub(crate) fn enter(&mut self, mut pass: Pass, drift: bool) {
         self.passes += 1;
         let done = pass.steps.iter().filter(|step| drift && step.result == StepResult::Done);
         for step in done {
@@ -274,6 +286,11 @@ impl Status {
         while self.repairs.len() > REMEMBERED {
             self.repairs.pop_front();
         }
+        let all = pass.steps.len();
+        let mut place = 0..;
+        pass.steps.retain(|step| place.next().is_some_and(|at| at < TOLD) || step.result != StepResult::Done);
+        pass.steps.shrink_to_fit();
+        pass.others = all - pass.steps.len();
         if !pass.steps.is_empty() {
             self.last_change = Some(pass.clone());
         }

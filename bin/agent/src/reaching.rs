@@ -192,7 +192,7 @@ impl Measuring {
         }
         if let Some(first) = news.first() {
             let others = if news.len() > 1 { format!(" and {} more", news.len() - 1) } else { String::new() };
-            send(&self.triggers, Trigger::Glance(format!("{first}{others}")));
+            send(&self.triggers, Trigger::Measured(format!("{first}{others}")));
         }
     }
 }

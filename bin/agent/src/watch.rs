@@ -125,7 +125,7 @@ pub(crate) fn kernel(triggers: Sender<Trigger>) -> io::Result<()> {
                     return;
                 }
             }
-            let of_links = || links.next_event().map(|n| n.map(|n| Trigger::Kernel(describe(&n.event))));
+            let of_links = || links.next_event().map(|n| n.map(|n| of_links(n.event)));
             let of_links = drain(of_links, &triggers);
             let of_tables = drain(|| tables.next_event().map(|e| e.map(|e| of_rules(&e))), &triggers);
             if of_links.is_break() || of_tables.is_break() {
@@ -179,15 +179,15 @@ fn of_rules(event: &selvedge_nft::Event) -> Trigger {
     }
 }
 
-/// A notification as people would say it.
-fn describe(event: &Event) -> String {
-    let how = |gone: &bool| if *gone { "gone" } else { "changed" };
-    match event {
+/// A notification as people would say it, unless the loop can hold it against what it knows.
+fn of_links(event: Event) -> Trigger {
+    let how = |gone: bool| if gone { "gone" } else { "changed" };
+    Trigger::Kernel(match event {
+        Event::Object(announced) => return Trigger::Announced(announced),
         Event::Link { name, gone, .. } => format!("link {name} {}", how(gone)),
         Event::Address { address, gone, .. } => format!("address {} {}", address.net, how(gone)),
-        Event::Route { destination, gone, .. } => format!("route {destination} {}", how(gone)),
-        Event::Neighbour { address, gone, .. } => format!("neighbour {address} {}", how(gone)),
+        Event::Multipath { destination, gone } => format!("route {destination} {}", how(gone)),
         Event::Rule { gone } => format!("routing rule {}", how(gone)),
         Event::Lost => "notifications were lost".to_owned(),
-    }
+    })
 }

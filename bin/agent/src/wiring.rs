@@ -1,7 +1,6 @@
 //! From a cluster and the node as observed to everything that is wanted of the node.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,13 +13,10 @@ use selvedge_datapath::foreign;
 use selvedge_datapath::node::{
     self, Attach, DesiredNode, Facts, LocalNode, UdpSettings, VxlanSettings, WireguardSettings,
 };
-use selvedge_datapath::peers::Peer;
-use selvedge_datapath::reach::Verdict;
 use selvedge_datapath::state::{ObservedLink, Sysctl};
-use selvedge_model::{Cluster, IfName, Node, NodeName, mark};
+use selvedge_model::{Cluster, IfName, Node, NodeName};
 use selvedge_policy::{Netlog, Unknown};
 use selvedge_reconcile::Decision;
-use selvedge_reconcile::status::{Found, PeerStatus, Wanted};
 
 use crate::config::{Config, Encryption};
 use crate::explaining::Decided;
@@ -30,6 +26,7 @@ use tables::sources;
 
 mod policies;
 mod tables;
+mod wanted;
 
 /// How long a first listing of the cluster may take before the node goes by what it was served by.
 pub(crate) const GRACE: Duration = Duration::from_secs(3);
@@ -162,7 +159,7 @@ impl Setup {
         let problems = node.problems.iter().map(ToString::to_string);
         let (taken, passed_over) = self.rivals(observed, &desired.superseded);
         Ok(Decision {
-            wanted: self.wanted(&node, &desired),
+            wanted: wanted::of(&self.config, &node, &desired),
             problems: problems.chain(taken).collect(),
             notes: passed_over
                 .into_iter()
@@ -278,28 +275,6 @@ impl Setup {
             without_agent: self.config.policy.when_agent_down == Unknown::Open,
         })
     }
-
-    fn wanted(&self, node: &DesiredNode, desired: &Desired) -> Wanted {
-        let pods: Vec<&IfName> = node.attachments.iter().map(|(name, _)| name).collect();
-        let peers = desired.network.routes.iter().filter(|route| !pods.contains(&&route.device));
-        let attachment = |(name, owner): &(IfName, mark::Owner)| {
-            let nets: Vec<String> = owner.addresses.iter().map(ToString::to_string).collect();
-            format!("{name} {} {}", owner.key, nets.join(","))
-        };
-        Wanted {
-            pod_cidrs: texts(&node.pod_cidrs),
-            addresses: texts::<IpAddr>(&node.addresses),
-            attach: match self.config.attach {
-                Attach::Routed => "routed".to_owned(),
-                Attach::Bridge => format!("bridge {}", self.config.bridge),
-            },
-            mtu: node.mtu.bytes(),
-            routes: peers.map(ToString::to_string).collect(),
-            peers: node.peers.iter().map(peer_status).collect(),
-            attachments: node.attachments.iter().map(attachment).collect(),
-            tables: desired.tables.keys().map(ToString::to_string).collect(),
-        }
-    }
 }
 
 /// What a decision is made by.
@@ -309,21 +284,6 @@ struct Known<'a> {
     prune: Prune,
     /// The same if its policies are known too.
     policies: Option<&'a Arc<Cluster>>,
-}
-
-fn peer_status(peer: &Peer) -> PeerStatus {
-    let (node, transport) = (peer.name.as_str().to_owned(), peer.transport.to_string());
-    let measured = match peer.verdict {
-        Verdict::Unknown => Found::Unmeasured,
-        Verdict::Through { .. } => Found::Ok,
-        Verdict::Silent => Found::Silent,
-    };
-    let instead_of = peer.instead_of.map(|better| better.to_string());
-    PeerStatus { node, transport, instead_of, path_mtu: peer.mtu.bytes(), measured }
-}
-
-fn texts<T: ToString>(items: &[T]) -> Vec<String> {
-    items.iter().map(ToString::to_string).collect()
 }
 
 /// The interfaces whose `accept_ra` is wanted 2: those with an address of the node's own, since with forwarding on 1

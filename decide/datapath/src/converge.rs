@@ -64,6 +64,19 @@ pub struct Observed {
     pub conflist: Option<String>,
 }
 
+impl Observed {
+    /// Changes the picture as a step does whose effect nothing has to be read for; false if something has to. What a
+    /// change to a table comes to is read with the tables.
+    pub fn foresee(&mut self, step: &Step) -> bool {
+        match step {
+            Step::Net(step) if step.is_plain() => self.network.apply(step, &mut self.sysctls),
+            Step::Rules(..) => {}
+            _ => return false,
+        }
+        true
+    }
+}
+
 /// The plugin where runtimes look for it, beside the one that the agent was given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Plugin {

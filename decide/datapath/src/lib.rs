@@ -5,6 +5,7 @@
 //! - [`shaping`]: what a pod may receive and send, as token buckets
 //! - [`mod@plan`]: the difference between desired and observed, in an order in which every prefix is harmless
 //! - [`model`]: what a namespace shows after a step, without a kernel
+//! - [`announced`]: what a kernel announces of changes, held against what is known
 //! - [`firewall`]: the nftables tables of node, network and bridge ports
 //! - [`published`]: ports of the node that lead to pods
 //! - [`node`]: what the agent wants of its node, from a [`selvedge_model::Cluster`]
@@ -16,6 +17,7 @@
 //!
 //! The crate decides only; `act/netlink` and `act/nft` observe and apply.
 
+pub mod announced;
 pub mod attachment;
 pub mod converge;
 pub mod firewall;

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use ipnet::IpNet;
 use selvedge_model::IfName;
 
+use crate::plan::DesiredNetwork;
 use crate::state::{LinkKind, ObservedLink, ObservedNetwork, Port, Route, RoutingTable, Sysctl};
 use crate::step::{LinkChange, NetStep, VethPair};
 
@@ -62,6 +63,13 @@ impl ObservedNetwork {
                 sysctls.insert(key.clone(), (*value).to_owned());
             }
         }
+    }
+
+    /// Shares with what is wanted what is as wanted: the two are compared at a glance from then on.
+    pub fn share(&mut self, wanted: &DesiredNetwork) {
+        self.routes.share(&wanted.routes);
+        self.fdb.share(&wanted.fdb);
+        self.neighbours.share(&wanted.neighbours);
     }
 
     fn change_route(&mut self, route: &Route, step: &NetStep) {

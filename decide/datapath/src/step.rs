@@ -211,6 +211,23 @@ fn switch(on: bool) -> &'static str {
     if on { "on" } else { "off" }
 }
 
+impl NetStep {
+    /// True if the kernel does nothing of its own accord on account of it: what a namespace shows afterwards is known
+    /// without a look.
+    pub fn is_plain(&self) -> bool {
+        matches!(
+            self,
+            Self::AddRoute(_)
+                | Self::ReplaceRoute(_)
+                | Self::DeleteRoute(_)
+                | Self::SetFdb(_)
+                | Self::DeleteFdb(_)
+                | Self::SetNeighbour(_)
+                | Self::DeleteNeighbour(_)
+        )
+    }
+}
+
 impl fmt::Display for NetStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -4,6 +4,8 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use selvedge_datapath::announced::{Announced, Object};
+
 use super::*;
 use crate::{Event, Monitor, Notification};
 
@@ -24,7 +26,12 @@ fn wait_for(monitor: &mut Monitor, wanted: impl Fn(&Event) -> bool) -> Option<No
 
 fn is_route(route: &Route, went: bool) -> impl Fn(&Event) -> bool {
     let to = route.destination;
-    move |event| matches!(event, Event::Route { destination, gone, .. } if (*destination, *gone) == (to, went))
+    move |event| match event {
+        Event::Object(Announced { object: Object::Route { destination, .. }, gone, .. }) => {
+            (*destination, *gone) == (to, went)
+        }
+        _ => false,
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::mpsc::channel;
 
+use selvedge_datapath::announced::Announced;
 use selvedge_datapath::converge::Plugin;
 use selvedge_datapath::firewall::{AGENT, PodNetwork, agent};
 use selvedge_datapath::foreign::{Accept, accepting};
@@ -13,6 +14,7 @@ use super::*;
 
 pub(super) mod fake;
 mod gathering;
+mod seen;
 
 use fake::Fake;
 
@@ -47,7 +49,7 @@ pub(super) fn decision(desired: Desired, revoker: Option<Revoker>) -> Decision {
     Decision {
         desired,
         revoker,
-        wanted: Wanted::default(),
+        wanted: Deferred::default(),
         problems: Vec::new(),
         notes: Vec::new(),
         without_pod: Vec::new(),

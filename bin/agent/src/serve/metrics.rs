@@ -151,7 +151,8 @@ mod tests {
             step(StepResult::Failed("EINVAL".into())),
             step(StepResult::Skipped),
         ];
-        status.last_pass = Some(Pass { because: vec!["start".into()], at_ms: 1, took_us: 2500, steps });
+        status.last_pass =
+            Some(Pass { because: vec!["start".into()], at_ms: 1, took_us: 2500, steps, others: 0 });
         status.state = State::Degraded { reasons: vec!["a route".into()] };
         status.passes = 42;
         status.repaired = [("route".to_owned(), 3), ("odd \"kind\"\n".to_owned(), 1)].into();

@@ -67,7 +67,7 @@ impl Screen {
     fn wanted(&mut self, status: &Status) {
         let wanted = &status.wanted;
         self.line("\nwanted");
-        if *wanted == Wanted::default() {
+        if **wanted == Wanted::default() {
             return self.line("  nothing is decided yet");
         }
         self.row("pod CIDRs", &list(&wanted.pod_cidrs));
@@ -83,7 +83,7 @@ impl Screen {
     fn there(&mut self, status: &Status) {
         let there = &status.there;
         self.line("\nthere");
-        if *there == There::default() {
+        if **there == There::default() {
             return self.line("  nothing of ours has been seen");
         }
         self.row("conflist", if there.conflist { "in place" } else { "missing" });
@@ -120,6 +120,9 @@ impl Screen {
         steps.sort_by_key(|step| rank(&step.result));
         let lines: Vec<String> = steps.into_iter().map(|step| self.step(step)).collect();
         self.listed(&lines);
+        if pass.others > 0 {
+            self.row("", &format!("and {} steps more, all done", pass.others));
+        }
     }
 
     fn step(&self, outcome: &StepOutcome) -> String {

@@ -28,14 +28,14 @@ fn step(step: &str, result: StepResult) -> StepOutcome {
 }
 
 fn pass(because: &str, seconds_ago: u64, steps: Vec<StepOutcome>) -> Pass {
-    Pass { because: texts(&[because]), at_ms: ago(seconds_ago), took_us: 1930, steps }
+    Pass { because: texts(&[because]), at_ms: ago(seconds_ago), took_us: 1930, steps, others: 0 }
 }
 
 fn working() -> Status {
     let route = "ip route replace 10.244.1.0/24 via 172.30.0.12 dev eth0 proto 83";
     let mut status = Status::starting("node-a", "1.2.3");
     status.state = State::Ready;
-    status.wanted = Wanted {
+    *status.wanted = Wanted {
         pod_cidrs: texts(&["10.244.0.0/24", "fd00:10:244::/64"]),
         addresses: texts(&["172.30.0.11", "fd00:30::11"]),
         attach: "routed".to_owned(),
@@ -60,7 +60,7 @@ fn working() -> Status {
         attachments: texts(&["slv4k2mabcdefgh 10.244.0.12,fd00:10:244::c"]),
         tables: texts(&["inet selvedge"]),
     };
-    status.there = There {
+    *status.there = There {
         routes: status.wanted.routes.clone(),
         links: vec!["slv4k2mabcdefgh selvedge selvedge c1/eth0 10.244.0.12/32".to_owned()],
         tables: status.wanted.tables.clone(),
