@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::thread::sleep;
 use std::time::Duration;
 
-use selvedge_model::{Cluster, Node};
+use selvedge_model::{Cluster, Node, PublicKey};
 use selvedge_netns::Namespace;
+use selvedge_source::keys::Announced;
 use selvedge_source::kubernetes::{Duties, Update};
 use selvedge_tests::kubernetes::{Folder, Plane, Programs, cable, repository, run, until};
 use selvedge_tests::{Machine, skipped};
@@ -209,7 +210,8 @@ fn a_real_api_server_is_followed_through_whatever_becomes_of_it() {
 }
 
 fn follows_what_changes(real: &Real) {
-    let duties = Duties { serves: Box::new(|| true), taint: false, told: Box::new(|_| {}) };
+    let (key, told) = (Announced::default(), Box::new(|_| {}));
+    let duties = Duties { serves: Box::new(|| true), taint: false, key: key.clone(), told };
     let (_, config) = real.account("selvedge");
     let mut agent = Following::start(&real.node, &config, ("node-0", Some(duties)));
     let update = agent.until(SOON, "two nodes", |update| is_well(update) && nodes(update) == Some(2));
@@ -227,6 +229,13 @@ fn follows_what_changes(real: &Real) {
             Err(node["status"].to_string())
         }
     });
+    // Also by the status alone an annotation is changed.
+    for own in [Some(PublicKey([1; 32])), Some(PublicKey([2; 32])), None] {
+        key.is(own);
+        agent.until(SOON, "our key is said", |update| {
+            update.cluster.as_ref().is_some_and(|cluster| known(cluster, "node-0").unwrap().wireguard == own)
+        });
+    }
 
     real.put("/api/v1/nodes", &object("node-2", &["10.244.2.0/24"]));
     real.patch("node node-0", &json!({"spec": {"podCIDR": "10.244.0.0/24", "podCIDRs": ["10.244.0.0/24"]}}));

@@ -1,11 +1,20 @@
-//! What an agent tells the API of its Node: that its network is there.
+//! What an agent tells the API of its Node: that its network is there, and its WireGuard key.
 
 use std::fs;
+use std::sync::mpsc::{Receiver, channel};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use selvedge_lab::shape::Attach;
+use selvedge_model::PublicKey;
+use selvedge_netns::Namespace;
+use selvedge_source::keys::Announced;
+use selvedge_source::kubernetes::Duties;
+use selvedge_tests::kubernetes::Folder;
 use selvedge_tests::{Agent, ApiServer, Cluster, Faults, within};
 use serde_json::{Value, json};
 
+use crate::following::Following;
 use crate::site::alone;
 
 /// Long enough for a busy machine, and for what is tried again.
@@ -128,4 +137,95 @@ fn an_attachment_that_no_pod_of_the_api_answers_for_is_told_and_nothing_is_done_
     within(SOON, "it is told again", || if without().is_empty() { Err(told.agent.log()) } else { Ok(()) });
     assert!(told.agent.status().wanted.attachments.len() == 1, "it keeps its network");
     told.cluster.detach(node, &pod);
+}
+
+/// One who follows an API for node `a`, and whose key is told there whether it serves pods or not.
+struct Keyed {
+    following: Following,
+    server: ApiServer,
+    key: Announced,
+    told: Receiver<Option<String>>,
+    folder: Folder,
+}
+
+impl Keyed {
+    fn new(annotations: &Value) -> Self {
+        let (place, folder) = (Namespace::create().unwrap(), Folder::new());
+        let server = ApiServer::start(&place, 34);
+        server.put("nodes", named_a(annotations));
+        let kubeconfig = folder.join("kubeconfig");
+        server.kubeconfig(&kubeconfig);
+        let (key, (tell, told)) = (Announced::default(), channel());
+        let told_by = Box::new(move |problem| tell.send(problem).unwrap_or_default());
+        let duties = Duties { serves: Box::new(|| false), taint: true, key: key.clone(), told: told_by };
+        let following = Following::start(&place, &kubeconfig, ("a", Some(duties)));
+        Self { following, server, key, told, folder }
+    }
+
+    fn annotations(&self) -> Value {
+        self.server.object("nodes", "a").unwrap()["metadata"]["annotations"].clone()
+    }
+
+    fn until_said(&self, annotations: &Value) {
+        let is =
+            || if self.annotations() == *annotations { Ok(()) } else { Err(self.annotations().to_string()) };
+        within(SOON, "the key is said", is);
+    }
+
+    fn patches(&self) -> usize {
+        self.server.requests().iter().filter(|request| *request == "PATCH nodes/a status").count()
+    }
+}
+
+fn named_a(annotations: &Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "a", "annotations": annotations}})
+}
+
+fn said(key: PublicKey) -> Value {
+    json!({"other": "stays", PublicKey::ANNOTATION: key})
+}
+
+#[test]
+fn a_nodes_key_is_said_as_soon_as_it_is_another_and_taken_back_where_there_is_none() {
+    let mut keyed = Keyed::new(&said(PublicKey([9; 32])));
+    let seen = |keyed: &mut Keyed, key: Option<PublicKey>| {
+        keyed.following.until(SOON, "others hear of it", |update| {
+            let nodes = update.cluster.as_ref().map(|cluster| cluster.nodes());
+            nodes.is_some_and(|nodes| nodes[&"a".parse().unwrap()].wireguard == key)
+        });
+    };
+    seen(&mut keyed, Some(PublicKey([9; 32])));
+    thread::sleep(Duration::from_millis(1500));
+    assert_eq!((keyed.patches(), keyed.annotations()), (0, said(PublicKey([9; 32]))), "it isn't known yet");
+    for (patches, byte) in [(1, 1), (2, 2), (3, 3)] {
+        let (key, since) = (PublicKey([byte; 32]), Instant::now());
+        keyed.key.is(Some(key));
+        keyed.until_said(&said(key));
+        println!("said after {:?}", since.elapsed());
+        seen(&mut keyed, Some(key));
+        assert_eq!(keyed.patches(), patches);
+    }
+    keyed.server.put("nodes", named_a(&said(PublicKey([9; 32]))));
+    keyed.until_said(&said(PublicKey([3; 32])));
+    keyed.key.is(None);
+    keyed.until_said(&json!({"other": "stays"}));
+    seen(&mut keyed, None);
+    assert!(keyed.told.try_recv().is_err(), "nothing was refused");
+    drop(keyed.folder);
+}
+
+#[test]
+fn a_key_that_may_not_be_said_is_told_and_said_once_it_may() {
+    let keyed = Keyed::new(&json!({}));
+    keyed.server.fail(Faults { forbids_patches: true, ..Faults::default() });
+    keyed.key.is(Some(PublicKey([1; 32])));
+    let problem = keyed.told.recv_timeout(Duration::from_secs_f64(SOON)).unwrap().unwrap();
+    assert!(problem.starts_with("Node a can't be told its WireGuard key: "), "{problem}");
+    keyed.server.fail(Faults::default());
+    keyed.until_said(&json!({PublicKey::ANNOTATION: PublicKey([1; 32])}));
+    let solved = || match keyed.told.recv_timeout(Duration::from_secs_f64(SOON)) {
+        Ok(None) => Ok(()),
+        other => Err(format!("{other:?}")),
+    };
+    within(SOON, "nothing is wrong any more", solved);
 }

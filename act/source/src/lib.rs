@@ -1,6 +1,7 @@
 //! Cluster snapshots: from the Kubernetes API, or from a watched directory of ordinary manifests, YAML or JSON.
 //!
 //! - [`kubernetes`]: the API, followed
+//! - [`keys`]: the nodes' WireGuard keys, published and in a shared directory
 //! - [`manifests`]: texts to [`Snapshot`]s, the last good state of each object in force; a pure function
 //! - [`proposed`]: texts of manifests that are not in force
 //! - [`watch`]: the directory, looked at when it changes
@@ -14,6 +15,7 @@
 //! broken or unreadable takes an object away, only its absence from what is readable does; a NetworkPolicy that never
 //! could be read closes what it may select; equal texts give equal snapshots.
 
+pub mod keys;
 pub mod kubernetes;
 pub mod manifests;
 mod networks;
@@ -26,4 +28,4 @@ pub mod yaml;
 pub use manifests::{Manifests, Snapshot};
 pub use object::{Object, ObjectKey};
 pub use problem::{Cause, InForce, Place, Problem};
-pub use watch::{WatchError, Watcher, spawn};
+pub use watch::{Directories, WatchError, Watcher, spawn};

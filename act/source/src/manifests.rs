@@ -11,8 +11,9 @@ use ipnet::IpNet;
 use selvedge_model::policy::{Mode, PolicyKey};
 use selvedge_model::{Cluster, Listing, Node, NodeName, PodKey};
 
+use crate::keys::Keys;
 use crate::networks::Networks;
-use crate::object::{self, Manifest, Object, ObjectKey, Refusal, Type};
+use crate::object::{self, Manifest, Object, ObjectKey, Read, Refusal, Type};
 use crate::problem::{Cause, InForce, Place, Problem};
 use crate::yaml::{self, Field, Position};
 
@@ -45,6 +46,7 @@ impl Snapshot {
 pub struct Manifests {
     files: BTreeMap<PathBuf, File>,
     unlisted: Option<Problem>,
+    keys: Keys,
     /// False until the first update is done.
     begun: bool,
 }
@@ -98,9 +100,22 @@ impl Manifests {
         self.snapshot()
     }
 
-    fn snapshot(&self) -> Snapshot {
-        let mut merge = Merge::default();
+    /// Takes what all files of the directory of keys hold, each named by its node; the hidden ones are not among them.
+    /// What such a file says goes before an annotation of the Node.
+    pub fn update_keys(&mut self, files: BTreeMap<PathBuf, io::Result<Vec<u8>>>) {
+        self.keys.update(files);
+    }
+
+    /// The directory of keys can't be listed: everything stays as it is, and that is a problem.
+    pub fn keys_unlisted(&mut self, directory: &Path, error: &io::Error) {
+        self.keys.unlisted(directory, error);
+    }
+
+    /// The cluster that is in force.
+    pub fn snapshot(&self) -> Snapshot {
+        let mut merge = Merge::new(&self.keys);
         merge.problems.extend(self.unlisted.clone());
+        merge.problems.extend(self.keys.problems().cloned());
         for (path, file) in &self.files {
             merge.problems.extend(file.problems.iter().cloned());
             for declared in &file.objects {
@@ -182,9 +197,17 @@ impl<'a> Reading<'a> {
         }
     }
 
-    fn object(&mut self, at: Position, key: ObjectKey, object: Result<Object, Refusal>) {
+    fn object(&mut self, at: Position, key: ObjectKey, object: Result<Read, Refusal>) {
         match object {
-            Ok(object) => self.now.objects.push(Declared { at: Some(at), object }),
+            Ok(Read { object, without }) => {
+                self.now.objects.push(Declared { at: Some(at), object });
+                self.now.problems.extend(without.into_iter().map(|fault| Problem {
+                    place: Place { file: self.file.to_owned(), at: Some(fault.at) },
+                    object: Some(key.clone()),
+                    cause: Cause::Fault(fault),
+                    in_force: InForce::Rest,
+                }));
+            }
             Err(Refusal { fault, closed }) => {
                 let kept = self.previous.get(&key).filter(|kept| !kept.is_stand_in()).cloned();
                 let in_force = match (&kept, &closed) {
@@ -224,12 +247,12 @@ impl<'a> Reading<'a> {
 
 /// The objects of all files on their way into one cluster. There may be thousands, so names and places are copied only
 /// where something is wrong.
-#[derive(Default)]
 struct Merge<'a> {
     listing: Listing,
     problems: Vec<Problem>,
     places: BTreeMap<Name<'a>, At<'a>>,
     networks: Networks<&'a Node>,
+    keys: &'a Keys,
 }
 
 /// A file, and where in it.
@@ -245,6 +268,11 @@ enum Name<'a> {
 }
 
 impl<'a> Merge<'a> {
+    fn new(keys: &'a Keys) -> Self {
+        let (listing, networks) = (Listing::default(), Networks::default());
+        Self { listing, problems: Vec::new(), places: BTreeMap::new(), networks, keys }
+    }
+
     fn add(&mut self, declared: &'a Declared, at: At<'a>) {
         let name = Name::of(&declared.object);
         if let Some(first) = self.places.get(&name) {
@@ -260,6 +288,7 @@ impl<'a> Merge<'a> {
             Object::Node(declared) => {
                 let mut node = declared.clone();
                 node.pod_cidrs.retain(|cidr| self.claim(*cidr, declared, at));
+                node.wireguard = self.keys.of(&node.name).or(node.wireguard);
                 self.listing.node(node);
             }
         }

@@ -4,12 +4,12 @@ mod pod;
 mod policy;
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use selvedge_model::policy::{Policy, PolicyKey};
-use selvedge_model::{Labels, Log, Namespace, Node, NodeName, Pod, PodKey};
-
-use selvedge_model::transport::{Choice, NoTransport};
+use selvedge_model::transport::Choice;
+use selvedge_model::{Labels, Log, Namespace, Node, NodeName, Pod, PodKey, PublicKey};
 
 use crate::yaml::{Field, Located};
 
@@ -91,6 +91,19 @@ impl Object {
     }
 }
 
+/// An object that was read.
+pub(crate) struct Read {
+    pub(crate) object: Object,
+    /// What is wrong with annotations, which count as not there.
+    pub(crate) without: Vec<Located>,
+}
+
+impl From<Object> for Read {
+    fn from(object: Object) -> Self {
+        Self { object, without: Vec::new() }
+    }
+}
+
 /// What is wrong with one of an object's fields.
 #[derive(Debug)]
 pub(crate) struct Refusal {
@@ -110,7 +123,7 @@ pub(crate) enum Manifest<'a> {
     /// Several objects, the version and kind of each unless it says so itself.
     List { items: Vec<Field<'a>>, kind: Option<Type> },
     /// An object of ours, or what is wrong with one of its fields.
-    Object { key: ObjectKey, object: Result<Object, Refusal> },
+    Object { key: ObjectKey, object: Result<Read, Refusal> },
     /// An object of a kind that is not read, or nothing.
     Other,
 }
@@ -130,25 +143,28 @@ pub(crate) fn read<'a>(manifest: &Field<'a>, given: Option<Type>) -> Result<Mani
     match (version, kind) {
         ("v1", "Node") => {
             let name: NodeName = manifest.require("metadata")?.require("name")?.parse()?;
-            let object = node(manifest, name.clone()).map(Object::Node).map_err(Refusal::from);
+            let object = node(manifest, name.clone()).map_err(Refusal::from);
             Ok(Manifest::Object { key: ObjectKey::Node(name), object })
         }
         ("v1", "Pod") => {
             let (namespace, name) = namespaced(manifest)?;
             let key = PodKey { namespace, name };
-            let object = pod::read(manifest, key.clone()).map(|pod| Object::Pod(Arc::new(pod)));
+            let object = pod::read(manifest, key.clone()).map(|pod| Object::Pod(Arc::new(pod)).into());
             Ok(Manifest::Object { key: ObjectKey::Pod(key), object: object.map_err(Refusal::from) })
         }
         ("v1", "Namespace") => {
             let name = object_name(&manifest.require("metadata")?.require("name")?)?;
-            let object = namespace(manifest).map(|read| Object::Namespace(name.clone(), read));
+            let object = namespace(manifest).map(|read| Object::Namespace(name.clone(), read).into());
             Ok(Manifest::Object { key: ObjectKey::Namespace(name), object: object.map_err(Refusal::from) })
         }
         (version, "NetworkPolicy") if policy::is_meant(version) => {
             let (namespace, name) = namespaced(manifest)?;
             let key = PolicyKey { namespace, name };
             let object = policy::read(manifest, key.clone(), version);
-            Ok(Manifest::Object { key: ObjectKey::Policy(key), object: object.map(Object::Policy) })
+            Ok(Manifest::Object {
+                key: ObjectKey::Policy(key),
+                object: object.map(|policy| Object::Policy(policy).into()),
+            })
         }
         ("v1", "List") => list(manifest, None),
         ("v1", "NodeList") => list(manifest, Some(("v1", "Node"))),
@@ -165,30 +181,40 @@ fn list<'a>(manifest: &Field<'a>, kind: Option<Type>) -> Result<Manifest<'a>, Lo
     Ok(Manifest::List { items: items.unwrap_or_default(), kind })
 }
 
-fn node(manifest: &Field<'_>, name: NodeName) -> Result<Node, Located> {
+fn node(manifest: &Field<'_>, name: NodeName) -> Result<Read, Located> {
     let mut node = Node::new(name, Vec::new(), Vec::new());
-    let chosen = annotation(&manifest.require("metadata")?, Choice::ANNOTATION)?;
-    node.transport = chosen.map(|word| choice(&word)).transpose()?;
+    let metadata = manifest.require("metadata")?;
+    let transport = annotated(&metadata, Choice::ANNOTATION)?.map(|read| node.transport = read);
+    let key = annotated(&metadata, PublicKey::ANNOTATION)?.map(|read| node.wireguard = read);
+    let without = [transport, key].into_iter().filter_map(Result::err).collect();
     if let Some(spec) = manifest.get("spec")? {
         node.pod_cidrs = match spec.get("podCIDRs")? {
             Some(list) => list.items()?.map(|cidr| cidr.cidr()).collect::<Result<_, _>>()?,
             None => filled(&spec, "podCIDR")?.map(|cidr| cidr.cidr()).transpose()?.into_iter().collect(),
         };
     }
-    let Some(status) = manifest.get("status")? else { return Ok(node) };
-    let Some(addresses) = status.get("addresses")? else { return Ok(node) };
-    for entry in addresses.items()? {
-        if entry.require("type")?.text()? == "InternalIP" {
-            node.addresses.push(entry.require("address")?.address()?);
+    if let Some(status) = manifest.get("status")?
+        && let Some(addresses) = status.get("addresses")?
+    {
+        for entry in addresses.items()? {
+            if entry.require("type")?.text()? == "InternalIP" {
+                node.addresses.push(entry.require("address")?.address()?);
+            }
         }
     }
-    Ok(node)
+    Ok(Read { object: Object::Node(node), without })
 }
 
-/// A word for how nodes are reached.
-fn choice(field: &Field<'_>) -> Result<Choice, Located> {
-    let word = field.text()?;
-    word.parse().map_err(|why: NoTransport| field.refuse(word, why.to_string()))
+/// What an annotation says, if the object has it; or, within, what is wrong with that.
+fn annotated<T>(metadata: &Field<'_>, name: &str) -> Result<Result<Option<T>, Located>, Located>
+where
+    T: FromStr<Err: fmt::Display>,
+{
+    let parse = |field: Field<'_>| {
+        let text = field.text()?;
+        text.parse().map_err(|why: T::Err| field.refuse(text, why.to_string()))
+    };
+    Ok(annotation(metadata, name)?.map(parse).transpose())
 }
 
 fn namespace(manifest: &Field<'_>) -> Result<Namespace, Located> {

@@ -1,9 +1,10 @@
-//! What is wrong with the manifests, for the person who wrote them.
+//! What is wrong with the manifests and the files of keys, for the person who wrote them.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use ipnet::IpNet;
+use selvedge_model::{NameError, NoKey};
 
 use crate::object::ObjectKey;
 use crate::yaml::{Located, Position};
@@ -29,13 +30,15 @@ pub enum InForce {
     LastGood,
     /// The closed form of a NetworkPolicy that was never read well.
     Closed,
+    /// The object without the field that is no good.
+    Rest,
     /// Nothing, and nothing ever was.
     Nothing,
     /// Nothing, though there may have been something before our first reading, which already failed.
     Unknown,
 }
 
-/// A place in the manifests. Displayed as `FILE:LINE:COLUMN`.
+/// A place in the files. Displayed as `FILE:LINE:COLUMN`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// The file.
@@ -44,7 +47,7 @@ pub struct Place {
     pub at: Option<Position>,
 }
 
-/// What can be wrong with a manifest.
+/// What can be wrong with a manifest, or a file of keys.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Cause {
     /// The file, or the directory itself, can't be read.
@@ -56,6 +59,12 @@ pub enum Cause {
     /// A document or a field of it is no good.
     #[error("{}", .0.what())]
     Fault(Located),
+    /// A file of the directory of keys is no node's.
+    #[error("is named like no node: {0}")]
+    NoNode(NameError),
+    /// A node's file holds no key.
+    #[error("holds no key: it {0}")]
+    NoKey(NoKey),
     /// A list is an item of a list.
     #[error("a list within a list is not read")]
     ListInList,
@@ -89,6 +98,7 @@ impl fmt::Display for Problem {
         match self.in_force {
             InForce::LastGood => f.write_str(" (the last good state stays in force)"),
             InForce::Closed => f.write_str(" (the pods it selects are closed)"),
+            InForce::Rest => f.write_str(" (counts as not there)"),
             InForce::Nothing | InForce::Unknown => Ok(()),
         }
     }

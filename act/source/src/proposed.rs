@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::object::{self, Manifest, Object, ObjectKey, Type};
+use crate::object::{self, Manifest, Object, ObjectKey, Read, Type};
 use crate::problem::{Cause, InForce, Place, Problem};
 use crate::yaml::{self, Field, Position};
 
@@ -51,13 +51,18 @@ impl Reading {
                 self.problem((field.at(), None), Cause::ListInList);
             }
             (Ok(Manifest::Other), _) => {}
-            (Ok(Manifest::Object { key, object: Ok(object) }), _) => match self.keys.get(&key).cloned() {
-                Some(first) => self.problem((field.at(), Some(key)), Cause::Duplicate { first }),
-                None => {
-                    self.keys.insert(key, self.place(field.at()));
-                    self.objects.push(object);
+            (Ok(Manifest::Object { key, object: Ok(Read { object, without }) }), _) => {
+                for fault in without {
+                    self.problem((fault.at, Some(key.clone())), Cause::Fault(fault));
                 }
-            },
+                match self.keys.get(&key).cloned() {
+                    Some(first) => self.problem((field.at(), Some(key)), Cause::Duplicate { first }),
+                    None => {
+                        self.keys.insert(key, self.place(field.at()));
+                        self.objects.push(object);
+                    }
+                }
+            }
             (Ok(Manifest::Object { key, object: Err(refusal) }), _) => {
                 self.problem((refusal.fault.at, Some(key)), Cause::Fault(refusal.fault));
             }

@@ -1,8 +1,12 @@
-//! The directory of manifests, read when the kernel says that it changed and, in any case, every half minute.
+//! The directory of manifests, and that of keys, read when the kernel says that they changed and, in any case, every half
+//! minute, or every few seconds.
 
 mod directory;
+mod listener;
 
-use std::io;
+use std::collections::BTreeMap;
+use std::io::{self, ErrorKind};
+use std::iter;
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -11,9 +15,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
-use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 
 use crate::manifests::{Manifests, Snapshot};
+use directory::KeyFiles;
+use listener::Listener;
 
 /// How long the directory must be quiet before it is read.
 const QUIET: Duration = Duration::from_millis(20);
@@ -21,21 +26,11 @@ const QUIET: Duration = Duration::from_millis(20);
 /// How long a directory that never gets quiet is waited for.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// How often the directory is read although nothing was heard: changes behind symbolic links are not reported.
+/// How often the manifests are read although nothing was heard: changes behind symbolic links are not reported.
 const RESCAN: Duration = Duration::from_secs(30);
 
-/// How often a directory that has gone is looked for.
-const ABSENT: Duration = Duration::from_millis(200);
-
-/// What is listened for. A write counts when the file is closed, so that a half-written one is seldom read.
-const EVENTS: WatchFlags = WatchFlags::CREATE
-    .union(WatchFlags::CLOSE_WRITE)
-    .union(WatchFlags::MOVE)
-    .union(WatchFlags::DELETE)
-    .union(WatchFlags::ATTRIB)
-    .union(WatchFlags::DELETE_SELF)
-    .union(WatchFlags::MOVE_SELF)
-    .union(WatchFlags::ONLYDIR);
+/// The same of keys: what other machines change in a directory that they share is not reported either.
+const RESCAN_KEYS: Duration = Duration::from_secs(5);
 
 /// The watch can't begin.
 #[derive(Debug, thiserror::Error)]
@@ -77,19 +72,39 @@ impl Drop for Watcher {
     }
 }
 
-/// Watches a directory: hands over its first snapshot and then each that differs from the one before, all on the
+/// The directories that are watched.
+#[derive(Debug, Clone, Copy)]
+pub struct Directories<'a> {
+    /// That of manifests.
+    pub manifests: &'a Path,
+    /// That of the nodes' keys, if they share any ([`crate::keys`]). One that isn't there has no keys.
+    pub keys: Option<&'a Path>,
+}
+
+impl<'a> From<&'a Path> for Directories<'a> {
+    fn from(manifests: &'a Path) -> Self {
+        Self { manifests, keys: None }
+    }
+}
+
+/// Watches directories: hands over the first snapshot and then each that differs from the one before, all on the
 /// watcher's thread, until `deliver` breaks off.
 ///
-/// Read are regular files, and symbolic links to such, named `*.yaml`, `*.yml` or `*.json` and not hidden. A directory
-/// that goes away later leaves the last state in force until it is there again.
-pub fn spawn(
-    directory: &Path,
+/// Manifests are regular files, and symbolic links to such, named `*.yaml`, `*.yml` or `*.json` and not hidden. A
+/// directory that goes away later leaves the last state in force until it is there again; that of keys leaves no keys.
+///
+/// # Errors
+/// [`WatchError`].
+pub fn spawn<'a>(
+    directories: impl Into<Directories<'a>>,
     mut deliver: impl FnMut(Snapshot) -> ControlFlow<()> + Send + 'static,
 ) -> Result<Watcher, WatchError> {
+    let Directories { manifests: directory, keys } = directories.into();
     let unreadable = |source| WatchError::Directory { directory: directory.to_owned(), source };
     let unwatched = |source| WatchError::Watch { directory: directory.to_owned(), source };
-    let mut watch = Watch::new(directory).map_err(unwatched)?;
-    watch.listen().map_err(unreadable)?;
+    let mut watch = Watch::new(directory, keys).map_err(unwatched)?;
+    watch.look_at_keys();
+    watch.listener.listen().map_err(unreadable)?;
     let first = watch.manifests.update(directory::texts(directory).map_err(unreadable)?);
     let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
     let stop = Arc::new(eventfd(0, flags).map_err(|error| unwatched(error.into()))?);
@@ -100,17 +115,17 @@ pub fn spawn(
 }
 
 struct Watch {
-    directory: PathBuf,
-    inotify: OwnedFd,
-    /// The watch on the directory as it was last found; none if it wasn't.
-    watched: Option<i32>,
+    listener: Listener,
+    keys: Option<(Listener, KeyFiles)>,
     manifests: Manifests,
 }
 
 impl Watch {
-    fn new(directory: &Path) -> io::Result<Self> {
-        let inotify = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        Ok(Self { directory: directory.to_owned(), inotify, watched: None, manifests: Manifests::default() })
+    fn new(manifests: &Path, keys: Option<&Path>) -> io::Result<Self> {
+        let keys =
+            keys.map(|keys| Ok::<_, io::Error>((Listener::new(keys, RESCAN_KEYS)?, KeyFiles::default())));
+        let listener = Listener::new(manifests, RESCAN)?;
+        Ok(Self { listener, keys: keys.transpose()?, manifests: Manifests::default() })
     }
 
     fn run(mut self, first: Snapshot, stop: &OwnedFd, deliver: &mut impl FnMut(Snapshot) -> ControlFlow<()>) {
@@ -127,40 +142,54 @@ impl Watch {
         }
     }
 
-    /// Sets the watch on whatever has the directory's name now, so that another directory in its place is followed.
-    fn listen(&mut self) -> io::Result<()> {
-        let found = inotify::add_watch(&self.inotify, &self.directory, EVENTS);
-        let stale = self.watched.take().filter(|old| found != Ok(*old));
-        // The kernel has already removed the watch of a directory that is gone.
-        let _removed = stale.map(|old| inotify::remove_watch(&self.inotify, old));
-        self.watched = Some(found?);
-        Ok(())
-    }
-
-    /// Listens before it reads, so that a change during the reading is heard and read next.
+    /// Looks where something was heard, or wasn't for long.
     fn look(&mut self) -> Snapshot {
-        match self.listen().and_then(|()| directory::texts(&self.directory)) {
+        if self.keys.as_ref().is_some_and(|(listener, _)| listener.is_due()) {
+            self.look_at_keys();
+        }
+        if !self.listener.is_due() {
+            return self.manifests.snapshot();
+        }
+        let directory = &self.listener.directory().to_owned();
+        // Listens before it reads, so that a change during the reading is heard and read next.
+        match self.listener.listen().and_then(|()| directory::texts(directory)) {
             Ok(files) => self.manifests.update(files),
-            Err(error) => self.manifests.unlisted(&self.directory, &error),
+            Err(error) => self.manifests.unlisted(directory, &error),
         }
     }
 
+    fn look_at_keys(&mut self) {
+        let Some((listener, files)) = &mut self.keys else { return };
+        let directory = &listener.directory().to_owned();
+        match listener.listen().and_then(|()| files.texts(directory)) {
+            Ok(files) => self.manifests.update_keys(files),
+            // Nobody has published any.
+            Err(error) if error.kind() == ErrorKind::NotFound => self.manifests.update_keys(BTreeMap::new()),
+            Err(error) => self.manifests.keys_unlisted(directory, &error),
+        }
+    }
+
+    fn listeners(&mut self) -> impl Iterator<Item = &mut Listener> {
+        iter::once(&mut self.listener).chain(self.keys.as_mut().map(|(listener, _)| listener))
+    }
+
     /// Waits until it is time to look; breaks when it is time to stop.
-    fn wait(&self, stop: &OwnedFd) -> ControlFlow<()> {
-        let timeout = if self.watched.is_some() { RESCAN } else { ABSENT };
-        let mut fds = [PollFd::new(stop, PollFlags::IN), PollFd::new(&self.inotify, PollFlags::IN)];
+    fn wait(&mut self, stop: &OwnedFd) -> ControlFlow<()> {
+        let due = self.listeners().map(|listener| listener.due()).min();
+        let timeout = due.map(|due| due.saturating_duration_since(Instant::now()));
+        let mut fds = vec![PollFd::new(stop, PollFlags::IN)];
+        fds.extend(self.listeners().map(|listener| listener.poll()));
         // An interrupted wait means only that the directory is looked at too early.
-        let _ready = poll(&mut fds, timespec(timeout).as_ref());
+        let _ready = poll(&mut fds, timeout.and_then(timespec).as_ref());
         if fds[0].revents().is_empty() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
     }
 
-    /// Reads events away until none has come for a while. They say nothing that a look at the directory doesn't.
-    fn settle(&self) {
+    /// Hears events until none has come for a while. They say nothing that a look at the directory doesn't.
+    fn settle(&mut self) {
         let since = Instant::now();
         while since.elapsed() < PATIENCE {
-            let mut events = [0; 4096];
-            while rustix::io::read(&self.inotify, &mut events).is_ok_and(|bytes| bytes > 0) {}
-            let mut fds = [PollFd::new(&self.inotify, PollFlags::IN)];
+            self.listeners().for_each(Listener::hear);
+            let mut fds: Vec<PollFd<'_>> = self.listeners().map(|listener| listener.poll()).collect();
             if poll(&mut fds, timespec(QUIET).as_ref()) == Ok(0) {
                 return;
             }

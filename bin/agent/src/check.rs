@@ -91,7 +91,7 @@ fn as_json(findings: &[Finding], blocked: bool) -> String {
 fn cluster(source: &Source) -> Result<Cluster, String> {
     let (tell, told) = channel();
     let _source: Box<dyn std::any::Any> = if let Some(directory) = &source.manifests {
-        let watcher = selvedge_source::spawn(directory, move |snapshot| {
+        let watcher = selvedge_source::spawn(directory.as_path(), move |snapshot| {
             tell.send(Ok(snapshot.cluster)).ok();
             ControlFlow::Break(())
         });

@@ -16,6 +16,7 @@ use selvedge_model::Cluster;
 use selvedge_netlink::Event;
 use selvedge_reconcile::status::since_1970_ms;
 use selvedge_reconcile::{Status, Trigger};
+use selvedge_source::keys::Announced;
 use selvedge_source::kubernetes::{self, Duties, Follower, Reach};
 use selvedge_source::{Snapshot, Watcher};
 use signal_hook::consts::{SIGINT, SIGTERM};
@@ -49,7 +50,7 @@ pub(crate) fn source(
         })?;
         return Ok(Source::Kubernetes(follower));
     };
-    let watcher = selvedge_source::spawn(directory, move |snapshot: Snapshot| {
+    let watcher = selvedge_source::spawn(directory.as_path(), move |snapshot: Snapshot| {
         let problems = snapshot.problems.iter().map(ToString::to_string).collect();
         let whole = snapshot.is_whole();
         told.tell(problems, None, Some((snapshot.cluster, whole)))
@@ -63,6 +64,7 @@ fn duties(status: &Arc<Mutex<Status>>, taint: bool) -> Duties {
     Duties {
         serves: Box::new(move || asked.lock().unwrap_or_else(PoisonError::into_inner).state.serves()),
         taint,
+        key: Announced::default(),
         told: Box::new(move |problem| {
             if let Some(problem) = &problem {
                 warn!(problem, "the API");

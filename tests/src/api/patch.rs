@@ -56,9 +56,12 @@ fn answer(shared: &Shared, (plural, name, part): (&str, &str, &str), with: (&Hea
     let Some(patched) = patched else {
         return super::status(StatusCode::UNPROCESSABLE_ENTITY, "Invalid");
     };
-    // Of a status nothing else is changed, and of the rest no status.
+    // Of a status the metadata besides, of which a server lets annotations be changed so, and of the rest no status.
     let mut object = Value::clone(before);
-    object[part] = patched[part].clone();
+    object["metadata"] = patched["metadata"].clone();
+    if let Some(patched) = patched.get(part) {
+        object[part] = patched.clone();
+    }
     if object == **before {
         return json_of(&object);
     }
@@ -74,9 +77,19 @@ fn answer(shared: &Shared, (plural, name, part): (&str, &str, &str), with: (&Hea
     json_of(&object)
 }
 
-/// Merges conditions by their types; nothing else is sent here that way.
+/// Merges annotations, of which null takes one away, and conditions by their types; nothing else is sent here that way.
 fn merged(mut object: Value, patch: &Value) -> Option<Value> {
-    let conditions = patch["status"]["conditions"].as_array()?;
+    let annotations = patch["metadata"]["annotations"].as_object();
+    for (name, value) in annotations.into_iter().flatten() {
+        let there = &mut object["metadata"]["annotations"];
+        match value {
+            Value::Null => drop(there.as_object_mut().and_then(|there| there.remove(name))),
+            value => there[name] = value.clone(),
+        }
+    }
+    let Some(conditions) = patch["status"]["conditions"].as_array() else {
+        return annotations.map(|_| object);
+    };
     let there = &mut object["status"]["conditions"];
     if there.is_null() {
         *there = json!([]);

@@ -10,7 +10,9 @@ use selvedge_model::{
     Cluster, Keyed, Listing, Namespace, Namespaced, Node, NodeName, Pods, Policies, SharedLabels,
 };
 
-use crate::kubernetes::object::{ApiNamespace, ApiNode, ApiPod, ApiPolicy, Followed, Keeper, Refusal};
+use crate::kubernetes::object::{
+    ApiNamespace, ApiNode, ApiPod, ApiPolicy, Followed, Instead, Keeper, Refusal,
+};
 use crate::networks::Networks;
 
 /// The objects of every kind that is followed.
@@ -262,15 +264,15 @@ fn shown<K: Followed>(key: &<K::Store as Store>::Key) -> String {
     format!("{} {key}", K::kind(&()))
 }
 
-/// What is in force in place of what is no good: its last good form, or what stands in for one.
+/// What is in force in place of what is no good, and what is said of it.
 fn instead<T>(refusal: Refusal<T>, last_good: Option<T>, shown: &str) -> (Option<T>, Unreadable) {
-    let Refusal { why, closed } = refusal;
-    let said = match (&last_good, &closed) {
-        (Some(_), _) => " (its last good form stays in force)",
-        (None, Some(closed)) => closed.said,
-        (None, None) => "",
+    let (form, said) = match (refusal.instead, last_good) {
+        (Instead::Without(form), _) => (Some(*form), " (counts as not there)"),
+        (_, Some(last)) => (Some(last), " (its last good form stays in force)"),
+        (Instead::Closed(form, said), None) => (Some(form), said),
+        (Instead::LastGood, None) => (None, ""),
     };
-    let form = last_good.or_else(|| closed.map(|closed| closed.form));
+    let why = refusal.why;
     let unreadable = Unreadable { problem: format!("{shown}: {why}{said}"), in_force: form.is_some() };
     (form, unreadable)
 }

@@ -14,7 +14,7 @@ use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::{ClusterResourceScope, NamespaceResourceScope, Resource};
 use selvedge_model::transport::Choice;
-use selvedge_model::{Node, NodeName, SharedLabels};
+use selvedge_model::{Node, NodeName, PublicKey, SharedLabels};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -59,21 +59,23 @@ pub(super) struct Keeper {
 #[derive(Debug)]
 pub(super) struct Refusal<T> {
     pub(super) why: String,
-    /// What stands in for the object where it never had a good form.
-    pub(super) closed: Option<StandIn<T>>,
+    pub(super) instead: Instead<T>,
 }
 
-/// What is in force in place of an object that never had a good form.
+/// What is in force in place of an object with a field that is no good.
 #[derive(Debug)]
-pub(super) struct StandIn<T> {
-    pub(super) form: T,
-    /// What that means, in brackets.
-    pub(super) said: &'static str,
+pub(super) enum Instead<T> {
+    /// Its last good form, if it ever had one.
+    LastGood,
+    /// This where it never had a good form; what that means is said in brackets.
+    Closed(T, &'static str),
+    /// This, whatever it was: the object without the field.
+    Without(Box<T>),
 }
 
 impl<T> From<String> for Refusal<T> {
     fn from(why: String) -> Self {
-        Self { why, closed: None }
+        Self { why, instead: Instead::LastGood }
     }
 }
 
@@ -159,7 +161,8 @@ impl ApiNode {
 
     /// How it stands in the API.
     pub(super) fn standing(&self) -> Standing {
-        Standing::of(&self.status.conditions, &self.spec.taints)
+        let key = annotation(&self.metadata, PublicKey::ANNOTATION);
+        Standing::of((&self.status.conditions, &self.spec.taints), key)
     }
 }
 
@@ -186,10 +189,13 @@ impl Followed for ApiNode {
             parsed(&format!("status.addresses[{i}].address"), &entry.address)
         };
         let addresses = internal.map(address).collect::<Result<Vec<IpAddr>, _>>()?;
-        let chosen = annotation(&self.metadata, Choice::ANNOTATION);
-        let path = || format!("metadata.annotations[{:?}]", Choice::ANNOTATION);
-        let transport = chosen.map(|word| parsed(&path(), word)).transpose()?;
-        Ok(Some(Node { transport, ..Node::new(name, pod_cidrs, addresses) }))
+        let mut node = Node::new(name, pod_cidrs, addresses);
+        let transport = annotated(&self.metadata, Choice::ANNOTATION).map(|read| node.transport = read);
+        let key = annotated(&self.metadata, PublicKey::ANNOTATION).map(|read| node.wireguard = read);
+        match [transport, key].into_iter().filter_map(Result::err).reduce(|a, b| format!("{a}; {b}")) {
+            None => Ok(Some(node)),
+            Some(why) => Err(Refusal { why, instead: Instead::Without(Box::new(node)) }),
+        }
     }
 }
 
@@ -206,6 +212,15 @@ fn named(path: &str, name: &Option<String>) -> Result<String, String> {
 /// An annotation, if the object has it.
 fn annotation<'a>(metadata: &'a ObjectMeta, name: &str) -> Option<&'a str> {
     metadata.annotations.as_ref()?.get(name).map(String::as_str)
+}
+
+/// What an annotation says, if the object has it.
+fn annotated<T>(metadata: &ObjectMeta, name: &str) -> Result<Option<T>, String>
+where
+    T: std::str::FromStr<Err: std::fmt::Display>,
+{
+    let path = || format!("metadata.annotations[{name:?}]");
+    annotation(metadata, name).map(|text| parsed(&path(), text)).transpose()
 }
 
 /// A value, or what is wrong with it by its field's path.

@@ -2,6 +2,8 @@ use std::io::ErrorKind;
 use std::net::IpAddr;
 
 use proptest::prelude::*;
+use selvedge_model::PublicKey;
+use selvedge_model::transport::Choice;
 
 use super::*;
 
@@ -317,6 +319,65 @@ fn a_thousand_nodes_are_read_in_one_file_and_in_a_thousand() {
     let many = Manifests::default().update(many);
     assert_eq!((one.cluster.nodes().len(), problems(&one)), (1000, vec![]));
     assert_eq!(one, many);
+}
+
+/// NODE_B with these annotations.
+fn annotated(annotations: &str) -> String {
+    NODE_B.replace("{name: node-b}", &format!("{{name: node-b, annotations: {{{annotations}}}}}"))
+}
+
+fn node_b(snapshot: &Snapshot) -> &Node {
+    &snapshot.cluster.nodes()[&"node-b".parse().unwrap()]
+}
+
+#[test]
+fn a_node_says_how_it_is_reached_and_what_its_key_is() {
+    let key = PublicKey([7; 32]);
+    let text = annotated(&format!("{}: vxlan, {}: {key}", Choice::ANNOTATION, PublicKey::ANNOTATION));
+    let snapshot = first(&[("b.yaml", &text)]);
+    assert_eq!(problems(&snapshot), [""; 0]);
+    assert_eq!(node_b(&snapshot).transport.map(|choice| choice.to_string()).as_deref(), Some("vxlan"));
+    assert_eq!(node_b(&snapshot).wireguard, Some(key));
+}
+
+#[test]
+fn an_annotation_that_is_no_good_counts_as_not_there_also_where_it_was_good_before() {
+    let mut manifests = Manifests::default();
+    let key = PublicKey([7; 32]);
+    let good = annotated(&format!("{}: vxlan, {}: {key}", Choice::ANNOTATION, PublicKey::ANNOTATION));
+    let bad = annotated("selvedge.dev/transport: vxlna, selvedge.dev/wireguard-public-key: 5");
+    for before in [None, Some(&*good)] {
+        before.map(|text| update(&mut manifests, &[("b.yaml", text)]));
+        let snapshot = update(&mut manifests, &[("b.yaml", &bad)]);
+        let expected = [
+            "b.yaml:3:64: Node node-b: metadata.annotations[\"selvedge.dev/transport\"]: \"vxlna\" must be auto, \
+             direct, native, vxlan, udp or wireguard (counts as not there)",
+            "b.yaml:3:106: Node node-b: metadata.annotations[\"selvedge.dev/wireguard-public-key\"]: must be text, \
+             but is a number (counts as not there)",
+        ];
+        assert_eq!(problems(&snapshot), expected);
+        assert_eq!((node_b(&snapshot).transport, node_b(&snapshot).wireguard), (None, None));
+        assert_eq!(cidrs(&snapshot, "node-b"), ["10.244.1.0/24"]);
+        assert!(snapshot.is_whole());
+        manifests = Manifests::default();
+    }
+}
+
+#[test]
+fn a_key_in_the_shared_directory_goes_before_an_annotation_and_makes_no_node() {
+    let mut manifests = Manifests::default();
+    let (said, shared) = (PublicKey([1; 32]), PublicKey([2; 32]));
+    let text = annotated(&format!("{}: {said}", PublicKey::ANNOTATION));
+    let file = |name: &str| (PathBuf::from(name), Ok(format!("{shared}\n").into_bytes()));
+    manifests.update_keys(BTreeMap::from([file("node-b"), file("node-x")]));
+    let snapshot = update(&mut manifests, &[("b.yaml", &text)]);
+    assert_eq!((nodes(&snapshot), problems(&snapshot)), (vec!["node-b"], vec![]));
+    assert_eq!(node_b(&snapshot).wireguard, Some(shared));
+    manifests.update_keys(BTreeMap::from([(PathBuf::from("NODE"), Ok(Vec::new()))]));
+    let snapshot = manifests.snapshot();
+    assert_eq!(node_b(&snapshot).wireguard, Some(said));
+    assert_eq!(snapshot.problems.len(), 1);
+    assert!(snapshot.is_whole(), "{:?}", problems(&snapshot));
 }
 
 /// Texts near to real ones: pieces of manifests, in any order.

@@ -1,10 +1,17 @@
-//! The files of a directory of manifests.
+//! The files of a directory, of manifests or of keys.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use crate::keys;
+
+/// A file that was changed so shortly before it was read may have been changed again without another time.
+pub(super) const FRESH: Duration = Duration::from_secs(1);
 
 /// The text of each manifest in the directory, or why it can't be read. Fails unless the directory can be listed to
 /// its end.
@@ -21,13 +28,68 @@ pub(super) fn texts(directory: &Path) -> io::Result<BTreeMap<PathBuf, io::Result
     Ok(texts)
 }
 
+fn is_hidden(path: &Path) -> bool {
+    path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."))
+}
+
 fn is_manifest(path: &Path) -> bool {
-    let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
     let extension = path.extension().and_then(OsStr::to_str);
-    !hidden && matches!(extension, Some("yaml" | "yml" | "json"))
+    !is_hidden(path) && matches!(extension, Some("yaml" | "yml" | "json"))
 }
 
 /// The text of a regular file; nothing if it is something else.
 fn text(path: &Path) -> io::Result<Option<Vec<u8>>> {
     if fs::metadata(path)?.is_file() { fs::read(path).map(Some) } else { Ok(None) }
+}
+
+/// The files of a directory of keys as they were last read: there may be thousands, one of which changes.
+#[derive(Debug, Default)]
+pub(super) struct KeyFiles(BTreeMap<PathBuf, (Stamp, Vec<u8>)>);
+
+/// By what it is seen that a file is what it was.
+type Stamp = (u64, u64, i64, i64);
+
+impl KeyFiles {
+    /// What each file holds that isn't hidden, or why it can't be read. Fails unless the directory can be listed to its
+    /// end.
+    pub(super) fn texts(&mut self, directory: &Path) -> io::Result<BTreeMap<PathBuf, io::Result<Vec<u8>>>> {
+        let mut texts = BTreeMap::new();
+        let mut known = BTreeMap::new();
+        for entry in fs::read_dir(directory)? {
+            let path = entry?.path();
+            if is_hidden(&path) {
+                continue;
+            }
+            let text = match fs::metadata(&path) {
+                // To open anything else may take for ever.
+                Ok(found) if !found.is_file() => continue,
+                Ok(found) => match self.0.remove(&path).filter(|(stamp, _)| *stamp == stamp_of(&found)) {
+                    Some((_, text)) => Ok(text),
+                    None => keys::read(&path),
+                }
+                .inspect(|text| {
+                    if is_settled(&found) {
+                        known.insert(path.clone(), (stamp_of(&found), text.clone()));
+                    }
+                }),
+                Err(error) => Err(error),
+            };
+            texts.insert(path, text);
+        }
+        self.0 = known;
+        Ok(texts)
+    }
+}
+
+fn stamp_of(found: &fs::Metadata) -> Stamp {
+    (found.ino(), found.size(), found.ctime(), found.ctime_nsec())
+}
+
+/// True if the file was changed long enough ago.
+fn is_settled(found: &fs::Metadata) -> bool {
+    // To the full second after it.
+    let changed =
+        u64::try_from(found.ctime()).ok().map(|s| SystemTime::UNIX_EPOCH + Duration::from_secs(s + 1));
+    let age = changed.and_then(|changed| SystemTime::now().duration_since(changed).ok());
+    age.is_some_and(|age| age > FRESH)
 }

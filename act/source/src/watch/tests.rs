@@ -2,7 +2,10 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 
+use selvedge_model::{NodeName, PublicKey};
+
 use super::*;
+use crate::keys::publish;
 
 /// A directory of manifests under watch; both go away at the end.
 struct Rig {
@@ -20,12 +23,19 @@ impl Rig {
         }
         let (sender, snapshots) = mpsc::channel();
         let mut rig = Self { root, snapshots, watcher: None };
-        rig.watcher = Some(spawn(&rig.directory(), forward(sender)).unwrap());
+        let (manifests, keys) = (rig.directory(), rig.keys());
+        let directories = Directories { manifests: &manifests, keys: Some(&keys) };
+        rig.watcher = Some(spawn(directories, forward(sender)).unwrap());
         rig
     }
 
     fn directory(&self) -> PathBuf {
         self.root.join("manifests")
+    }
+
+    /// That of keys, which isn't there at first.
+    fn keys(&self) -> PathBuf {
+        self.root.join("keys")
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -49,6 +59,19 @@ impl Rig {
                 "last seen {seen:?}, wanted {nodes:?} and {problems} problems"
             );
             seen = self.next();
+        }
+    }
+
+    /// Waits for a snapshot in which node `a` has this key, without a problem.
+    fn expect_key(&self, key: Option<PublicKey>) {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        loop {
+            let snapshot = self.snapshots.recv_timeout(Duration::from_secs(5)).unwrap();
+            let seen = snapshot.cluster.nodes()[&"a".parse().unwrap()].wireguard;
+            if seen == key && snapshot.problems.is_empty() {
+                return;
+            }
+            assert!(Instant::now() < deadline, "last seen {seen:?} {:?}, wanted {key:?}", snapshot.problems);
         }
     }
 
@@ -192,4 +215,61 @@ fn a_dropped_watcher_ends_its_thread() {
     drop(rig.watcher.take());
     let nothing = rig.snapshots.recv_timeout(Duration::from_secs(5));
     assert_eq!(nothing, Err(RecvTimeoutError::Disconnected));
+}
+
+#[test]
+fn a_key_that_is_published_changed_and_withdrawn_is_heard_also_of_a_directory_that_comes_and_goes() {
+    let rig = Rig::new("keys", &[("a.yaml", &node("a"))]);
+    rig.expect_key(None);
+    let (a, other): (NodeName, NodeName) = ("a".parse().unwrap(), "b".parse().unwrap());
+    for key in [Some(PublicKey([1; 32])), Some(PublicKey([2; 32])), None, Some(PublicKey([1; 32]))] {
+        publish(&rig.keys(), &a, key).unwrap();
+        rig.expect_key(key);
+    }
+    publish(&rig.keys(), &other, Some(PublicKey([3; 32]))).unwrap();
+    rig.expect_silence();
+    fs::remove_dir_all(rig.keys()).unwrap();
+    rig.expect_key(None);
+    publish(&rig.keys(), &a, Some(PublicKey([4; 32]))).unwrap();
+    rig.expect_key(Some(PublicKey([4; 32])));
+}
+
+#[test]
+fn files_of_keys_that_are_no_good_are_problems_and_others_are_not_files_of_keys() {
+    let rig = Rig::new("nonsense", &[("a.yaml", &node("a"))]);
+    rig.expect_key(None);
+    fs::create_dir_all(rig.keys().join("lost+found")).unwrap();
+    let key = PublicKey([1; 32]);
+    publish(&rig.keys(), &"a".parse().unwrap(), Some(key)).unwrap();
+    rig.expect_key(Some(key));
+    fs::write(rig.keys().join(".a~"), "half").unwrap();
+    rig.expect_silence();
+    fs::write(rig.keys().join("a"), "nonsense").unwrap();
+    rig.expect(&["a"], 1);
+    // Rewritten at once, with as many bytes and perhaps at the same time.
+    fs::write(rig.keys().join("a"), "nonsensf").unwrap();
+    fs::write(rig.keys().join("a"), format!("{}", PublicKey([2; 32]))).unwrap();
+    fs::write(rig.keys().join("a"), format!("{}", PublicKey([3; 32]))).unwrap();
+    rig.expect_key(Some(PublicKey([3; 32])));
+    fs::remove_dir_all(rig.keys()).unwrap();
+    rig.expect_key(None);
+    fs::write(rig.keys(), "no directory").unwrap();
+    rig.expect(&["a"], 1);
+}
+
+#[test]
+fn a_key_that_replaces_one_that_was_remembered_is_read() {
+    let root = std::env::temp_dir().join(format!("selvedge-source-{}-stamps", std::process::id()));
+    let name: NodeName = "a".parse().unwrap();
+    let mut files = KeyFiles::default();
+    let mut read = || files.texts(&root).unwrap().remove(&root.join("a")).unwrap().unwrap();
+    for byte in [1, 1, 2] {
+        let key = PublicKey([byte; 32]);
+        publish(&root, &name, Some(key)).unwrap();
+        assert_eq!(read(), format!("{key}\n").as_bytes());
+        // So long that it is remembered.
+        thread::sleep(directory::FRESH + Duration::from_millis(1100));
+        assert_eq!(read(), format!("{key}\n").as_bytes());
+    }
+    fs::remove_dir_all(&root).unwrap();
 }

@@ -9,7 +9,7 @@ use selvedge_policy::{in_mode, read};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Followed, Keeper, Refusal, StandIn, annotation, namespaced};
+use super::{Followed, Instead, Keeper, Refusal, annotation, namespaced};
 
 /// A NetworkPolicy (networking.k8s.io/v1).
 #[derive(Debug, Clone, Deserialize)]
@@ -37,7 +37,7 @@ impl Followed for ApiPolicy {
                     Mode::Enforced => " (the pods it selects are closed)",
                     Mode::Shadow => "",
                 };
-                Err(Refusal { why, closed: Some(StandIn { form: Arc::new(*refused.closed), said }) })
+                Err(Refusal { why, instead: Instead::Closed(Arc::new(*refused.closed), said) })
             }
         }
     }

@@ -151,3 +151,33 @@ fn a_policy_has_its_rules_and_its_mode() {
     let bare = kept::<ApiPolicy>(json!({"metadata": {"namespace": "shop", "name": "deny"}})).unwrap();
     assert_eq!((&bare.ingress, &bare.egress, bare.mode), (&Some(Vec::new()), &None, Mode::Enforced));
 }
+
+#[test]
+fn a_node_says_how_it_is_reached_and_its_key_and_what_of_that_cannot_be_read_counts_as_not_there() {
+    let key = PublicKey([7; 32]);
+    let keep = |transport: &str, said: &str| {
+        let annotations =
+            json!({"selvedge.dev/transport": transport, "selvedge.dev/wireguard-public-key": said});
+        let node = json!({"metadata": {"name": "a", "annotations": annotations}, "spec": {"podCIDR": "10.0.0.0/24"}});
+        match serde_json::from_value::<ApiNode>(node).unwrap().keep(&mut keeper()) {
+            Ok(node) => (node.unwrap(), String::new()),
+            Err(Refusal { why, instead: Instead::Without(node) }) => (*node, why),
+            Err(other) => panic!("{other:?}"),
+        }
+    };
+    let vxlan = Some(Choice::Of(selvedge_model::transport::Transport::Vxlan));
+    let (whole, why) = keep("vxlan", &key.to_string());
+    assert_eq!((whole.transport, whole.wireguard, &*why), (vxlan, Some(key), ""));
+    let (node, why) = keep("vxlan", "AAAA");
+    assert_eq!(node, Node { wireguard: None, ..whole.clone() });
+    assert!(
+        why.starts_with("metadata.annotations[\"selvedge.dev/wireguard-public-key\"] \"AAAA\": must be"),
+        "{why}"
+    );
+    let (node, why) = keep("vxlna", &key.to_string());
+    assert_eq!(node, Node { transport: None, ..whole.clone() });
+    assert!(why.starts_with("metadata.annotations[\"selvedge.dev/transport\"] \"vxlna\": must be"), "{why}");
+    let (node, why) = keep("", "");
+    assert_eq!(node, Node { transport: None, wireguard: None, ..whole });
+    assert_eq!(why.matches("must be").count(), 2, "{why}");
+}
