@@ -36,6 +36,15 @@ impl Snapshot {
     }
 }
 
+/// What a file has now.
+#[derive(Debug)]
+pub enum Text {
+    /// This, unless it can't be read.
+    Now(io::Result<Vec<u8>>),
+    /// What it had when it was last read, if it ever was.
+    AsBefore,
+}
+
 /// The manifests as they were last read.
 ///
 /// A file that can't be read keeps its objects. An object with a bad field keeps its last good form; a NetworkPolicy
@@ -74,9 +83,15 @@ impl Manifests {
     ///
     /// Only texts that differ from the last ones are read again.
     pub fn update(&mut self, files: BTreeMap<PathBuf, io::Result<Vec<u8>>>) -> Snapshot {
+        self.update_changed(files.into_iter().map(|(path, text)| (path, Text::Now(text))).collect())
+    }
+
+    /// The same where the texts of some files are known to be as before.
+    pub fn update_changed(&mut self, files: BTreeMap<PathBuf, Text>) -> Snapshot {
         self.unlisted = None;
         self.files.retain(|path, _| files.contains_key(path));
         for (path, text) in files {
+            let Text::Now(text) = text else { continue };
             // A file that comes later had nothing in force before.
             let new = || File { known: self.begun, ..File::default() };
             let file = self.files.entry(path.clone()).or_insert_with(new);

@@ -3,8 +3,10 @@
 
 mod directory;
 mod listener;
+mod writing;
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::io::{self, ErrorKind};
 use std::iter;
 use std::ops::ControlFlow;
@@ -17,10 +19,11 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use crate::manifests::{Manifests, Snapshot};
-use directory::KeyFiles;
+use directory::{KeyFiles, ManifestFiles};
 use listener::Listener;
 
-/// How long the directory must be quiet before it is read.
+/// How long a directory must be quiet before it is read again. After such a time of quiet it is read at once: who writes
+/// many files makes one change of them but for the first.
 const QUIET: Duration = Duration::from_millis(20);
 
 /// How long a directory that never gets quiet is waited for.
@@ -105,7 +108,8 @@ pub fn spawn<'a>(
     let mut watch = Watch::new(directory, keys).map_err(unwatched)?;
     watch.look_at_keys();
     watch.listener.listen().map_err(unreadable)?;
-    let first = watch.manifests.update(directory::texts(directory).map_err(unreadable)?);
+    let first = watch.files.texts(directory, |_| false).map_err(unreadable)?;
+    let first = watch.manifests.update_changed(first);
     let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
     let stop = Arc::new(eventfd(0, flags).map_err(|error| unwatched(error.into()))?);
     let stopped = Arc::clone(&stop);
@@ -116,7 +120,10 @@ pub fn spawn<'a>(
 
 struct Watch {
     listener: Listener,
+    files: ManifestFiles,
     keys: Option<(Listener, KeyFiles)>,
+    /// When something was last heard that there was to look at.
+    heard: Option<Instant>,
     manifests: Manifests,
 }
 
@@ -125,7 +132,8 @@ impl Watch {
         let keys =
             keys.map(|keys| Ok::<_, io::Error>((Listener::new(keys, RESCAN_KEYS)?, KeyFiles::default())));
         let listener = Listener::new(manifests, RESCAN)?;
-        Ok(Self { listener, keys: keys.transpose()?, manifests: Manifests::default() })
+        let (files, manifests) = (ManifestFiles::default(), Manifests::default());
+        Ok(Self { listener, files, keys: keys.transpose()?, heard: None, manifests })
     }
 
     fn run(mut self, first: Snapshot, stop: &OwnedFd, deliver: &mut impl FnMut(Snapshot) -> ControlFlow<()>) {
@@ -135,7 +143,6 @@ impl Watch {
             if next.is_some_and(|snapshot| deliver(snapshot).is_break()) || self.wait(stop).is_break() {
                 return;
             }
-            self.settle();
             let snapshot = self.look();
             next = (snapshot != last).then(|| snapshot.clone());
             last = snapshot;
@@ -150,10 +157,15 @@ impl Watch {
         if !self.listener.is_due() {
             return self.manifests.snapshot();
         }
+        if self.listener.is_rescan() {
+            self.files.forget();
+        }
         let directory = &self.listener.directory().to_owned();
         // Listens before it reads, so that a change during the reading is heard and read next.
-        match self.listener.listen().and_then(|()| directory::texts(directory)) {
-            Ok(files) => self.manifests.update(files),
+        let listening = self.listener.listen();
+        let is_written = |name: &OsStr| self.listener.is_written(name);
+        match listening.and_then(|()| self.files.texts(directory, is_written)) {
+            Ok(files) => self.manifests.update_changed(files),
             Err(error) => self.manifests.unlisted(directory, &error),
         }
     }
@@ -173,26 +185,36 @@ impl Watch {
         iter::once(&mut self.listener).chain(self.keys.as_mut().map(|(listener, _)| listener))
     }
 
-    /// Waits until it is time to look; breaks when it is time to stop.
+    /// Waits until it is time to look; breaks when it is time to stop. After a while of quiet that is as soon as there is
+    /// something to look at, else once nothing more has come for a while.
     fn wait(&mut self, stop: &OwnedFd) -> ControlFlow<()> {
-        let due = self.listeners().map(|listener| listener.due()).min();
-        let timeout = due.map(|due| due.saturating_duration_since(Instant::now()));
-        let mut fds = vec![PollFd::new(stop, PollFlags::IN)];
-        fds.extend(self.listeners().map(|listener| listener.poll()));
-        // An interrupted wait means only that the directory is looked at too early.
-        let _ready = poll(&mut fds, timeout.and_then(timespec).as_ref());
-        if fds[0].revents().is_empty() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-    }
-
-    /// Hears events until none has come for a while. They say nothing that a look at the directory doesn't.
-    fn settle(&mut self) {
-        let since = Instant::now();
-        while since.elapsed() < PATIENCE {
-            self.listeners().for_each(Listener::hear);
-            let mut fds: Vec<PollFd<'_>> = self.listeners().map(|listener| listener.poll()).collect();
-            if poll(&mut fds, timespec(QUIET).as_ref()) == Ok(0) {
-                return;
+        let (mut quiet_at, mut most) = (None, None);
+        loop {
+            let due = self.listeners().map(|listener| listener.due()).min();
+            let until = [due, quiet_at, most].into_iter().flatten().min();
+            let timeout = until.map(|until| until.saturating_duration_since(Instant::now()));
+            let mut fds = vec![PollFd::new(stop, PollFlags::IN)];
+            fds.extend(self.listeners().map(|listener| listener.poll()));
+            // An interrupted wait means only that the directory is looked at too early.
+            let ready = poll(&mut fds, timeout.and_then(timespec).as_ref());
+            if !fds[0].revents().is_empty() {
+                return ControlFlow::Break(());
             }
+            let now = Instant::now();
+            if !ready.is_ok_and(|ready| ready > 0) || most.is_some_and(|most| now >= most) {
+                self.listeners().for_each(|listener| listener.give_up(now));
+                return ControlFlow::Continue(());
+            }
+            // All of them listen.
+            let look = self.listeners().fold(false, |look, listener| listener.hear(now) | look);
+            if !look {
+                continue;
+            }
+            let was_quiet = self.heard.replace(now).is_none_or(|last| now - last >= QUIET);
+            if was_quiet && quiet_at.is_none() {
+                return ControlFlow::Continue(());
+            }
+            (quiet_at, most) = (Some(now + QUIET), most.or(Some(now + PATIENCE)));
         }
     }
 }

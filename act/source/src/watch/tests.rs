@@ -1,4 +1,5 @@
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::symlink;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 
@@ -272,4 +273,52 @@ fn a_key_that_replaces_one_that_was_remembered_is_read() {
         assert_eq!(read(), format!("{key}\n").as_bytes());
     }
     fs::remove_dir_all(&root).unwrap();
+}
+
+#[test]
+fn a_file_that_is_moved_into_quiet_is_read_at_once() {
+    let rig = Rig::new("at-once", &[("a.yaml", &node("a"))]);
+    rig.expect(&["a"], 0);
+    let mut took: Vec<Duration> = (0..9)
+        .map(|n| {
+            thread::sleep(QUIET * 3);
+            fs::write(rig.root.join("elsewhere"), node(&format!("b{n}"))).unwrap();
+            let began = Instant::now();
+            fs::rename(rig.root.join("elsewhere"), rig.path("b.yaml")).unwrap();
+            rig.expect(&["a", &format!("b{n}")], 0);
+            began.elapsed()
+        })
+        .collect();
+    took.sort();
+    assert!(took[0] < QUIET, "{took:?}");
+}
+
+#[test]
+fn a_file_that_is_being_written_is_as_before_until_it_is_closed() {
+    let both = format!("{}---\n{}", node("a"), node("b"));
+    let rig = Rig::new("written", &[("a.yaml", &both)]);
+    rig.expect(&["a", "b"], 0);
+    let mut file = fs::File::create(rig.path("a.yaml")).unwrap();
+    file.write_all(node("a").as_bytes()).unwrap();
+    // Another one is read meanwhile.
+    fs::write(rig.path("c.yaml"), node("c")).unwrap();
+    assert_eq!(rig.next(), (["a", "b", "c"].map(str::to_owned).to_vec(), 0));
+    file.write_all(format!("---\n{}", node("d")).as_bytes()).unwrap();
+    drop(file);
+    assert_eq!(rig.next(), (["a", "c", "d"].map(str::to_owned).to_vec(), 0));
+}
+
+#[test]
+fn a_file_changed_twice_within_a_tick_of_the_clock_and_one_of_another_time_are_read_as_they_are() {
+    let rig = Rig::new("ticks", &[("a.yaml", &node("a"))]);
+    rig.expect(&["a"], 0);
+    for name in ["b", "c", "d", "e"] {
+        fs::write(rig.path("a.yaml"), node(name)).unwrap();
+        rig.expect(&[name], 0);
+    }
+    thread::sleep(Duration::from_millis(2_500));
+    fs::write(rig.path("x.yaml"), node("x")).unwrap();
+    rig.expect(&["e", "x"], 0);
+    fs::write(rig.path("a.yaml"), node("f")).unwrap();
+    rig.expect(&["f", "x"], 0);
 }
