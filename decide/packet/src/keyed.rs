@@ -1,10 +1,10 @@
 //! Which node a packet is encrypted for, and what each node may send, where nodes are told by their keys.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use ipnet::IpNet;
-use selvedge_model::{PublicKey, Wireguard};
+use selvedge_model::{PublicKey, Wireguard, WireguardPeer};
 
 use crate::ends::Ends;
 use crate::nets::Nets;
@@ -99,22 +99,24 @@ impl KeyedPeers {
     }
 }
 
-/// What each peer was before: by its key, or where that is new, by what is behind it or where it is.
-pub fn before(told: &Wireguard, (before, peers): (&Wireguard, &KeyedPeers)) -> Vec<Before> {
-    let one = |peer: &selvedge_model::WireguardPeer| {
+/// What each peer was before: by its key, or where that is new, by where it is or what is behind it. Who is still there
+/// with its key was nobody else.
+pub fn before(told: &Wireguard, (was, peers): (&Wireguard, &KeyedPeers)) -> Vec<Before> {
+    let stays: BTreeSet<_> = told.peers.iter().map(|peer| peer.key).collect();
+    let gone = |number: &usize| was.peers.get(*number).is_some_and(|peer| !stays.contains(&peer.key));
+    let one = |peer: &WireguardPeer| {
         if let Some(number) = peers.with_key(&peer.key) {
-            return if before.key == told.key { Before::Same(number) } else { Before::Other(number) };
+            return if was.key == told.key { Before::Same(number) } else { Before::Other(number) };
         }
-        let behind = || peer.nets.iter().find_map(|net| peers.behind(net.network()));
-        peers.at(peer.endpoint).or_else(behind).map_or(Before::Unknown, Before::Other)
+        let mut behind = peer.nets.iter().filter_map(|net| peers.behind(net.network()));
+        let other = peers.at(peer.endpoint).filter(gone).or_else(|| behind.find(gone));
+        other.map_or(Before::Unknown, Before::Other)
     };
     told.peers.iter().map(one).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use selvedge_model::WireguardPeer;
-
     use super::*;
 
     fn peer(key: u8, endpoint: &str, nets: &[&str]) -> WireguardPeer {
@@ -175,5 +177,12 @@ mod tests {
         assert_eq!(now(1, rotated), [Before::Other(1)], "its key changed");
         let replaced = vec![peer(8, "10.0.0.8", &["10.244.2.0/24"])];
         assert_eq!(now(1, replaced), [Before::Other(0)], "another node has the net");
+        let moved_in = vec![peer(2, "10.0.0.9", &["10.244.2.0/24"]), peer(8, "10.0.0.2", &["10.244.8.0/24"])];
+        assert_eq!(
+            now(1, moved_in.clone()),
+            [Before::Same(0), Before::Unknown],
+            "only its address is another's"
+        );
+        assert_eq!(now(7, moved_in), [Before::Other(0), Before::Unknown]);
     }
 }

@@ -51,15 +51,20 @@ impl Own {
         if let Some(before) = before.filter(|before| before.public.as_bytes() == &told.0) {
             return Ok(Arc::clone(before));
         }
-        let public = x25519::PublicKey::from(told.0);
-        Ok(Arc::new(Self {
-            secret: x25519::StaticSecret::from(*key.bytes()),
+        Ok(Arc::new(Self::new(*key.bytes())))
+    }
+
+    pub(super) fn new(secret: [u8; 32]) -> Self {
+        let secret = x25519::StaticSecret::from(secret);
+        let public = x25519::PublicKey::from(&secret);
+        Self {
+            secret,
             public,
             limiter: RateLimiter::new(&public, HANDSHAKES),
             unlimited: Arc::new(RateLimiter::new(&public, u64::MAX)),
             strangers: Mutex::default(),
             next_index: AtomicU32::new(first_index()),
-        }))
+        }
     }
 
     /// A number that no tunnel has.

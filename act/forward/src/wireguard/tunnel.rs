@@ -191,3 +191,6 @@ impl Entered<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
