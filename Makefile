@@ -70,6 +70,7 @@ kubernetes: image oracles
 kernels: build oracles
 	tests/kernels/get.sh "$$SELVEDGE_CLIENTS_DIR/kernels" $(or $(KERNEL),6.1 6.12 7.2)
 	cargo test --locked --package selvedge-tests --test conformance --test scenarios --no-run
+	cargo test --locked --package selvedge-wireguard --no-run
 	KERNEL="$(KERNEL)" SELVEDGE_WRITE=1 cargo test --locked --package selvedge-tests --test kernels -- --ignored --nocapture
 
 ## image: the container image, as an archive for `ctr images import`, `docker load` and `kind load image-archive`

@@ -49,6 +49,8 @@ const SIDEWAYS: &[(&str, &[&str])] = &[
             "act/xtables",
         ],
     ),
+    // The kernel's device is a link.
+    ("act/wireguard", &["act/netlink", "act/wire"]),
 ];
 
 /// What the tests of every crate that acts may use besides: the namespaces they run in.

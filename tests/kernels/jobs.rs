@@ -22,6 +22,7 @@ pub(crate) fn full() -> Vec<Job> {
     jobs.extend([
         tests("agent: drift of every kind is mended", "scenarios", "drift::"),
         tests("agent: an overlay and its peers come back", "scenarios", "transports::overlay::"),
+        wireguard(),
         tests("udp: the forwarder carries both families", "scenarios", "tunnel::"),
         tests("policies: a pod waits for them, and what they forbid ends", "scenarios", "policy::w"),
         tests("plugin: ADD, CHECK, DEL and GC, routed and bridged", "conformance", PLUGIN),
@@ -81,6 +82,14 @@ fn lab(shows: &str, flags: &str) -> Job {
 fn tests(shows: &str, of: &str, names: &str) -> Job {
     let line = format!("{} {names}", test_program(of).display());
     Job { shows: shows.to_owned(), line, limit: LIMIT }
+}
+
+/// The kernel's WireGuard device, and nothing of it skipped.
+fn wireguard() -> Job {
+    let job = tests("wireguard: the device is set and read", "selvedge_wireguard", "kernel:: --nocapture");
+    let line =
+        format!("set -o pipefail; {} | tee /run/wireguard && ! grep -q ^skipped /run/wireguard", job.line);
+    Job { line, ..job }
 }
 
 /// The newest one that cargo has built beside this one.

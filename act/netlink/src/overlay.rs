@@ -8,7 +8,7 @@ use selvedge_datapath::state::{FdbEntry, LinkKind, Neighbour, ObservedNetwork, V
 use selvedge_model::{IfName, MacAddr, Mtu, mark};
 use selvedge_wire::{Reader, Request, Writer, u16_at, u32_at};
 
-use crate::error::NetlinkError;
+use crate::error::{NetlinkError, Refusal};
 use crate::offload;
 use crate::record::ip;
 use crate::request::{self, CREATE, DUMP, EXCL, REPLACE, link, write_kind};
@@ -28,6 +28,9 @@ const LOCAL6: u16 = 17;
 const DONT_FRAGMENT: u16 = 29;
 /// VXLAN_DF_INHERIT: what must not be fragmented inside is not outside either, so that paths can be measured.
 const AS_INSIDE: u8 = 2;
+
+/// No link can have so many queues.
+const TOO_MANY: u32 = 1 << 16;
 
 /// NDA_DST.
 const DESTINATION: u16 = 1;
@@ -194,6 +197,43 @@ impl RouteSocket {
             w.nest(libc::IFLA_LINKINFO, |info| info.text(libc::IFLA_INFO_KIND, "vxlan"));
         });
         self.request(nameless).is_err_and(|refusal| refusal.errno() != libc::EOPNOTSUPP)
+    }
+
+    /// True if the kernel has WireGuard, which is asked in the same way.
+    pub fn has_wireguard(&mut self) -> bool {
+        self.has_kind("wireguard")
+    }
+
+    /// True if links of that kind can be made. A kernel that knows the kind says that no link has so many queues.
+    pub(crate) fn has_kind(&mut self, kind: &str) -> bool {
+        let impossible = link(libc::RTM_NEWLINK, CREATE | EXCL, 0, |w| {
+            w.u32_ne(libc::IFLA_NUM_TX_QUEUES, TOO_MANY);
+            w.nest(libc::IFLA_LINKINFO, |info| info.text(libc::IFLA_INFO_KIND, kind));
+        });
+        self.request(impossible).is_err_and(|refusal| refusal.errno() != libc::EOPNOTSUPP)
+    }
+
+    /// Makes a WireGuard device, without a key, an MTU or an alias of ours.
+    ///
+    /// # Errors
+    /// The kernel's answer: `EEXIST` where there is a link of that name, of whatever kind, `EOPNOTSUPP` without
+    /// WireGuard.
+    pub fn create_wireguard(&mut self, name: &IfName) -> Result<(), Refusal> {
+        self.request(link(libc::RTM_NEWLINK, CREATE | EXCL, 0, |w| {
+            w.text(libc::IFLA_IFNAME, name.as_str());
+            w.nest(libc::IFLA_LINKINFO, |info| info.text(libc::IFLA_INFO_KIND, "wireguard"));
+        }))
+    }
+
+    /// Deletes a link by its index; one that isn't there is no error.
+    ///
+    /// # Errors
+    /// The kernel's answer.
+    pub fn delete_index(&mut self, index: u32) -> Result<(), Refusal> {
+        match self.request(request::delete_link(index)) {
+            Err(refusal) if refusal.errno() == libc::ENODEV => Ok(()),
+            answer => answer,
+        }
     }
 
     /// Adds to what was observed who is where behind our tunnel devices.

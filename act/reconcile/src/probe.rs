@@ -64,6 +64,7 @@ fn links(pod: &Namespace) -> Vec<Tried> {
         Ok(route) => route,
         Err(error) => return vec![tried("rtnetlink", Need::Always, Err(error.into()))],
     };
+    let wireguard = route.create_wireguard(&name("probe-wg"));
     let mut make = |steps: &[NetStep]| -> Outcome {
         Ok::<_, NetlinkError>(route.apply_until_failure(steps, Some(pod.as_fd()))?).map_err(Into::into)
     };
@@ -97,6 +98,7 @@ fn links(pod: &Namespace) -> Vec<Tried> {
             Need::Some("peers on other segments are reached by native routes only"),
             make(&[vxlan(mac)]),
         ),
+        tried("WireGuard", ENCRYPTED, wireguard.map_err(Into::into)),
     ];
     all.push(if Path::new("/sys/module/ifb").exists() {
         let made = NetStep::CreateIfb { name: ifb.clone(), mac, mtu, alias };
@@ -114,6 +116,8 @@ fn vxlan(mac: MacAddr) -> NetStep {
     let mtu = Mtu::ETHERNET;
     NetStep::CreateVxlan { name: name("probe-vxlan"), mac, mtu, alias: "probe".to_owned(), vxlan }
 }
+
+const ENCRYPTED: Need = Need::Some("nodes that reach each other encrypted need a process that does it");
 
 const LIMITS: Need = Need::Some("pods with bandwidth limits are refused");
 

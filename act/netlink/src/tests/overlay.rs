@@ -45,6 +45,31 @@ fn a_tunnel_is_read_back_as_it_was_made_and_changed() {
 }
 
 #[test]
+fn a_kind_of_links_is_asked_for_without_a_link_being_made() {
+    let Some(mut wire) = Wire::new() else { return };
+    let links = |wire: &mut Wire| wire.host.observe().unwrap().links.len();
+    let before = links(&mut wire);
+    for (kind, there) in [("bridge", true), ("veth", true), ("vxlan", true), ("selvedge", false)] {
+        assert_eq!(wire.host.has_kind(kind), there, "{kind}");
+    }
+    assert_eq!(links(&mut wire), before);
+    let device = name("slwg");
+    match wire.host.create_wireguard(&device) {
+        Err(refusal) if refusal.errno() == libc::EOPNOTSUPP => assert!(!wire.host.has_wireguard()),
+        made => {
+            made.unwrap();
+            assert!(wire.host.has_wireguard());
+            assert_eq!(wire.host_link("slwg").kind, LinkKind::Wireguard);
+            assert_eq!(wire.host.create_wireguard(&device).unwrap_err().errno(), libc::EEXIST);
+            let index = wire.host_link("slwg").index;
+            wire.host.delete_index(index).unwrap();
+            wire.host.delete_index(index).unwrap();
+            assert_eq!(links(&mut wire), before);
+        }
+    }
+}
+
+#[test]
 fn entries_are_replaced_and_taken_away() {
     let Some(mut wire) = Wire::new() else { return };
     let (next_hop, six) = ("10.244.1.0", "fe80::858:aff:fef4:102");
