@@ -1,4 +1,4 @@
-//! The forwarder of the udp transport: asked, told, started and ended.
+//! Forwarders: asked, told, started and ended.
 
 use std::fs::File;
 use std::io;
@@ -8,8 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use selvedge_datapath::converge::Forwarder;
-use selvedge_forward::{Client, ForwardError};
-use selvedge_model::Forwarding;
+use selvedge_forward::{Client, ForwardError, Task, file};
 
 use crate::host::HostError;
 
@@ -18,9 +17,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How often it is looked whether it has.
 const LOOK: Duration = Duration::from_millis(2);
-
-/// What it says is in this file of the run directory.
-const LOG: &str = "tunnel-udp.log";
 
 /// The program and where it works.
 #[derive(Debug, Clone)]
@@ -31,22 +27,22 @@ pub struct Tunnel {
     pub run_dir: PathBuf,
 }
 
-/// The forwarder of this node, whether there is one or not.
+/// A forwarder of this node, whether there is one or not.
 #[derive(Debug)]
-pub(crate) struct Process {
+pub(crate) struct Process<T> {
     tunnel: Tunnel,
-    client: Client<Forwarding>,
+    client: Client<T>,
     /// One that we have started, for its exit status.
     child: Option<Child>,
 }
 
-impl Process {
+impl<T: Task> Process<T> {
     pub(crate) fn new(tunnel: Tunnel) -> Self {
         Self { client: Client::of(&tunnel.run_dir), tunnel, child: None }
     }
 
     /// How it is.
-    pub(crate) fn observe(&mut self) -> Forwarder<Forwarding> {
+    pub(crate) fn observe(&mut self) -> Forwarder<T> {
         // One that has ended is nobody's child any more once that was heard.
         self.child.take_if(|child| !matches!(child.try_wait(), Ok(None)));
         match self.client.get() {
@@ -66,15 +62,20 @@ impl Process {
         if self.is_there() {
             self.end()?;
         }
-        let Some(program) = &self.tunnel.program else { return Err(HostError::NoForwarder) };
-        let log = self.tunnel.run_dir.join(LOG);
+        let Some(program) = &self.tunnel.program else { return Err(HostError::NoForwarder { task: T::NAME }) };
+        let log = file::<T>(&self.tunnel.run_dir, "log");
         let spawned = || -> io::Result<Child> {
             let log = File::options().create(true).append(true).open(&log)?;
             let mut command = Command::new(program);
-            command.args(["udp", "--run-dir"]).arg(&self.tunnel.run_dir);
+            command.args([T::NAME, "--run-dir"]).arg(&self.tunnel.run_dir);
             command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log).spawn()
         };
-        let failed = |source| HostError::Forwarder { program: program.clone(), log: log.clone(), source };
+        let failed = |source| HostError::Forwarder {
+            program: program.clone(),
+            task: T::NAME,
+            log: log.clone(),
+            source,
+        };
         let mut child = spawned().map_err(failed)?;
         let ready = || match child.try_wait() {
             Ok(Some(status)) => Err(failed(io::Error::other(status.to_string()))),
@@ -86,7 +87,7 @@ impl Process {
     }
 
     /// Tells it what to do.
-    pub(crate) fn tell(&self, forwarding: &Forwarding) -> Result<(), HostError> {
+    pub(crate) fn tell(&self, forwarding: &T) -> Result<(), HostError> {
         Ok(self.client.set(forwarding)?)
     }
 

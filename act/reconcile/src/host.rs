@@ -6,22 +6,23 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use selvedge_datapath::converge::{Forwarder, Observed, OwnKey, Plugin, Step, Which};
+use selvedge_datapath::converge::{Observed, Plugin, Step};
 use selvedge_datapath::foreign::{ForwardChain, Place};
 use selvedge_datapath::state::Sysctl;
 use selvedge_datapath::step::NetStep;
 use selvedge_datapath::{attachment, firewall, peers};
-use selvedge_model::{IfName, NetworkName, Tracked, chain};
+use selvedge_model::{IfName, NetworkName, Tracked};
 use selvedge_netlink::{NetlinkError, RouteSocket, Sysctls};
 use selvedge_nft::{Conntrack, Features, Mirror, NftError, NftSocket};
 use selvedge_ruleset::{Listed, Table, TableId};
-use selvedge_wireguard::{KeyError, SecretKey, key_file};
+use selvedge_wireguard::KeyError;
 use selvedge_xtables::XtablesError;
 use tracing::warn;
 
 use selvedge_forward::ForwardError;
 
-use crate::forwarder::{Process, Tunnel};
+use crate::forwarder::Tunnel;
+use crate::forwarders::{Forwarders, Seen};
 use crate::host::unannounced::Unannounced;
 use crate::install::{self, PluginFile};
 use crate::looping::Kernel;
@@ -65,17 +66,19 @@ pub enum HostError {
     /// Our own WireGuard key.
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// There is no program to forward over UDP.
-    #[error("nothing forwards over UDP, and the agent was not told to start anything (--tunnel)")]
-    NoForwarder,
-    /// Nothing encrypts.
-    #[error("nothing encrypts on this node")]
-    NoWireguard,
+    /// There is no forwarder, nor a program to be one.
+    #[error("there is no forwarder for {task}, and the agent was not told to start anything (--tunnel)")]
+    NoForwarder {
+        /// What it would do.
+        task: &'static str,
+    },
     /// The forwarder doesn't start.
-    #[error("start {} udp; it says why in {}", program.display(), log.display())]
+    #[error("start {} {task}; it says why in {}", program.display(), log.display())]
     Forwarder {
         /// The program.
         program: PathBuf,
+        /// What it is to do.
+        task: &'static str,
         /// Where it says why.
         log: PathBuf,
         /// The cause.
@@ -125,7 +128,7 @@ pub struct Host {
     sysctls: Sysctls,
     paths: Paths,
     plugin: Option<PluginFile>,
-    forwarder: Option<Process>,
+    forwarders: Option<Forwarders>,
     /// What [`Kernel::glance`] compares with: the unannounced part of the last observation. None once that has been
     /// changed by ourselves: what somebody else changes back at once must not pass for what was seen.
     last: Option<Unannounced>,
@@ -149,7 +152,7 @@ impl Host {
             conntrack: Conntrack::open()?,
             sysctls: Sysctls::at(paths.sysctls.clone()),
             plugin: paths.plugin.clone().map(|(from, to)| PluginFile::new(from, to)),
-            forwarder: paths.tunnel.clone().map(Process::new),
+            forwarders: paths.tunnel.clone().map(Forwarders::new),
             paths,
             last: None,
             hearing: Vec::new(),
@@ -170,11 +173,6 @@ impl Host {
         self.route.has_vxlan()
     }
 
-    /// The file of our own WireGuard key.
-    fn key(&self) -> Option<PathBuf> {
-        self.paths.tunnel.as_ref().map(|tunnel| key_file(&tunnel.run_dir))
-    }
-
     fn unannounced(&mut self) -> Result<Unannounced, HostError> {
         let of_bridge = attachment::bridge_sysctls(&self.paths.bridge).map(|(key, _)| key);
         let forwarding = [Sysctl::Ipv4Forward, Sysctl::Ipv6Forward];
@@ -189,8 +187,7 @@ impl Host {
                 Vec::new()
             },
             plugin: self.plugin.as_ref().map(|p| p.look().map_err(|why| at(p, why))).transpose()?,
-            forwarder: self.forwarder.as_ref().is_some_and(Process::is_there),
-            key: self.key().and_then(|path| fs::metadata(path).ok()?.modified().ok()),
+            forwarders: self.forwarders.as_ref().map(Forwarders::glance),
             configurations: install::names_beside(&self.paths.conflist).map_err(|source| {
                 HostError::File { what: "list what is beside", path: self.paths.conflist.clone(), source }
             })?,
@@ -232,20 +229,10 @@ impl Host {
     fn apply_one(&mut self, step: &Step) -> Result<(), HostError> {
         match step {
             Step::Net(step) => Ok(self.route.apply_until_failure(std::slice::from_ref(step), None)?),
-            Step::Key => match self.key() {
-                Some(path) => Ok(SecretKey::generate(&path).map(drop)?),
-                None => Err(HostError::NoWireguard),
-            },
-            Step::Start(Which::Udp) => {
-                self.forwarder.as_mut().map_or(Err(HostError::NoForwarder), Process::start)
+            Step::Forwarder(step) => {
+                let none = HostError::NoForwarder { task: "anything" };
+                self.forwarders.as_mut().map_or(Err(none), |forwarders| forwarders.apply(step))
             }
-            Step::Forward(told) => {
-                self.forwarder.as_ref().map_or(Err(HostError::NoForwarder), |process| process.tell(told))
-            }
-            Step::Encrypt(_) | Step::Start(Which::Wireguard) | Step::End(Which::Wireguard) => {
-                Err(HostError::NoWireguard)
-            }
-            Step::End(Which::Udp) => self.forwarder.as_ref().map_or(Ok(()), Process::end),
             Step::Rules(_, transaction) => Ok(self.tables.apply(&mut self.nft, transaction)?),
             Step::Accept(Place::Legacy(version), rules) => {
                 selvedge_xtables::accept(*version, &self.paths.network, rules)?;
@@ -282,8 +269,10 @@ impl Kernel for Host {
         let tables = self.tables.list(&mut self.nft)?;
         let mut forward = if self.paths.forward_accept { self.forward_chains()? } else { Vec::new() };
         // Before the links: one that is there has made its device.
-        let forwarder = self.forwarder.as_mut().map_or_else(Forwarder::default, Process::observe);
-        let key = self.key().map_or(OwnKey::Missing, |path| own_key(&path));
+        let Seen { forwarder, wireguard, key } = match &mut self.forwarders {
+            Some(forwarders) => forwarders.observe()?,
+            None => Seen::default(),
+        };
         let mut network = self.route.observe()?;
         self.route.observe_overlays(&mut network)?;
         let hearing = network.links.iter().filter(|(_, link)| link.hears_routers());
@@ -302,7 +291,7 @@ impl Kernel for Host {
         Ok(Observed {
             network,
             forwarder,
-            wireguard: Forwarder::Missing,
+            wireguard,
             key,
             sysctls,
             tables,
@@ -373,14 +362,6 @@ impl Kernel for Host {
     }
 }
 
-fn own_key(path: &Path) -> OwnKey {
-    match SecretKey::read(path) {
-        Ok(Some(key)) => OwnKey::There(key.public()),
-        Ok(None) => OwnKey::Missing,
-        Err(why) => OwnKey::Broken(chain(&why)),
-    }
-}
-
 fn at(plugin: &PluginFile, source: io::Error) -> HostError {
     HostError::Plugin { path: plugin.place().to_owned(), source }
 }
@@ -388,8 +369,8 @@ fn at(plugin: &PluginFile, source: io::Error) -> HostError {
 fn net(step: &Step) -> Option<&NetStep> {
     match step {
         Step::Net(step) => Some(step),
-        Step::Key | Step::Start(_) | Step::Forward(_) | Step::Encrypt(_) | Step::End(_) => None,
-        Step::Rules(..) | Step::Accept(..) | Step::Plugin | Step::Conflist(_) | Step::Superseded(_) => None,
+        Step::Forwarder(_) | Step::Rules(..) | Step::Accept(..) => None,
+        Step::Plugin | Step::Conflist(_) | Step::Superseded(_) => None,
     }
 }
 
@@ -398,8 +379,7 @@ fn is_unannounced(step: &Step) -> bool {
     match step {
         Step::Net(step) => matches!(step, NetStep::SetSysctl { .. }),
         Step::Accept(place, _) => matches!(place, Place::Legacy(_)),
-        Step::Plugin | Step::Conflist(_) | Step::Superseded(_) => true,
-        Step::Key | Step::Start(_) | Step::Forward(_) | Step::Encrypt(_) | Step::End(_) => true,
+        Step::Forwarder(_) | Step::Plugin | Step::Conflist(_) | Step::Superseded(_) => true,
         Step::Rules(..) => false,
     }
 }

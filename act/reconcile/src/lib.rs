@@ -10,6 +10,7 @@
 mod admission;
 mod deferred;
 mod forwarder;
+mod forwarders;
 mod host;
 mod install;
 mod look;

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use selvedge_model::mark::WIREGUARD_DEVICE;
 use selvedge_model::{Forwarding, PublicKey, Wireguard};
 use selvedge_ruleset::{Change, Command, Listed, Scope, Table, TableId, Transaction, diff};
 
@@ -134,11 +135,9 @@ impl fmt::Display for Which {
 /// The kind of object that a table is.
 pub const TABLE: &str = "table";
 
-/// One step of any kind. `Display` is what an operator would type.
+/// A change to what forwards beside the kernel's routes, or to its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
-    /// A change to links, addresses, routes or sysctls.
-    Net(NetStep),
+pub enum ForwarderStep {
     /// Makes a WireGuard key of our own.
     Key,
     /// Starts a forwarder; one that can't be spoken to is ended first.
@@ -149,6 +148,15 @@ pub enum Step {
     Encrypt(Wireguard),
     /// Ends a forwarder.
     End(Which),
+}
+
+/// One step of any kind. `Display` is what an operator would type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Step {
+    /// A change to links, addresses, routes or sysctls.
+    Net(NetStep),
+    /// A change to what forwards beside the kernel's routes.
+    Forwarder(ForwarderStep),
     /// A change to one table.
     Rules(TableId, Transaction),
     /// Makes our rules in somebody else's forward chain exactly these.
@@ -169,8 +177,7 @@ impl Step {
         match self {
             Self::Rules(id, transaction) => *id == GUARD && transaction.commands().iter().all(forgets),
             Self::Superseded(_) => true,
-            Self::Net(_) | Self::Accept(..) | Self::Plugin | Self::Conflist(_) => false,
-            Self::Key | Self::Start(_) | Self::Forward(_) | Self::Encrypt(_) | Self::End(_) => false,
+            Self::Net(_) | Self::Forwarder(_) | Self::Accept(..) | Self::Plugin | Self::Conflist(_) => false,
         }
     }
 
@@ -198,10 +205,7 @@ impl Step {
             Self::Net(NetStep::SetFdb(_) | NetStep::DeleteFdb(_)) => "fdb",
             Self::Net(NetStep::SetNeighbour(_) | NetStep::DeleteNeighbour(_)) => "neighbour",
             Self::Net(NetStep::SetSysctl { .. }) => "sysctl",
-            Self::Start(Which::Udp) | Self::Forward(_) | Self::End(Which::Udp) => "forwarder",
-            Self::Key | Self::Start(Which::Wireguard) | Self::Encrypt(_) | Self::End(Which::Wireguard) => {
-                "wireguard"
-            }
+            Self::Forwarder(step) => step.object(),
             Self::Rules(..) => TABLE,
             Self::Accept(..) => "forward-chain",
             Self::Plugin => "plugin",
@@ -214,16 +218,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Net(step) => step.fmt(f),
-            Self::Key => f.write_str("wg genkey"),
-            Self::Start(which) => write!(f, "start {which}"),
-            Self::Forward(told) => {
-                let Forwarding { port, local, peers } = told;
-                write!(f, "forward over UDP from {local} port {port} to {} nodes", peers.len())
-            }
-            Self::Encrypt(told) => {
-                write!(f, "wg set selvedge-wg listen-port {} with {} peers", told.port, told.peers.len())
-            }
-            Self::End(which) => write!(f, "end {which}"),
+            Self::Forwarder(step) => step.fmt(f),
             Self::Rules(_, transaction) => {
                 let commands: Vec<String> = transaction.commands().iter().map(ToString::to_string).collect();
                 write!(f, "nft {}", commands.join("; "))
@@ -243,12 +238,46 @@ impl fmt::Display for Step {
     }
 }
 
+impl ForwarderStep {
+    fn object(&self) -> &'static str {
+        match self {
+            Self::Start(Which::Udp) | Self::Forward(_) | Self::End(Which::Udp) => "forwarder",
+            Self::Key | Self::Start(Which::Wireguard) | Self::Encrypt(_) | Self::End(Which::Wireguard) => {
+                "wireguard"
+            }
+        }
+    }
+}
+
+impl fmt::Display for ForwarderStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key => f.write_str("wg genkey"),
+            Self::Start(which) => write!(f, "start {which}"),
+            Self::Forward(told) => {
+                let Forwarding { port, local, peers } = told;
+                write!(f, "forward over UDP from {local} port {port} to {} nodes", peers.len())
+            }
+            Self::Encrypt(told) => {
+                write!(
+                    f,
+                    "wg set {WIREGUARD_DEVICE} listen-port {} with {} peers",
+                    told.port,
+                    told.peers.len()
+                )
+            }
+            Self::End(which) => write!(f, "end {which}"),
+        }
+    }
+}
+
 /// Every step from `observed` to `desired`.
 pub fn plan(desired: &Desired, observed: &Observed) -> Vec<Step> {
     let seen = Seen { network: &observed.network, sysctls: &observed.sysctls };
-    let mut steps = plan_encryption(desired, observed);
+    let mut forwarders = plan_encryption(desired, observed);
     let udp = (desired.forwarding.as_ref(), &observed.forwarder);
-    steps.extend(plan_forwarder(udp, desired.prune, (Which::Udp, Step::Forward)));
+    forwarders.extend(plan_forwarder(udp, desired.prune, (Which::Udp, ForwarderStep::Forward)));
+    let mut steps: Vec<Step> = forwarders.into_iter().map(Step::Forwarder).collect();
     steps.extend(plan::plan(&desired.network, seen, desired.prune).steps.into_iter().map(Step::Net));
     steps.extend(plan_tables(desired, observed));
     for chain in &observed.forward {
@@ -275,30 +304,30 @@ pub fn plan(desired: &Desired, observed: &Observed) -> Vec<Step> {
 fn plan_forwarder<Told: Clone + PartialEq>(
     (wanted, now): (Option<&Told>, &Forwarder<Told>),
     prune: Prune,
-    (which, tell): (Which, impl Fn(Told) -> Step),
-) -> Vec<Step> {
+    (which, tell): (Which, impl Fn(Told) -> ForwarderStep),
+) -> Vec<ForwarderStep> {
     match (wanted, now) {
         (Some(wanted), Forwarder::There(told)) if told.as_ref() == Some(wanted) => Vec::new(),
         (Some(wanted), Forwarder::There(_)) => vec![tell(wanted.clone())],
         (Some(wanted), Forwarder::Missing | Forwarder::Strange) => {
-            vec![Step::Start(which), tell(wanted.clone())]
+            vec![ForwarderStep::Start(which), tell(wanted.clone())]
         }
         // One that was never told anything does nothing; somebody else may have started it.
         (None, Forwarder::There(Some(_)) | Forwarder::Strange) if prune == Prune::Marked => {
-            vec![Step::End(which)]
+            vec![ForwarderStep::End(which)]
         }
         (None, _) => Vec::new(),
     }
 }
 
 /// A key first: a device without one is nobody's peer.
-fn plan_encryption(desired: &Desired, observed: &Observed) -> Vec<Step> {
+fn plan_encryption(desired: &Desired, observed: &Observed) -> Vec<ForwarderStep> {
     let wanted = match &desired.encryption {
-        Some(Encryption::Key) => return vec![Step::Key],
+        Some(Encryption::Key) => return vec![ForwarderStep::Key],
         Some(Encryption::Device(wanted)) => Some(wanted),
         None => None,
     };
-    plan_forwarder((wanted, &observed.wireguard), desired.prune, (Which::Wireguard, Step::Encrypt))
+    plan_forwarder((wanted, &observed.wireguard), desired.prune, (Which::Wireguard, ForwarderStep::Encrypt))
 }
 
 /// One transaction a table, so that one that fails keeps no other from being mended.

@@ -1,11 +1,11 @@
 //! What the kernel changes without a notification, as a glance compares it.
 
 use std::collections::BTreeMap;
-use std::time::SystemTime;
 
 use selvedge_datapath::foreign::ForwardChain;
 use selvedge_datapath::state::Sysctl;
 
+use crate::forwarders::Glance;
 use crate::install::Looks;
 
 /// All of it at one moment.
@@ -14,10 +14,7 @@ pub(super) struct Unannounced {
     pub(super) sysctls: BTreeMap<Sysctl, String>,
     pub(super) legacy: Vec<ForwardChain>,
     pub(super) plugin: Option<Looks>,
-    /// Whether there is a forwarder.
-    pub(super) forwarder: bool,
-    /// The file of our own WireGuard key, as it was changed last.
-    pub(super) key: Option<SystemTime>,
+    pub(super) forwarders: Option<Glance>,
     pub(super) configurations: Vec<String>,
     pub(super) conflist: Option<String>,
 }
@@ -29,11 +26,13 @@ impl Unannounced {
         if let Some((key, value)) = sysctl {
             return Some(format!("{key} is {value}"));
         }
+        let (now, before) = (self.forwarders.as_ref(), last.forwarders.as_ref());
+        if let Some(what) = now.zip(before).and_then(|(now, before)| now.differs_from(before)) {
+            return Some(what.to_owned());
+        }
         let others = [
             (self.legacy != last.legacy, "legacy iptables rules changed"),
             (self.plugin != last.plugin, "the plugin changed"),
-            (self.forwarder != last.forwarder, "the forwarder of the udp transport came or went"),
-            (self.key != last.key, "our own WireGuard key changed"),
             (
                 self.configurations != last.configurations,
                 "another configuration came or went beside the conflist",

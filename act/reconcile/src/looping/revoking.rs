@@ -127,8 +127,8 @@ fn closes(step: &Step, unknown: Unknown) -> bool {
     };
     match step {
         Step::Rules(_, transaction) => of_policy(step) && !transaction.commands().iter().all(opens),
-        Step::Key | Step::Start(_) | Step::Forward(_) | Step::Encrypt(_) | Step::End(_) => false,
-        Step::Net(_) | Step::Accept(..) | Step::Plugin | Step::Conflist(_) | Step::Superseded(_) => false,
+        Step::Net(_) | Step::Forwarder(_) | Step::Accept(..) => false,
+        Step::Plugin | Step::Conflist(_) | Step::Superseded(_) => false,
     }
 }
 

@@ -21,7 +21,10 @@ fn a_forwarder_is_started_told_told_again_and_ended() {
         let desired = Desired { forwarding: wanted.map(told), prune, ..nothing() };
         plan(&desired, &Observed { forwarder, ..Observed::default() })
     };
-    let start = vec![Step::Start(Which::Udp), Step::Forward(told(8383))];
+    let start = vec![
+        Step::Forwarder(ForwarderStep::Start(Which::Udp)),
+        Step::Forwarder(ForwarderStep::Forward(told(8383))),
+    ];
     assert_eq!(steps(Some(8383), Forwarder::Missing, Prune::Marked), start);
     assert_eq!(steps(Some(8383), Forwarder::Strange, Prune::Marked), start, "of another version");
     let tell = &start[1..];
@@ -29,7 +32,10 @@ fn a_forwarder_is_started_told_told_again_and_ended() {
     assert_eq!(steps(Some(8383), Forwarder::There(Some(told(1))), Prune::Nothing), tell);
     assert_eq!(steps(Some(8383), Forwarder::There(Some(told(8383))), Prune::Marked), []);
     for there in [Forwarder::There(Some(told(8383))), Forwarder::Strange] {
-        assert_eq!(steps(None, there.clone(), Prune::Marked), [Step::End(Which::Udp)]);
+        assert_eq!(
+            steps(None, there.clone(), Prune::Marked),
+            [Step::Forwarder(ForwarderStep::End(Which::Udp))]
+        );
         assert_eq!(steps(None, there, Prune::Nothing), [], "another listing may want it");
     }
     for idle in [Forwarder::There(None), Forwarder::Missing] {
@@ -44,14 +50,20 @@ fn wireguard_gets_a_key_before_a_device_and_is_told_of_peers_as_they_come() {
         let desired = Desired { encryption, ..nothing() };
         plan(&desired, &Observed { wireguard, ..Observed::default() })
     };
-    assert_eq!(steps(Some(Encryption::Key), Forwarder::Missing), [Step::Key]);
+    assert_eq!(steps(Some(Encryption::Key), Forwarder::Missing), [Step::Forwarder(ForwarderStep::Key)]);
     let device = |port| Some(Encryption::Device(told(port)));
-    let start = vec![Step::Start(Which::Wireguard), Step::Encrypt(told(1))];
+    let start = vec![
+        Step::Forwarder(ForwarderStep::Start(Which::Wireguard)),
+        Step::Forwarder(ForwarderStep::Encrypt(told(1))),
+    ];
     assert_eq!(steps(device(1), Forwarder::Missing), start);
     assert_eq!(steps(device(1), Forwarder::There(None)), start[1..]);
     assert_eq!(steps(device(1), Forwarder::There(Some(told(2)))), start[1..]);
     assert_eq!(steps(device(1), Forwarder::There(Some(told(1)))), []);
-    assert_eq!(steps(None, Forwarder::There(Some(told(1)))), [Step::End(Which::Wireguard)]);
+    assert_eq!(
+        steps(None, Forwarder::There(Some(told(1)))),
+        [Step::Forwarder(ForwarderStep::End(Which::Wireguard))]
+    );
     assert_eq!(steps(None, Forwarder::There(None)), [], "it does nothing");
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::mpsc::Sender;
 
-use selvedge_datapath::converge::{Forwarder, Observed, OwnKey, Plugin, Step, Which};
+use selvedge_datapath::converge::{Forwarder, ForwarderStep, Observed, OwnKey, Plugin, Step, Which};
 use selvedge_datapath::foreign::{ForwardChain, Place};
 use selvedge_datapath::state::{LinkKind, ObservedLink, Sysctl};
 use selvedge_model::{MacAddr, Mtu, PublicKey, Tracked};
@@ -87,16 +87,23 @@ impl Fake {
             }
             Step::Plugin => self.observed.plugin = Plugin::Same,
             Step::Conflist(text) => self.observed.conflist = Some(text.clone()),
-            Step::Start(Which::Udp) => self.observed.forwarder = Forwarder::There(None),
-            Step::Forward(told) => self.observed.forwarder = Forwarder::There(Some(told.clone())),
-            Step::End(Which::Udp) => self.observed.forwarder = Forwarder::Missing,
-            Step::Key => self.observed.key = OwnKey::There(PublicKey([1; 32])),
-            Step::Start(Which::Wireguard) => self.observed.wireguard = Forwarder::There(None),
-            Step::Encrypt(told) => self.observed.wireguard = Forwarder::There(Some(told.clone())),
-            Step::End(Which::Wireguard) => self.observed.wireguard = Forwarder::Missing,
+            Step::Forwarder(step) => self.forward(step),
             Step::Superseded(name) => self.observed.configurations.retain(|there| there != name),
         }
         Ok(())
+    }
+
+    fn forward(&mut self, step: &ForwarderStep) {
+        let now = &mut self.observed;
+        match step {
+            ForwarderStep::Start(Which::Udp) => now.forwarder = Forwarder::There(None),
+            ForwarderStep::Forward(told) => now.forwarder = Forwarder::There(Some(told.clone())),
+            ForwarderStep::End(Which::Udp) => now.forwarder = Forwarder::Missing,
+            ForwarderStep::Key => now.key = OwnKey::There(PublicKey([1; 32])),
+            ForwarderStep::Start(Which::Wireguard) => now.wireguard = Forwarder::There(None),
+            ForwarderStep::Encrypt(told) => now.wireguard = Forwarder::There(Some(told.clone())),
+            ForwarderStep::End(Which::Wireguard) => now.wireguard = Forwarder::Missing,
+        }
     }
 
     /// Somebody else deletes the routes to a network.

@@ -1,0 +1,94 @@
+//! Everything that forwards for this node beside the kernel's routes: the udp transport, and WireGuard with its key.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use selvedge_datapath::converge::{Forwarder, ForwarderStep, OwnKey, Which};
+use selvedge_model::{Forwarding, Wireguard, chain};
+use selvedge_wireguard::{SecretKey, key_file};
+
+use crate::forwarder::{Process, Tunnel};
+use crate::host::HostError;
+
+/// Both, whether there are any or not.
+#[derive(Debug)]
+pub(crate) struct Forwarders {
+    udp: Process<Forwarding>,
+    wireguard: Process<Wireguard>,
+    /// The file of our own WireGuard key.
+    key: PathBuf,
+}
+
+/// How they are.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) forwarder: Forwarder<Forwarding>,
+    pub(crate) wireguard: Forwarder<Wireguard>,
+    pub(crate) key: OwnKey,
+}
+
+/// What is quickly seen of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Glance {
+    udp: bool,
+    wireguard: bool,
+    /// When the file of the key was changed last.
+    key: Option<SystemTime>,
+}
+
+impl Glance {
+    /// What has changed since, in words.
+    pub(crate) fn differs_from(&self, last: &Self) -> Option<&'static str> {
+        let what = [
+            (self.udp != last.udp, "the forwarder of the udp transport came or went"),
+            (self.wireguard != last.wireguard, "what encrypts came or went"),
+            (self.key != last.key, "our own WireGuard key changed"),
+        ];
+        what.into_iter().find(|(differs, _)| *differs).map(|(_, what)| what)
+    }
+}
+
+impl Forwarders {
+    pub(crate) fn new(tunnel: Tunnel) -> Self {
+        let key = key_file(&tunnel.run_dir);
+        Self { udp: Process::new(tunnel.clone()), wireguard: Process::new(tunnel), key }
+    }
+
+    pub(crate) fn observe(&mut self) -> Result<Seen, HostError> {
+        Ok(Seen {
+            forwarder: self.udp.observe(),
+            wireguard: self.wireguard.observe(),
+            key: own_key(&self.key),
+        })
+    }
+
+    pub(crate) fn glance(&self) -> Glance {
+        Glance {
+            udp: self.udp.is_there(),
+            wireguard: self.wireguard.is_there(),
+            key: fs::metadata(&self.key).and_then(|file| file.modified()).ok(),
+        }
+    }
+
+    /// Takes a step that concerns them.
+    pub(crate) fn apply(&mut self, step: &ForwarderStep) -> Result<(), HostError> {
+        match step {
+            ForwarderStep::Key => Ok(SecretKey::generate(&self.key).map(drop)?),
+            ForwarderStep::Start(Which::Udp) => self.udp.start(),
+            ForwarderStep::Start(Which::Wireguard) => self.wireguard.start(),
+            ForwarderStep::Forward(told) => self.udp.tell(told),
+            ForwarderStep::Encrypt(told) => self.wireguard.tell(told),
+            ForwarderStep::End(Which::Udp) => self.udp.end(),
+            ForwarderStep::End(Which::Wireguard) => self.wireguard.end(),
+        }
+    }
+}
+
+fn own_key(path: &Path) -> OwnKey {
+    match SecretKey::read(path) {
+        Ok(Some(key)) => OwnKey::There(key.public()),
+        Ok(None) => OwnKey::Missing,
+        Err(why) => OwnKey::Broken(chain(&why)),
+    }
+}
