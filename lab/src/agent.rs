@@ -1,7 +1,8 @@
 //! The node agents: one real `selvedge-agent` in each node's namespace.
 
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -10,6 +11,7 @@ use std::time::{Duration, Instant};
 use selvedge_model::NodeName;
 use selvedge_netns::{Namespace, NetnsError};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::patience::patience;
 
@@ -123,11 +125,13 @@ pub enum AgentError {
         /// The last lines that it printed.
         log: String,
     },
-    /// It runs, but there is no conflist.
-    #[error("the agent of {node} wrote no conflist in {seconds} s; its last lines:\n{log}")]
+    /// It runs, but something isn't there.
+    #[error("the agent of {node} {failing} in {seconds} s; its last lines:\n{log}")]
     Late {
         /// The node.
         node: NodeName,
+        /// What it didn't do.
+        failing: &'static str,
         /// How long it was waited for.
         seconds: u64,
         /// The last lines that it printed.
@@ -177,10 +181,22 @@ impl Agent {
 
     /// Waits for the conflist and says where it is.
     pub(crate) fn await_conflist(&mut self) -> Result<PathBuf, AgentError> {
+        let conf = self.dirs.conf();
+        self.wait("wrote no conflist", || conflist_in(&conf))
+    }
+
+    /// Waits until everything is as it should be.
+    pub(crate) fn await_ready(&mut self) -> Result<(), AgentError> {
+        let socket = self.dirs.run().join("agent.sock");
+        self.wait("was not ready", || is_ready(&socket).then_some(()))
+    }
+
+    /// Looks until something is there, while the agent runs; what it didn't do is told where that takes too long.
+    fn wait<T>(&mut self, failing: &'static str, look: impl Fn() -> Option<T>) -> Result<T, AgentError> {
         let deadline = Instant::now() + patience(PATIENCE);
         loop {
-            if let Some(path) = conflist_in(&self.dirs.conf()) {
-                return Ok(path);
+            if let Some(found) = look() {
+                return Ok(found);
             }
             let node = self.node.clone();
             if let AgentState::Dead { status, log } = self.state() {
@@ -188,7 +204,7 @@ impl Agent {
             }
             if Instant::now() > deadline {
                 let log = tail(&self.dirs.log());
-                return Err(AgentError::Late { node, seconds: patience(PATIENCE).as_secs(), log });
+                return Err(AgentError::Late { node, failing, seconds: patience(PATIENCE).as_secs(), log });
             }
             thread::sleep(Duration::from_millis(5));
         }
@@ -216,6 +232,19 @@ fn conflist_in(directory: &Path) -> Option<PathBuf> {
     let entries = fs::read_dir(directory).ok()?;
     let paths = entries.filter_map(|entry| Some(entry.ok()?.path()));
     paths.filter(|path| path.extension().is_some_and(|e| e == "conflist")).min()
+}
+
+/// True if the agent at that socket says of its node that everything is as it should be.
+fn is_ready(socket: &Path) -> bool {
+    let asked = || -> io::Result<Value> {
+        let mut stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.write_all(b"{\"get\":\"status\"}\n")?;
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line)?;
+        Ok(serde_json::from_str(&line)?)
+    };
+    asked().is_ok_and(|answer| answer["state"] == "ready")
 }
 
 /// The last lines of a log.

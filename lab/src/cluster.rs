@@ -20,7 +20,7 @@ use crate::path::{fixed_addresses, paths};
 use crate::plan::{Place, Plan};
 use crate::probe::{ProbeError, Timing, probe};
 use crate::runtime::{Attached, CniError, Conflist};
-use crate::shape::Shape;
+use crate::shape::{Shape, Transport};
 use crate::status::{NodeStatus, PodStatus, Status};
 use crate::topology::{Topology, TopologyError};
 
@@ -203,7 +203,7 @@ impl Cluster {
     /// Starts all agents, then waits for all of them.
     fn start_agents(&mut self) -> Result<(), LabError> {
         let config = self.setup.files.join("agent.yaml");
-        let text = manifest::agent_config(&self.setup.shape);
+        let text = manifest::agent_config(&self.setup.shape, &self.setup.files.join("keys"));
         fs::write(&config, text).map_err(|source| LabError::File { path: config.clone(), source })?;
         let manifests = self.manifests();
         let files = AgentFiles { bin_dir: &self.setup.bin_dir, manifests: &manifests, config: &config };
@@ -215,6 +215,10 @@ impl Cluster {
         }
         for agent in self.agents.values_mut() {
             agent.await_conflist()?;
+        }
+        if self.setup.shape.transport == Transport::Wireguard {
+            // Each has the keys of all others then, which come one by one.
+            self.agents.values_mut().try_for_each(Agent::await_ready)?;
         }
         Ok(())
     }

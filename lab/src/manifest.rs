@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::fmt::{Display, Write};
 use std::net::IpAddr;
+use std::path::Path;
 
 use ipnet::IpNet;
 use selvedge_model::PodKey;
 
 use crate::plan::Plan;
-use crate::shape::Shape;
+use crate::shape::{Shape, Transport};
 
 /// The Nodes.
 pub(crate) fn nodes(plan: &Plan) -> String {
@@ -60,8 +61,13 @@ pub(crate) fn uid(pod: &PodKey) -> String {
 }
 
 /// The agent's settings.
-pub(crate) fn agent_config(shape: &Shape) -> String {
-    format!("attach: {}\ntransport: {}\n", shape.attach, shape.transport)
+pub(crate) fn agent_config(shape: &Shape, keys: &Path) -> String {
+    let mut text = format!("attach: {}\ntransport: {}\n", shape.attach, shape.transport);
+    if shape.transport == Transport::Wireguard {
+        // From the first packet on: a way that is changed later changes what receivers see.
+        add(&mut text, format_args!("encryption: strict\nwireguard: {{keys: {keys:?}}}\n"));
+    }
+    text
 }
 
 fn list<T: Display>(items: &[T]) -> String {

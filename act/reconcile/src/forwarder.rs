@@ -62,7 +62,9 @@ impl<T: Task> Process<T> {
         if self.is_there() {
             self.end()?;
         }
-        let Some(program) = &self.tunnel.program else { return Err(HostError::NoForwarder { task: T::NAME }) };
+        let Some(program) = &self.tunnel.program else {
+            return Err(HostError::NoForwarder { task: T::NAME });
+        };
         let log = file::<T>(&self.tunnel.run_dir, "log");
         let spawned = || -> io::Result<Child> {
             let log = File::options().create(true).append(true).open(&log)?;

@@ -199,7 +199,9 @@ impl Setup {
             },
             wireguard: WireguardSettings {
                 port: self.config.wireguard.port,
-                there: self.has_wireguard || observed.wireguard != Forwarder::Missing,
+                there: self.has_wireguard
+                    || observed.wireguard != Forwarder::Missing
+                    || self.tunnel.as_ref().is_some_and(|program| program.is_file()),
                 key: observed.key.clone(),
                 strict: self.config.encryption == Encryption::Strict,
             },
