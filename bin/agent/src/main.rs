@@ -7,6 +7,7 @@ mod explaining;
 mod flags;
 mod leases;
 mod packets;
+mod publishing;
 mod reaching;
 mod serve;
 mod trying;
@@ -38,6 +39,7 @@ use crate::explaining::Decided;
 use crate::flags::{Flags, Places, Task};
 use crate::leases::Caretaker;
 use crate::packets::Lost;
+use crate::publishing::Publisher;
 use crate::reaching::Reaching;
 use crate::wiring::{Policies, Setup};
 
@@ -106,7 +108,9 @@ fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
     watch::kernel(triggers.clone())?;
     packets::tell(&setup, lost)?;
     setup.reaching.start(triggers.clone())?;
-    let _source = watch::source(flags, triggers.clone(), (&status, setup.config.remove_taint))?;
+    let keys = setup.config.wireguard.keys.as_deref().filter(|_| flags.source.manifests.is_some());
+    setup.publisher = Publisher::start(&setup.node, keys)?;
+    let _source = watch::source(flags, triggers.clone(), (&status, &setup))?;
     watch::start(triggers)?;
     info!(node = %setup.node, version = env!("CARGO_PKG_VERSION"), "selvedge-agent started");
     let resync = setup.config.resync;
@@ -136,6 +140,7 @@ fn setup(flags: &Flags, (config, plugin): (Config, PathBuf), (kernel, has_vxlan)
         policies: Policies::default(),
         reaching: Reaching::after(flags.at.run_dir.join("given-up")),
         decided: Decided::default(),
+        publisher: Publisher::default(),
     }
 }
 

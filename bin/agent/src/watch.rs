@@ -16,16 +16,15 @@ use selvedge_model::Cluster;
 use selvedge_netlink::Event;
 use selvedge_reconcile::status::since_1970_ms;
 use selvedge_reconcile::{Status, Trigger};
-use selvedge_source::keys::Announced;
 use selvedge_source::kubernetes::{self, Duties, Follower, Reach};
-use selvedge_source::{Snapshot, Watcher};
+use selvedge_source::{Directories, Snapshot, Watcher};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::low_level::pipe;
 use tracing::{error, warn};
 
 use crate::flags::Flags;
 use crate::send;
-use crate::wiring::GRACE;
+use crate::wiring::{GRACE, Setup};
 
 /// What tells of the cluster, until it is dropped.
 #[expect(dead_code, reason = "they are held, and end when they are dropped")]
@@ -39,18 +38,19 @@ pub(crate) enum Source {
 pub(crate) fn source(
     flags: &Flags,
     triggers: Sender<Trigger>,
-    (status, taint): (&Arc<Mutex<Status>>, bool),
+    (status, setup): (&Arc<Mutex<Status>>, &Setup),
 ) -> Result<Source, Box<dyn Error>> {
     let told = Told { triggers, status: Arc::clone(status) };
     let Some(directory) = &flags.source.manifests else {
         let reach = flags.source.kubeconfig.clone().map_or(Reach::InCluster, Reach::Kubeconfig);
-        let duties = duties(status, taint);
+        let duties = duties(status, setup);
         let follower = kubernetes::follow_on_duty(&reach, (&flags.node, Some(duties)), move |update| {
             told.tell(update.problems, update.lost, update.cluster.map(|cluster| (cluster, update.whole)))
         })?;
         return Ok(Source::Kubernetes(follower));
     };
-    let watcher = selvedge_source::spawn(directory.as_path(), move |snapshot: Snapshot| {
+    let directories = Directories { manifests: directory, keys: setup.config.wireguard.keys.as_deref() };
+    let watcher = selvedge_source::spawn(directories, move |snapshot: Snapshot| {
         let problems = snapshot.problems.iter().map(ToString::to_string).collect();
         let whole = snapshot.is_whole();
         told.tell(problems, None, Some((snapshot.cluster, whole)))
@@ -58,13 +58,14 @@ pub(crate) fn source(
     Ok(Source::Manifests(watcher))
 }
 
-/// What the cluster is told of our Node: that it serves pods, and if `taint` says so by an end of the taint.
-fn duties(status: &Arc<Mutex<Status>>, taint: bool) -> Duties {
+/// What the cluster is told of our Node: that it serves pods, if it is so configured by an end of the taint too, and our
+/// WireGuard key.
+fn duties(status: &Arc<Mutex<Status>>, setup: &Setup) -> Duties {
     let (asked, told) = (Arc::clone(status), Arc::clone(status));
     Duties {
         serves: Box::new(move || asked.lock().unwrap_or_else(PoisonError::into_inner).state.serves()),
-        taint,
-        key: Announced::default(),
+        taint: setup.config.remove_taint,
+        key: setup.publisher.own.clone(),
         told: Box::new(move |problem| {
             if let Some(problem) = &problem {
                 warn!(problem, "the API");

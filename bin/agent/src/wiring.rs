@@ -13,13 +13,15 @@ use selvedge_datapath::foreign;
 use selvedge_datapath::node::{
     self, Attach, DesiredNode, Facts, LocalNode, UdpSettings, VxlanSettings, WireguardSettings,
 };
+use selvedge_datapath::peers::{self, Encryption};
 use selvedge_datapath::state::{ObservedLink, Sysctl};
-use selvedge_model::{Cluster, IfName, Node, NodeName};
+use selvedge_model::{Cluster, IfName, Node, NodeName, PublicKey};
 use selvedge_policy::{Netlog, Unknown};
 use selvedge_reconcile::Decision;
 
-use crate::config::{Config, Encryption};
+use crate::config::{self, Config};
 use crate::explaining::Decided;
+use crate::publishing::Publisher;
 use crate::reaching::{self, Reaching};
 pub(crate) use policies::{Policed, Policies};
 use tables::sources;
@@ -66,6 +68,8 @@ pub(crate) struct Setup {
     pub(crate) policies: Policies,
     /// The ways to other nodes, and what was measured of them.
     pub(crate) reaching: Reaching,
+    /// Who tells others our WireGuard key.
+    pub(crate) publisher: Publisher,
     /// Who answers those who ask why.
     pub(crate) decided: Decided,
 }
@@ -155,6 +159,7 @@ impl Setup {
             prune,
         };
         self.reaching.want(&node, &observed.network);
+        self.publisher.publish(key_to_publish(&desired, observed));
         self.decided.put(Arc::clone(&policed), desired.network.routes.clone());
         let problems = node.problems.iter().map(ToString::to_string);
         let (taken, passed_over) = self.rivals(observed, &desired.superseded);
@@ -203,7 +208,7 @@ impl Setup {
                     || observed.wireguard != Forwarder::Missing
                     || self.tunnel.as_ref().is_some_and(|program| program.is_file()),
                 key: observed.key.clone(),
-                strict: self.config.encryption == Encryption::Strict,
+                strict: self.config.encryption == config::Encryption::Strict,
             },
         }
     }
@@ -286,6 +291,15 @@ struct Known<'a> {
     prune: Prune,
     /// The same if its policies are known too.
     policies: Option<&'a Arc<Cluster>>,
+}
+
+/// The key by which others can send to us: none before the device is there.
+fn key_to_publish(desired: &Desired, observed: &Observed) -> Option<PublicKey> {
+    let link = observed.network.links.get(&peers::wireguard_device())?;
+    match (&desired.encryption, &observed.wireguard) {
+        (Some(Encryption::Device(told)), Forwarder::There(Some(_))) if link.up => Some(told.key),
+        _ => None,
+    }
 }
 
 /// The interfaces whose `accept_ra` is wanted 2: those with an address of the node's own, since with forwarding on 1

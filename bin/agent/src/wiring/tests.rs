@@ -22,6 +22,7 @@ fn started(before: Duration) -> Setup {
         netlog: Netlog::Present,
         policies: Policies::default(),
         decided: Decided::default(),
+        publisher: Publisher::default(),
     }
 }
 
