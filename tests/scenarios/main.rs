@@ -16,6 +16,7 @@
 //! - `tunnel`: the forwarders, of the udp transport and of WireGuard
 //! - `udp`: nodes that reach each other in plain UDP
 //! - `uninstall`: what stays when we go
+//! - `wireguard`: nodes that encrypt, and what is seen of that between them
 //! - `matrix`: the lab, in each mode of attachment and each choice of families
 #![cfg(test)]
 
@@ -41,3 +42,4 @@ mod trying;
 mod tunnel;
 mod udp;
 mod uninstall;
+mod wireguard;

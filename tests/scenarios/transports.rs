@@ -132,6 +132,16 @@ fn udp_on_two_segments() {
 }
 
 #[test]
+fn wireguard_on_one_segment() {
+    labs("wireguard", "1", Inside::Everything);
+}
+
+#[test]
+fn wireguard_on_two_segments() {
+    labs("wireguard", "2", Inside::Everything);
+}
+
+#[test]
 fn native_on_one_segment() {
     labs("native", "1", Inside::Nothing);
 }

@@ -10,7 +10,7 @@ use selvedge_model::{Forwarding, ForwardingPeer};
 use selvedge_tests::{Echo, Stream, within};
 
 mod ground;
-mod watch;
+pub(crate) mod watch;
 mod wireguard;
 
 pub(crate) use ground::Guard;

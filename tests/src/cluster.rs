@@ -98,6 +98,11 @@ impl Cluster {
         &self.between.router
     }
 
+    /// Where the nodes' segments are bridged: every packet between nodes passes one.
+    pub fn segments(&self) -> impl Iterator<Item = &Namespace> {
+        self.between.segments.values()
+    }
+
     /// Writes a node's manifest, with these subnets.
     pub fn declare(&self, node: &Node, pod_cidrs: &[IpNet]) {
         self.manifest(node, &node.object(pod_cidrs).to_string());

@@ -11,14 +11,14 @@ use rustix::net::{AddressFamily, Protocol, RecvFlags, SocketType, sockopt};
 use selvedge_netns::Namespace;
 
 /// Datagrams that are sent every few milliseconds from one node to another.
-pub(super) struct Drip {
+pub(crate) struct Drip {
     stop: Arc<AtomicBool>,
     sender: JoinHandle<()>,
     receiver: JoinHandle<Vec<Instant>>,
 }
 
 impl Drip {
-    pub(super) fn start(from: (&Namespace, IpAddr), to: (&Namespace, IpAddr), port: u16) -> Self {
+    pub(crate) fn start(from: (&Namespace, IpAddr), to: (&Namespace, IpAddr), port: u16) -> Self {
         let receiver = to.0.run(|| UdpSocket::bind((to.1, port))).unwrap().unwrap();
         let sender = from.0.run(|| UdpSocket::bind((from.1, 0))).unwrap().unwrap();
         receiver.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
@@ -44,7 +44,7 @@ impl Drip {
     }
 
     /// How long nothing came, at most, while this went on.
-    pub(super) fn longest_silence(self) -> Duration {
+    pub(crate) fn longest_silence(self) -> Duration {
         self.stop.store(true, Ordering::SeqCst);
         self.sender.join().unwrap();
         let came = self.receiver.join().unwrap();
@@ -54,13 +54,13 @@ impl Drip {
 }
 
 /// All that passes a namespace, as the kernel hands it out with the link's headers.
-pub(super) struct Capture {
+pub(crate) struct Capture {
     stop: Arc<AtomicBool>,
     reader: JoinHandle<Vec<Vec<u8>>>,
 }
 
 impl Capture {
-    pub(super) fn start(place: &Namespace) -> Self {
+    pub(crate) fn start(place: &Namespace) -> Self {
         // ETH_P_ALL, in the network's order.
         let all = Protocol::from_raw(NonZero::new(u32::from(3u16.to_be())).unwrap());
         let open = || rustix::net::socket(AddressFamily::PACKET, SocketType::RAW, Some(all));
@@ -84,14 +84,14 @@ impl Capture {
         Self { stop, reader }
     }
 
-    pub(super) fn end(self) -> Vec<Vec<u8>> {
+    pub(crate) fn end(self) -> Vec<Vec<u8>> {
         self.stop.store(true, Ordering::SeqCst);
         self.reader.join().unwrap()
     }
 }
 
 /// In how many frames these bytes are.
-pub(super) fn frames_with(frames: &[Vec<u8>], bytes: &[u8]) -> usize {
+pub(crate) fn frames_with(frames: &[Vec<u8>], bytes: &[u8]) -> usize {
     let has = |frame: &&Vec<u8>| {
         let mut rest = &frame[..];
         while let Some(at) = rest.iter().position(|byte| *byte == bytes[0]) {
