@@ -3,7 +3,7 @@
 //!
 //! - [`udp`], [`wireguard`]: a forwarder at work, until it is told to end
 //! - [`Client`]: how an agent tells it what to do, and hears how it does
-//! - [`Task`], [`file`]: what forwarders there are, and the names of their files
+//! - [`Task`], [`file()`]: what forwarders there are, and the names of their files
 //!
 //! Large packets of the device are cut up by the forwarder and sent with one system call (UDP_SEGMENT); what comes in
 //! batches (UDP_GRO) is joined again. Each queue of the device has a thread for either direction and a socket.
