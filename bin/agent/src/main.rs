@@ -41,7 +41,7 @@ use crate::leases::Caretaker;
 use crate::packets::Lost;
 use crate::publishing::Publisher;
 use crate::reaching::Reaching;
-use crate::wiring::{Policies, Setup};
+use crate::wiring::{Policies, Setup, Ways};
 
 /// How long an ADD is kept waiting, within the 25 seconds that it has.
 const PATIENCE: Patience = Patience {
@@ -138,6 +138,7 @@ fn setup(flags: &Flags, (config, plugin): (Config, PathBuf), (kernel, has_vxlan)
         netlog: if kernel.packet_log { Netlog::Present } else { Netlog::Missing },
         config,
         policies: Policies::default(),
+        ways: Ways::default(),
         reaching: Reaching::after(flags.at.run_dir.join("given-up")),
         decided: Decided::default(),
         publisher: Publisher::default(),

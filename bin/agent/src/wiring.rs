@@ -13,6 +13,7 @@ use selvedge_datapath::foreign;
 use selvedge_datapath::node::{
     self, Attach, DesiredNode, Facts, LocalNode, UdpSettings, VxlanSettings, WireguardSettings,
 };
+pub(crate) use selvedge_datapath::peers::Known as Ways;
 use selvedge_datapath::peers::{self, Encryption};
 use selvedge_datapath::state::{ObservedLink, Sysctl};
 use selvedge_model::{Cluster, IfName, Node, NodeName, PublicKey};
@@ -66,7 +67,9 @@ pub(crate) struct Setup {
     pub(crate) netlog: Netlog,
     /// What policy wants, as it was last decided.
     pub(crate) policies: Policies,
-    /// The ways to other nodes, and what was measured of them.
+    /// The ways to other nodes, as they were last decided.
+    pub(crate) ways: Ways,
+    /// The same, and what was measured of them.
     pub(crate) reaching: Reaching,
     /// Who tells others our WireGuard key.
     pub(crate) publisher: Publisher,
@@ -141,7 +144,8 @@ impl Setup {
         let findings = self.reaching.findings();
         let facts =
             Facts { network: &observed.network, takes_ra: &takes_ra, bridge_netfilter, findings: &findings };
-        let node = node::desired(cluster, &local, facts).map_err(|why| why.to_string())?;
+        let node = node::desired_after(&mut self.ways, cluster, (&local, facts));
+        let node = node.map_err(|why| why.to_string())?;
         let executable = self.installs || self.plugin.is_file();
         let blocking = node.problems.iter().find(|problem| problem.blocks());
         let missing = (!executable).then(|| format!("the plugin {} isn't there", self.plugin.display()));

@@ -245,6 +245,15 @@ pub struct DesiredNode {
 
 /// Decides what the node should look like.
 pub fn desired(cluster: &Cluster, local: &LocalNode, facts: Facts<'_>) -> Result<DesiredNode, NotYet> {
+    desired_after(&mut peers::Known::default(), cluster, (local, facts))
+}
+
+/// The same, by what was decided last of the ways to peers on account of the same findings as they were then.
+pub fn desired_after(
+    known: &mut peers::Known,
+    cluster: &Cluster,
+    (local, facts): (&LocalNode, Facts<'_>),
+) -> Result<DesiredNode, NotYet> {
     let node = own_node(cluster, local)?;
     let addresses: Vec<IpAddr> =
         node.addresses.iter().copied().filter(|a| holder(facts.network, *a).is_some()).collect();
@@ -256,7 +265,7 @@ pub fn desired(cluster: &Cluster, local: &LocalNode, facts: Facts<'_>) -> Result
     let uplink = uplink_mtu(facts.network, &underlay);
     let here =
         Here { node, local, network: facts.network, addresses: &underlay, uplink, findings: facts.findings };
-    let peers = peers::decide(cluster, here);
+    let peers = peers::decide_after(known, cluster, here);
     let mtu = local.mtu.or(peers.mtu).unwrap_or(uplink);
     let mut network = attachment::forwarding(&node.pod_cidrs, facts.takes_ra);
     let attachments = merge_attachments(&mut network, local, facts, &addresses);

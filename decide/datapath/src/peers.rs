@@ -21,12 +21,14 @@ use crate::state::{ObservedLink, ObservedNetwork, Route, RouteProtocol};
 mod end;
 mod overlay;
 mod udp;
+mod ways;
 mod wireguard;
 
 pub use self::overlay::sysctls;
+pub use self::ways::Known;
 
 /// How a peer is reached.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Peer {
     /// Its name.
     pub name: NodeName,
@@ -84,16 +86,18 @@ pub struct Here<'a> {
 
 /// Decides how each peer is reached.
 pub fn decide(cluster: &Cluster, here: Here<'_>) -> Peers {
+    decide_after(&mut Known::default(), cluster, here)
+}
+
+/// The same, by what was decided last on account of the same findings as they were then.
+pub fn decide_after(known: &mut Known, cluster: &Cluster, here: Here<'_>) -> Peers {
     let others = || cluster.nodes().values().filter(|peer| peer.name != here.local.name);
     let nodes: BTreeSet<IpAddr> =
         cluster.nodes().values().flat_map(|n| n.addresses.iter().copied()).collect();
-    let mut peers = Peers { direct: here.node.addresses.iter().copied().collect(), ..Peers::default() };
     let wireguard = Tunnel::of(here);
     let routed = wireguard::routed(here);
     let scene = Scene { here, nodes, overlay: Overlay::of(here), udp: Udp::of(here), wireguard, routed };
-    for peer in others() {
-        peers.reach(peer, &scene);
-    }
+    let mut peers = known.decide(cluster, &scene);
     if here.local.wireguard.strict {
         peers.encrypted = others().flat_map(|peer| peer.pod_cidrs.iter().map(IpNet::trunc)).collect();
     }
@@ -136,6 +140,13 @@ impl Scene<'_> {
 }
 
 impl Peers {
+    /// What leads to one peer.
+    fn towards(peer: &Node, scene: &Scene<'_>) -> Self {
+        let mut alone = Self::default();
+        alone.reach(peer, scene);
+        alone
+    }
+
     /// Adds what leads to a peer.
     fn reach(&mut self, peer: &Node, scene: &Scene<'_>) {
         let Scene { here, nodes, overlay, .. } = scene;

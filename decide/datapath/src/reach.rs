@@ -1,6 +1,6 @@
 //! What was measured of the ways to other nodes, and what follows from it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -8,7 +8,7 @@ use selvedge_model::transport::Transport;
 use selvedge_model::{IfName, Mtu, NodeName};
 
 /// A way to another node that is worth measuring.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Target {
     /// The other node.
     pub node: NodeName,
@@ -113,21 +113,70 @@ impl Finding {
     }
 }
 
+/// How many nodes that were forgotten are remembered for that.
+const FORGOTTEN: usize = 256;
+
 /// All findings, by node and transport.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Findings(BTreeMap<NodeName, BTreeMap<Transport, Finding>>);
+#[derive(Debug, Clone, Default)]
+pub struct Findings {
+    of: BTreeMap<NodeName, OfNode>,
+    /// Counts what is held otherwise.
+    state: u64,
+    /// The nodes that were forgotten last, and the state since then.
+    forgotten: VecDeque<(u64, NodeName)>,
+    /// The last state of which it isn't known any more who was forgotten since.
+    unknown: Option<u64>,
+}
+
+/// What was found of a node.
+#[derive(Debug, Clone, Default)]
+struct OfNode {
+    ways: BTreeMap<Transport, Finding>,
+    /// The state since which that is held.
+    since: u64,
+}
+
+impl PartialEq for Findings {
+    fn eq(&self, other: &Self) -> bool {
+        let ways = |findings: &Self| -> Vec<_> {
+            findings.of.iter().map(|(node, of)| (node.clone(), of.ways.clone())).collect()
+        };
+        ways(self) == ways(other)
+    }
+}
 
 impl Findings {
     /// Takes measurements of the ways to a node that were made at the same time; true if anything is held otherwise
     /// now. A node that answers on none of them may be down, which is no reason to take another way.
     pub fn enter(&mut self, node: &NodeName, round: &[(Transport, Measured)]) -> bool {
-        let of_node = self.0.entry(node.clone()).or_default();
+        let OfNode { ways: of_node, since } = self.of.entry(node.clone()).or_default();
         let before: Vec<_> = of_node.iter().map(|(way, finding)| (*way, finding.shown())).collect();
         for (transport, measured) in round {
             let through = |(other, found): &(_, _)| other != transport && *found != Measured::Silent;
             of_node.entry(*transport).or_default().enter(*measured, round.iter().any(through));
         }
-        !of_node.iter().map(|(way, finding)| (*way, finding.shown())).eq(before)
+        let changed = !of_node.iter().map(|(way, finding)| (*way, finding.shown())).eq(before);
+        if changed {
+            self.state += 1;
+            *since = self.state;
+        }
+        changed
+    }
+
+    /// A number that grows with everything that is held otherwise.
+    pub fn state(&self) -> u64 {
+        self.state
+    }
+
+    /// The nodes of which something is held otherwise than in an earlier state of these findings; none if that isn't
+    /// known.
+    pub fn changed_since(&self, state: u64) -> Option<BTreeSet<NodeName>> {
+        if state > self.state || self.unknown.is_some_and(|unknown| state <= unknown) {
+            return None;
+        }
+        let forgotten = self.forgotten.iter().filter(|(since, _)| *since > state).map(|(_, node)| node);
+        let changed = self.of.iter().filter(|(_, of)| of.since > state).map(|(node, _)| node);
+        Some(forgotten.chain(changed).cloned().collect())
     }
 
     /// What is held of a way.
@@ -145,13 +194,13 @@ impl Findings {
         let doubted =
             |found: &Finding| (found.silent > 0 && found.verdict != Verdict::Silent) || found.again > 0;
         let settling = |found: &Finding| found.alone > 0 && !found.given_up;
-        self.0.get(node).is_some_and(|of_node| of_node.values().any(|f| doubted(f) || settling(f)))
+        self.of.get(node).is_some_and(|of| of.ways.values().any(|found| doubted(found) || settling(found)))
     }
 
     /// The ways that are given up now.
     pub fn given_up(&self) -> impl Iterator<Item = (&NodeName, Transport)> {
-        self.0.iter().flat_map(|(node, ways)| {
-            let given_up = ways.iter().filter(|(_, found)| found.given_up);
+        self.of.iter().flat_map(|(node, of)| {
+            let given_up = of.ways.iter().filter(|(_, found)| found.given_up);
             given_up.map(move |(transport, _)| (node, *transport))
         })
     }
@@ -159,12 +208,22 @@ impl Findings {
     /// Gives a way up on the account of earlier measurements.
     pub fn give_up(&mut self, node: &NodeName, transport: Transport) {
         let given_up = Finding { given_up: true, ..Finding::default() };
-        self.0.entry(node.clone()).or_default().insert(transport, given_up);
+        self.state += 1;
+        let of_node = self.of.entry(node.clone()).or_default();
+        of_node.since = self.state;
+        of_node.ways.insert(transport, given_up);
     }
 
     /// Forgets all but these nodes.
     pub fn keep(&mut self, nodes: &BTreeSet<&NodeName>) {
-        self.0.retain(|node, _| nodes.contains(node));
+        let left = self.of.extract_if(.., |node, _| !nodes.contains(node));
+        for (node, _) in left {
+            self.state += 1;
+            self.forgotten.push_back((self.state, node));
+        }
+        while self.forgotten.len() > FORGOTTEN {
+            self.unknown = self.forgotten.pop_front().map(|(since, _)| since - 1);
+        }
     }
 
     /// Which of several ways is taken, the first one being the best: that one, unless it was given up; then the best of
@@ -179,7 +238,7 @@ impl Findings {
     }
 
     fn finding(&self, node: &NodeName, transport: Transport) -> Finding {
-        self.0.get(node).and_then(|of_node| of_node.get(&transport)).copied().unwrap_or_default()
+        self.of.get(node).and_then(|of| of.ways.get(&transport)).copied().unwrap_or_default()
     }
 }
 
