@@ -65,13 +65,13 @@ kubernetes: image oracles
 	SELVEDGE_IMAGE="$(TARGET_DIR)/selvedge-image.tar" cargo test --locked --package selvedge-tests --test kubernetes \
 		-- --nocapture --test-threads 1 $(or $(TEST),$(and $(FAST),tutorial))
 
-## kernels: plugin, agent and lab on Debian's kernels 6.1, 6.12 and 7.2 in qemu, to docs/kernels.md (KERNEL=6.12: on one)
+## kernels: plugin, agent and lab on Debian's kernels 6.1, 6.12 and 7.2 in qemu, to docs/kernels.md (KERNEL=6.12: on one; JOBS=lab: those with that in their names)
 .PHONY: kernels
 kernels: build oracles
 	tests/kernels/get.sh "$$SELVEDGE_CLIENTS_DIR/kernels" $(or $(KERNEL),6.1 6.12 7.2)
 	cargo test --locked --package selvedge-tests --test conformance --test scenarios --no-run
 	cargo test --locked --package selvedge-wireguard --no-run
-	KERNEL="$(KERNEL)" SELVEDGE_WRITE=1 cargo test --locked --package selvedge-tests --test kernels -- --ignored --nocapture
+	KERNEL="$(KERNEL)" JOBS="$(JOBS)" $(if $(JOBS),,SELVEDGE_WRITE=1) cargo test --locked --package selvedge-tests --test kernels -- --ignored --nocapture
 
 ## image: the container image, as an archive for `ctr images import`, `docker load` and `kind load image-archive`
 .PHONY: image

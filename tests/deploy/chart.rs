@@ -80,12 +80,48 @@ fn values_reach_the_objects() {
 }
 
 #[test]
+fn a_forwarder_for_each_transport_that_needs_one_is_there_where_it_is_asked_for() {
+    let values = ["config.transport=wireguard", "config.wireguard.port=51821", "config.encryption=strict"];
+    for forwarder in [false, true] {
+        let forwarder_is = format!("forwarder={forwarder}");
+        let cidrs = "config.clusterCidrs={10.244.0.0/16}";
+        let all: Vec<&str> = values.into_iter().chain([&*forwarder_is, cidrs]).collect();
+        let Some(objects) = rendered(&all) else { return };
+        let config = the(&objects, "ConfigMap")["data"]["config.yaml"].as_str().expect("it is text");
+        let config = &documents(config)[0];
+        assert_eq!((&config["transport"], &config["encryption"]), (&json!("wireguard"), &json!("strict")));
+        assert_eq!(
+            (&config["wireguard"]["port"], &config["clusterCidrs"]),
+            (&json!(51821), &json!(["10.244.0.0/16"]))
+        );
+        assert!(config["wireguard"].get("keys").is_none_or(Value::is_null), "{config}");
+        let pod = &the(&objects, "DaemonSet")["spec"]["template"]["spec"];
+        let others = list(&pod["containers"]).iter().filter(|container| container["name"] != "agent");
+        let commands: Vec<_> = others.clone().map(|container| &container["command"]).collect();
+        let tunnel = |transport: &str| json!(["/opt/selvedge/bin/selvedge-tunnel", transport]);
+        let expected = if forwarder { vec![tunnel("udp"), tunnel("wireguard")] } else { Vec::new() };
+        assert_eq!(commands, expected.iter().collect::<Vec<_>>());
+        for container in others {
+            assert_eq!(container["args"], json!(["--run-dir=/run/selvedge"]));
+            assert_eq!(container["securityContext"]["privileged"], true);
+            assert_eq!(container["volumeMounts"], json!([{"name": "run", "mountPath": "/run"}]));
+        }
+    }
+    let Some(objects) = rendered(&["forwarder=true", "uninstall=true"]) else { return };
+    let pod = &the(&objects, "DaemonSet")["spec"]["template"]["spec"];
+    assert_eq!(list(&pod["containers"]).len(), 1, "an uninstall forwards nothing");
+}
+
+#[test]
 fn a_value_that_means_nothing_is_refused_by_its_path() {
     let Some(program) = tool("helm") else { return };
     for (value, path) in [
         ("config.mtu=12", "/config/mtu"),
         ("config.attach=sideways", "/config/attach"),
         ("config.nonsense=1", "/config"),
+        ("config.encryption=some", "/config/encryption"),
+        ("config.wireguard.port=0", "/config/wireguard/port"),
+        ("config.wireguard.keys=keys", "/config/wireguard/keys"),
         ("paths.runDir=/var/lib/selvedge", "/paths/runDir"),
         ("maxUnavailable=0", "/maxUnavailable"),
     ] {
