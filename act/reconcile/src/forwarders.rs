@@ -1,13 +1,14 @@
 //! Everything that forwards for this node beside the kernel's routes: the udp transport, and WireGuard with its key.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use selvedge_datapath::converge::{Forwarder, ForwarderStep, OwnKey, Which};
-use selvedge_model::{Forwarding, Wireguard, chain};
+use selvedge_model::{Forwarding, Wireguard};
 use selvedge_wireguard::{SecretKey, key_file};
 
+use crate::encryptor::{Encryptor, Looks, own_key};
 use crate::forwarder::{Process, Tunnel};
 use crate::host::HostError;
 
@@ -15,7 +16,7 @@ use crate::host::HostError;
 #[derive(Debug)]
 pub(crate) struct Forwarders {
     udp: Process<Forwarding>,
-    wireguard: Process<Wireguard>,
+    wireguard: Encryptor,
     /// The file of our own WireGuard key.
     key: PathBuf,
 }
@@ -32,7 +33,7 @@ pub(crate) struct Seen {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Glance {
     udp: bool,
-    wireguard: bool,
+    wireguard: Looks,
     /// When the file of the key was changed last.
     key: Option<SystemTime>,
 }
@@ -42,7 +43,7 @@ impl Glance {
     pub(crate) fn differs_from(&self, last: &Self) -> Option<&'static str> {
         let what = [
             (self.udp != last.udp, "the forwarder of the udp transport came or went"),
-            (self.wireguard != last.wireguard, "what encrypts came or went"),
+            (self.wireguard != last.wireguard, "what encrypts came, went or was changed"),
             (self.key != last.key, "our own WireGuard key changed"),
         ];
         what.into_iter().find(|(differs, _)| *differs).map(|(_, what)| what)
@@ -52,21 +53,26 @@ impl Glance {
 impl Forwarders {
     pub(crate) fn new(tunnel: Tunnel) -> Self {
         let key = key_file(&tunnel.run_dir);
-        Self { udp: Process::new(tunnel.clone()), wireguard: Process::new(tunnel), key }
+        Self { udp: Process::new(tunnel.clone()), wireguard: Encryptor::of(tunnel), key }
+    }
+
+    /// Whether the kernel encrypts.
+    pub(crate) fn kernel_encrypts(&self) -> bool {
+        self.wireguard.is_kernels()
     }
 
     pub(crate) fn observe(&mut self) -> Result<Seen, HostError> {
         Ok(Seen {
             forwarder: self.udp.observe(),
-            wireguard: self.wireguard.observe(),
+            wireguard: self.wireguard.observe()?,
             key: own_key(&self.key),
         })
     }
 
-    pub(crate) fn glance(&self) -> Glance {
+    pub(crate) fn glance(&mut self) -> Glance {
         Glance {
             udp: self.udp.is_there(),
-            wireguard: self.wireguard.is_there(),
+            wireguard: self.wireguard.glance(),
             key: fs::metadata(&self.key).and_then(|file| file.modified()).ok(),
         }
     }
@@ -82,13 +88,5 @@ impl Forwarders {
             ForwarderStep::End(Which::Udp) => self.udp.end(),
             ForwarderStep::End(Which::Wireguard) => self.wireguard.end(),
         }
-    }
-}
-
-fn own_key(path: &Path) -> OwnKey {
-    match SecretKey::read(path) {
-        Ok(Some(key)) => OwnKey::There(key.public()),
-        Ok(None) => OwnKey::Missing,
-        Err(why) => OwnKey::Broken(chain(&why)),
     }
 }

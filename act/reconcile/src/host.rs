@@ -15,7 +15,7 @@ use selvedge_model::{IfName, NetworkName, Tracked};
 use selvedge_netlink::{NetlinkError, RouteSocket, Sysctls};
 use selvedge_nft::{Conntrack, Features, Mirror, NftError, NftSocket};
 use selvedge_ruleset::{Listed, Table, TableId};
-use selvedge_wireguard::KeyError;
+use selvedge_wireguard::{KeyError, WireguardError};
 use selvedge_xtables::XtablesError;
 use tracing::warn;
 
@@ -66,6 +66,15 @@ pub enum HostError {
     /// Our own WireGuard key.
     #[error(transparent)]
     Key(#[from] KeyError),
+    /// It isn't there any more.
+    #[error("there is no WireGuard key {}", path.display())]
+    NoKey {
+        /// Its file.
+        path: PathBuf,
+    },
+    /// The kernel's WireGuard.
+    #[error(transparent)]
+    Wireguard(#[from] WireguardError),
     /// There is no forwarder, nor a program to be one.
     #[error("there is no forwarder for {task}, and the agent was not told to start anything (--tunnel)")]
     NoForwarder {
@@ -173,6 +182,11 @@ impl Host {
         self.route.has_vxlan()
     }
 
+    /// True if the kernel has WireGuard, where anything is to forward for this node at all.
+    pub fn has_wireguard(&self) -> bool {
+        self.forwarders.as_ref().is_some_and(Forwarders::kernel_encrypts)
+    }
+
     fn unannounced(&mut self) -> Result<Unannounced, HostError> {
         let of_bridge = attachment::bridge_sysctls(&self.paths.bridge).map(|(key, _)| key);
         let forwarding = [Sysctl::Ipv4Forward, Sysctl::Ipv6Forward];
@@ -187,7 +201,7 @@ impl Host {
                 Vec::new()
             },
             plugin: self.plugin.as_ref().map(|p| p.look().map_err(|why| at(p, why))).transpose()?,
-            forwarders: self.forwarders.as_ref().map(Forwarders::glance),
+            forwarders: self.forwarders.as_mut().map(Forwarders::glance),
             configurations: install::names_beside(&self.paths.conflist).map_err(|source| {
                 HostError::File { what: "list what is beside", path: self.paths.conflist.clone(), source }
             })?,

@@ -9,6 +9,7 @@
 
 mod admission;
 mod deferred;
+mod encryptor;
 mod forwarder;
 mod forwarders;
 mod host;

@@ -25,7 +25,6 @@ use std::time::{Duration, Instant};
 
 use selvedge_explain::matrix;
 use selvedge_model::chain;
-use selvedge_nft::Features;
 use selvedge_policy::Netlog;
 use selvedge_reconcile::{Admissions, Host, Paths, Patience, Reconciler, Status, Trigger, Tunnel};
 use tracing::{error, info};
@@ -82,7 +81,7 @@ fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
     let config = configuration(&flags.at)?;
     let plugin = flags.at.cni_bin_dir.join(PLUGIN);
     let mut host = Host::open(paths(flags, &config, &plugin))?;
-    let mut setup = setup(flags, (config, plugin), (host.features()?, host.has_vxlan()));
+    let mut setup = setup(flags, (config, plugin), &mut host)?;
     let status = Arc::new(Mutex::new(Status::starting(flags.node.as_str(), env!("CARGO_PKG_VERSION"))));
     let (triggers, received) = mpsc::channel();
     watch::signals(triggers.clone())?;
@@ -121,8 +120,13 @@ fn run(flags: &Flags) -> Result<(), Box<dyn Error>> {
 }
 
 /// What stays the same as long as the agent runs.
-fn setup(flags: &Flags, (config, plugin): (Config, PathBuf), (kernel, has_vxlan): (Features, bool)) -> Setup {
-    Setup {
+fn setup(
+    flags: &Flags,
+    (config, plugin): (Config, PathBuf),
+    host: &mut Host,
+) -> Result<Setup, Box<dyn Error>> {
+    let kernel = host.features()?;
+    Ok(Setup {
         started: Instant::now(),
         node: flags.node.clone(),
         run_dir: flags.at.run_dir.clone(),
@@ -133,8 +137,8 @@ fn setup(flags: &Flags, (config, plugin): (Config, PathBuf), (kernel, has_vxlan)
         sysctls: flags.at.sysctl_dir.clone(),
         owns_tables: kernel.owned_tables,
         kernel: version(rustix::system::uname().release().to_string_lossy().as_ref()),
-        has_vxlan,
-        has_wireguard: false,
+        has_vxlan: host.has_vxlan(),
+        has_wireguard: host.has_wireguard(),
         netlog: if kernel.packet_log { Netlog::Present } else { Netlog::Missing },
         config,
         policies: Policies::default(),
@@ -142,7 +146,7 @@ fn setup(flags: &Flags, (config, plugin): (Config, PathBuf), (kernel, has_vxlan)
         reaching: Reaching::after(flags.at.run_dir.join("given-up")),
         decided: Decided::default(),
         publisher: Publisher::default(),
-    }
+    })
 }
 
 /// The first two numbers of a kernel's release; one that can't be read is taken for a new one.

@@ -213,6 +213,10 @@ pub(crate) fn notes(peers: &[Peer], vxlan_port: u16) -> Vec<String> {
         other => other.to_string(),
     };
     let amiss = |peer: &Peer| match (peer.instead_of, peer.verdict) {
+        (Some(better @ Transport::Wireguard), _) => {
+            let (name, by) = (&peer.name, peer.transport);
+            Some(format!("{better} to {name} doesn't get through yet, using {by}: not encrypted"))
+        }
         (Some(better), _) => {
             Some(format!("{} to {} doesn't get through, using {}", seen(better), peer.name, peer.transport))
         }
@@ -250,9 +254,13 @@ mod tests {
             peer("a", None, Verdict::Unknown),
             peer("b", Some(Transport::Direct), through),
             peer("c", None, Verdict::Silent),
+            peer("d", Some(Transport::Wireguard), through),
         ];
-        let expected =
-            ["direct to b doesn't get through, using vxlan", "nothing comes back from c by UDP 4789 (vxlan)"];
+        let expected = [
+            "direct to b doesn't get through, using vxlan",
+            "nothing comes back from c by UDP 4789 (vxlan)",
+            "wireguard to d doesn't get through yet, using vxlan: not encrypted",
+        ];
         assert_eq!(notes(&peers, 4789), expected);
         let many: Vec<Peer> = (0..20).map(|n| peer(&format!("n{n}"), None, Verdict::Silent)).collect();
         let told = notes(&many, 4789);
