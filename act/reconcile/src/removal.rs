@@ -19,7 +19,7 @@ use crate::host::HostError;
 use crate::install;
 
 /// What the agent and the plugin keep in the run directory.
-const STATE: [&str; 9] = [
+const STATE: [&str; 14] = [
     "agent.sock",
     "given-up",
     "ipam",
@@ -29,6 +29,11 @@ const STATE: [&str; 9] = [
     "tunnel-udp.lock",
     "tunnel-udp.log",
     "tunnel-udp.sock",
+    "tunnel-wireguard.lock",
+    "tunnel-wireguard.log",
+    "tunnel-wireguard.sock",
+    "wireguard.key",
+    "wireguard.key.new",
 ];
 
 /// Where on the disk something of ours may be.
