@@ -53,6 +53,7 @@ fn labs() -> Vec<Job> {
         ("auto, two segments", "--segments 2"),
         ("vxlan, two segments", "--transport vxlan --segments 2"),
         ("udp, two segments", "--transport udp --segments 2"),
+        ("wireguard, two segments", "--transport wireguard --segments 2"),
         ("vxlan, two segments, bridge", "--transport vxlan --segments 2 --attach bridge"),
     ];
     let transports = transports.map(|(shows, flags)| (format!("lab: {shows}"), format!("{flags} --pods 1")));
