@@ -86,7 +86,7 @@ manifests: clients
 ## bench: times against bridge + host-local, of policies and transports (ARGS="--parts control,packets": these), to docs/benchmarks.md; then `make scale`
 .PHONY: bench
 bench: build oracles reference
-	@.ci/need ipset:ipset
+	@.ci/need ipset:ipset wireguard-go:wireguard-go wg:wireguard-tools
 	$(RELEASE) --package selvedge-bench
 	"$$SELVEDGE_BIN_DIR/selvedge-bench" --programs "$$SELVEDGE_BIN_DIR" --reference "$(REFERENCE)" \
 		--table docs/benchmarks.md $(ARGS)

@@ -90,13 +90,23 @@ fn main() -> ExitCode {
     }
 }
 
-/// Becomes this program again, in a mount and a network namespace of its own. Returns only if that fails.
+/// Becomes this program again, in namespaces of its own, with which everything ends that it has started. Returns only if
+/// that fails.
 fn reenter(flags: &Flags) -> BenchError {
     let failed = |source| BenchError::system("run unshare (util-linux) for namespaces of our own", source);
     match env::current_exe() {
         Ok(program) => {
             let mut command = Command::new("unshare");
-            command.args(["--mount", "--net", "--propagation", "private", "--"]).arg(program);
+            command.args([
+                "--mount",
+                "--net",
+                "--pid",
+                "--fork",
+                "--kill-child",
+                "--mount-proc",
+                "--propagation",
+            ]);
+            command.args(["private", "--"]).arg(program);
             // Where clusters' programs are looked for, and where their files go.
             command.env("SELVEDGE_BIN_DIR", &flags.programs).env("TMPDIR", STORE);
             failed(command.args(env::args_os().skip(1)).arg("--inside").exec())

@@ -70,5 +70,8 @@ pub(crate) const MEMORY_OF_PEERS: u64 = 40_000_000;
 /// equal sides differ by.
 pub(crate) const TRANSPORTS: f64 = 1.05;
 
+/// What udp carries at least of what VXLAN does.
+pub(crate) const OF_VXLAN: f64 = 1.0 / 3.0;
+
 /// How many times what a packet takes without policies it may take with them.
 pub(crate) const PACKETS: f64 = 1.05;

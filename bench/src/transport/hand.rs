@@ -1,22 +1,28 @@
-//! Two nodes wired with iproute2 and iptables, as flannel's backends `host-gw` and `vxlan` wire them: a bridge with the
-//! pods' subnet on each, and one route, and with VXLAN one neighbour and one entry of the device's table, a peer.
+//! Two nodes wired with iproute2 and iptables, as flannel's backends `host-gw`, `vxlan` and `wireguard` wire them: a bridge
+//! with the pods' subnet on each, and one route, and with VXLAN one neighbour and one entry of the device's table, a peer.
+//! Where the kernel has no WireGuard, wireguard-go encrypts.
 
 use std::fs;
+use std::io;
 use std::net::IpAddr;
-use std::path::Path;
-use std::process::Command;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use ipnet::IpNet;
+use selvedge_model::PublicKey;
 use selvedge_netns::Namespace;
-use selvedge_tests::Cluster;
+use selvedge_tests::{Cluster, within};
+use selvedge_wireguard::SecretKey;
 
-use super::pair::{Pods, Transport};
+use super::pair::{Pods, Process, Transport};
 use crate::error::BenchError;
 
 /// The pod network of the lab's nodes.
 const NETWORK: &str = "10.244.0.0/16";
 /// What VXLAN over IPv4 adds to a packet.
 const OVERHEAD: u16 = 50;
+/// What WireGuard does.
+const ENCRYPTED_OVERHEAD: u16 = 60;
 
 /// One node as the other has to know it.
 #[derive(Debug)]
@@ -25,16 +31,30 @@ struct Peer {
     pods: IpNet,
     /// Of its VXLAN device.
     mac: &'static str,
+    /// The file of its WireGuard key.
+    key: PathBuf,
+    /// The public half.
+    public: PublicKey,
+    /// Its WireGuard device.
+    device: &'static str,
 }
 
 /// Wires the first two nodes of a cluster and a pod on each; the pods, and their addresses.
-pub(super) fn wire(cluster: &Cluster, transport: Transport) -> Result<Pods, BenchError> {
-    let peers = [peer(cluster, 0, "02:00:00:00:00:0a"), peer(cluster, 1, "02:00:00:00:00:0b")];
+pub(super) fn wire(cluster: &Cluster, transport: Transport) -> Result<(Pods, Vec<Process>), BenchError> {
+    let peers = [
+        peer(cluster, 0, ("02:00:00:00:00:0a", "flannel-wg-a"))?,
+        peer(cluster, 1, ("02:00:00:00:00:0b", "flannel-wg-b"))?,
+    ];
+    let mut processes = Vec::new();
     let pods: [Result<_, BenchError>; 2] = [0, 1].map(|place: usize| {
         let (node, own, other) = (&cluster.nodes[place].namespace, &peers[place], &peers[1 - place]);
         let mtu = match transport {
             Transport::Direct => 1500,
             Transport::Vxlan => 1500 - OVERHEAD,
+            Transport::Wireguard => 1500 - ENCRYPTED_OVERHEAD,
+            Transport::Udp => {
+                return Err(BenchError::system("forward in plain UDP by hand", io::ErrorKind::Unsupported));
+            }
         };
         let pod = cluster.pod();
         let address = host(own, 2);
@@ -43,16 +63,42 @@ pub(super) fn wire(cluster: &Cluster, transport: Transport) -> Result<Pods, Benc
         node.run(|| fs::write("/proc/sys/net/ipv4/ip_forward", "1"))?
             .map_err(|source| BenchError::system("let a node forward", source))?;
         run_all(node, &rules(own))?;
+        if transport == Transport::Wireguard {
+            processes.extend(device(node, own.device)?);
+        }
         run_all(node, &ways(transport, own, other))?;
         Ok((pod, address))
     });
     let [client, server] = pods;
-    Ok([client?, server?])
+    Ok(([client?, server?], processes))
 }
 
-fn peer(cluster: &Cluster, place: usize, mac: &'static str) -> Peer {
-    let plan = &cluster.nodes[place].plan;
-    Peer { address: plan.addresses[0].addr(), pods: plan.pod_cidrs[0], mac }
+fn peer(
+    cluster: &Cluster,
+    place: usize,
+    (mac, device): (&'static str, &'static str),
+) -> Result<Peer, BenchError> {
+    let node = &cluster.nodes[place];
+    let key = node.folder().join("flannel.key");
+    let made = SecretKey::generate(&key);
+    let public = made.map_err(|why| BenchError::system("make a key", io::Error::other(why)))?.public();
+    let (address, pods) = (node.plan.addresses[0].addr(), node.plan.pod_cidrs[0]);
+    Ok(Peer { address, pods, mac, key, public, device })
+}
+
+/// Makes a WireGuard device; the process that encrypts, if the kernel can't.
+fn device(node: &Namespace, name: &str) -> Result<Option<Process>, BenchError> {
+    if run(node, &format!("ip link add {name} type wireguard")).is_ok() {
+        return Ok(None);
+    }
+    let mut command = Command::new("wireguard-go");
+    command.args(["--foreground", name]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let started = node.run(|| command.spawn())?;
+    let process = started.map_err(|source| BenchError::system("run wireguard-go", source)).map(Process)?;
+    within(10.0, "wireguard-go has its device", || {
+        run(node, &format!("wg show {name}")).map(drop).map_err(|why| why.to_string())
+    });
+    Ok(Some(process))
 }
 
 /// An address of a node's pod network.
@@ -124,6 +170,17 @@ fn ways(transport: Transport, own: &Peer, other: &Peer) -> Vec<String> {
             format!("bridge fdb append {} dev flannel.1 dst {address}", other.mac),
             format!("ip route add {pods} via {next} dev flannel.1 onlink"),
         ],
+        Transport::Wireguard => {
+            let Peer { device, key, .. } = own;
+            vec![
+                format!("ip link set {device} mtu {} up", 1500 - ENCRYPTED_OVERHEAD),
+                format!("ip address add {}/32 dev {device}", own.pods.network()),
+                format!("wg set {device} listen-port 51820 private-key {}", key.display()),
+                format!("wg set {device} peer {} endpoint {address}:51820 allowed-ips {pods}", other.public),
+                format!("ip route add {pods} dev {device} scope link"),
+            ]
+        }
+        Transport::Udp => Vec::new(),
     }
 }
 

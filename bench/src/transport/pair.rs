@@ -4,6 +4,7 @@ use std::fmt::{self, Display, Formatter};
 use std::fs;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::process::Child;
 use std::time::Duration;
 
 use selvedge_lab::shape::Attach;
@@ -20,6 +21,8 @@ use crate::policy::traffic::{self, ADMITTED, Echo};
 pub(crate) enum Transport {
     Direct,
     Vxlan,
+    Udp,
+    Wireguard,
 }
 
 /// Who has set the devices up.
@@ -42,7 +45,18 @@ pub(crate) struct Pair {
     _echo: Echo,
     _sink: Sink,
     _agents: Vec<Agent>,
+    _others: Vec<Process>,
     _cluster: Cluster,
+}
+
+/// A process of somebody else's, which ends with this.
+#[derive(Debug)]
+pub(super) struct Process(pub(super) Child);
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.0.kill().and_then(|()| self.0.wait()).map(drop).unwrap_or_default();
+    }
 }
 
 /// How long the way between two pods may take to be there, in seconds.
@@ -53,8 +67,11 @@ impl Pair {
         let needs_root =
             || BenchError::system("make namespaces (this needs root)", io::ErrorKind::PermissionDenied);
         let cluster = Cluster::build(2, Attach::Routed).ok_or_else(needs_root)?;
-        let (agents, pods) = match wirer {
-            Wirer::Selvedge => by_agents(&cluster, transport)?,
+        let (agents, (pods, others)) = match wirer {
+            Wirer::Selvedge => {
+                let (agents, pods) = by_agents(&cluster, transport)?;
+                (agents, (pods, Vec::new()))
+            }
             Wirer::Hand => (Vec::new(), hand::wire(&cluster, transport)?),
         };
         let [(client, _), (server, address)] = pods;
@@ -66,12 +83,20 @@ impl Pair {
         // Figures of another way would be worth nothing.
         let taken = hand::run(&cluster.nodes[0].namespace, &format!("ip route get {to}"))?;
         let device = transport.device(wirer);
-        if !taken.contains(&format!(" dev {device} ")) {
+        if !taken.contains(&format!(" dev {device}")) {
             let what = format!("go by {device} to the other node; the route is {taken}");
             return Err(BenchError::system(what, io::ErrorKind::NotFound));
         }
         let pods = [client, server];
-        Ok(Self { pods, to: to.octets(), _echo: echo, _sink: sink, _agents: agents, _cluster: cluster })
+        Ok(Self {
+            pods,
+            to: to.octets(),
+            _echo: echo,
+            _sink: sink,
+            _agents: agents,
+            _others: others,
+            _cluster: cluster,
+        })
     }
 
     pub(crate) fn stream(&self, time: Duration) -> Result<Moved, BenchError> {
@@ -88,7 +113,11 @@ impl Pair {
 fn by_agents(cluster: &Cluster, transport: Transport) -> Result<(Vec<Agent>, Pods), BenchError> {
     for node in &cluster.nodes {
         let path = node.folder().join("agent.yaml");
-        let text = format!("attach: {}\ntransport: {transport}\n", Attach::Routed);
+        let mut text = format!("attach: {}\ntransport: {transport}\n", Attach::Routed);
+        if transport == Transport::Wireguard {
+            let keys = cluster.nodes[0].folder().join("keys");
+            text += &format!("encryption: strict\nwireguard: {{keys: {keys:?}}}\n");
+        }
         fs::write(&path, text).map_err(|source| BenchError::file("write", &path, source))?;
     }
     let agents: Vec<Agent> = cluster.nodes.iter().map(selvedge_tests::Node::ready_agent).collect();
@@ -112,12 +141,25 @@ fn reach(from: &Namespace, to: SocketAddr) -> Result<(), BenchError> {
 }
 
 impl Transport {
+    pub(super) const ALL: [Self; 4] = [Self::Direct, Self::Vxlan, Self::Udp, Self::Wireguard];
+
+    /// Who can set it up: nobody else has the forwarder of udp.
+    pub(super) fn wirers(self) -> &'static [Wirer] {
+        match self {
+            Self::Direct | Self::Vxlan | Self::Wireguard => &[Wirer::Selvedge, Wirer::Hand],
+            Self::Udp => &[Wirer::Selvedge],
+        }
+    }
+
     /// What its packets leave the node by.
     fn device(self, wirer: Wirer) -> &'static str {
         match (self, wirer) {
             (Self::Direct, _) => "eth0",
             (Self::Vxlan, Wirer::Selvedge) => "selvedge-vx",
             (Self::Vxlan, Wirer::Hand) => "flannel.1",
+            (Self::Udp, _) => "selvedge-udp",
+            (Self::Wireguard, Wirer::Selvedge) => "selvedge-wg",
+            (Self::Wireguard, Wirer::Hand) => "flannel-wg",
         }
     }
 }
@@ -127,6 +169,8 @@ impl Display for Transport {
         f.write_str(match self {
             Self::Direct => "direct",
             Self::Vxlan => "vxlan",
+            Self::Udp => "udp",
+            Self::Wireguard => "wireguard",
         })
     }
 }
@@ -146,7 +190,7 @@ mod tests {
 
     #[test]
     fn what_is_wired_by_hand_carries_bytes() {
-        for transport in [Transport::Direct, Transport::Vxlan] {
+        for transport in [Transport::Direct, Transport::Vxlan, Transport::Wireguard] {
             let pair = match Pair::new(Wirer::Hand, transport) {
                 Ok(pair) => pair,
                 // Which has been told.
@@ -154,6 +198,12 @@ mod tests {
                     if source.kind() == io::ErrorKind::PermissionDenied =>
                 {
                     return;
+                }
+                // Nobody but `make bench` needs those programs.
+                Err(BenchError::System { source, .. })
+                    if transport == Transport::Wireguard && source.kind() == io::ErrorKind::NotFound =>
+                {
+                    continue;
                 }
                 Err(error) => panic!("{transport}: {error}"),
             };
