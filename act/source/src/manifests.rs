@@ -11,6 +11,7 @@ use ipnet::IpNet;
 use selvedge_model::policy::{Mode, PolicyKey};
 use selvedge_model::{Cluster, Listing, Node, NodeName, PodKey};
 
+use self::merged::{Changes, Merged};
 use crate::keys::Keys;
 use crate::networks::Networks;
 use crate::object::{self, Manifest, Object, ObjectKey, Read, Refusal, Type};
@@ -56,6 +57,8 @@ pub struct Manifests {
     files: BTreeMap<PathBuf, File>,
     unlisted: Option<Problem>,
     keys: Keys,
+    /// What all of it came to, as long as nothing was wrong with it.
+    merged: Option<Merged>,
     /// False until the first update is done.
     begun: bool,
 }
@@ -89,18 +92,26 @@ impl Manifests {
     /// The same where the texts of some files are known to be as before.
     pub fn update_changed(&mut self, files: BTreeMap<PathBuf, Text>) -> Snapshot {
         self.unlisted = None;
-        self.files.retain(|path, _| files.contains_key(path));
+        let mut changes = Changes::default();
+        for (_, gone) in self.files.extract_if(.., |path, _| !files.contains_key(path)) {
+            changes.note(gone.nodes(), Some(Vec::new()));
+        }
         for (path, text) in files {
             let Text::Now(text) = text else { continue };
             // A file that comes later had nothing in force before.
             let new = || File { known: self.begun, ..File::default() };
             let file = self.files.entry(path.clone()).or_insert_with(new);
+            let (digest, before) = (file.digest, file.nodes());
             match text {
                 Ok(text) => file.read(&path, &text),
                 Err(error) => file.fail(path, Cause::Unreadable(error.to_string())),
             }
+            if file.digest.is_none() || file.digest != digest {
+                changes.note(before, file.nodes());
+            }
         }
         self.begun = true;
+        self.merged = self.merged.take().and_then(|merged| merged.after(changes, &self.keys));
         self.snapshot()
     }
 
@@ -118,16 +129,27 @@ impl Manifests {
     /// Takes what all files of the directory of keys hold, each named by its node; the hidden ones are not among them.
     /// What such a file says goes before an annotation of the Node.
     pub fn update_keys(&mut self, files: BTreeMap<PathBuf, io::Result<Vec<u8>>>) {
+        self.merged = None;
         self.keys.update(files);
     }
 
     /// The directory of keys can't be listed: everything stays as it is, and that is a problem.
     pub fn keys_unlisted(&mut self, directory: &Path, error: &io::Error) {
+        self.merged = None;
         self.keys.unlisted(directory, error);
     }
 
     /// The cluster that is in force.
-    pub fn snapshot(&self) -> Snapshot {
+    pub fn snapshot(&mut self) -> Snapshot {
+        if let Some(merged) = self.merged.as_ref().filter(|_| self.unlisted.is_none()) {
+            return Snapshot { cluster: merged.cluster.clone(), problems: Vec::new() };
+        }
+        let snapshot = self.merge();
+        self.merged = snapshot.problems.is_empty().then(|| Merged::of(&snapshot.cluster));
+        snapshot
+    }
+
+    fn merge(&self) -> Snapshot {
         let mut merge = Merge::new(&self.keys);
         merge.problems.extend(self.unlisted.clone());
         merge.problems.extend(self.keys.problems().cloned());
@@ -149,6 +171,15 @@ impl Manifests {
 }
 
 impl File {
+    /// Its nodes, if there is nothing else in it and nothing wrong with it.
+    fn nodes(&self) -> Option<Vec<Node>> {
+        let node = |declared: &Declared| match &declared.object {
+            Object::Node(node) => Some(node.clone()),
+            Object::Pod(_) | Object::Policy(_) | Object::Namespace(..) => None,
+        };
+        if self.problems.is_empty() { self.objects.iter().map(node).collect() } else { None }
+    }
+
     fn read(&mut self, path: &Path, text: &[u8]) {
         let digest = Some(digest(text));
         if digest == self.digest {
@@ -356,6 +387,8 @@ fn digest(text: &[u8]) -> u64 {
     text.hash(&mut hasher);
     hasher.finish()
 }
+
+mod merged;
 
 #[cfg(test)]
 mod tests;

@@ -25,6 +25,11 @@ impl<O> Networks<O> {
         self.overlapping(cidr).map_or(Ok(()), Err)
     }
 
+    /// Gives a network back that was taken.
+    pub(crate) fn release(&mut self, cidr: IpNet) {
+        self.0.remove(&cidr.network());
+    }
+
     fn overlapping(&self, cidr: IpNet) -> Option<&(IpNet, O)> {
         let before = self.0.range(..=cidr.network()).next_back().map(|(_, taken)| taken);
         let within = self.0.range(cidr.network()..=cidr.broadcast()).next().map(|(_, taken)| taken);

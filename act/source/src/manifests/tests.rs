@@ -424,3 +424,42 @@ proptest! {
         prop_assert_eq!(once, Manifests::default().update(files()));
     }
 }
+
+proptest! {
+    #[test]
+    fn what_is_changed_file_by_file_is_what_a_first_reading_would_come_to(
+        changes in prop::collection::vec((0..4usize, prop::collection::vec((0..6u8, 0..6u8, 0..8u8), 0..3)), 1..25),
+    ) {
+        let mut manifests = Manifests::default();
+        let mut files: BTreeMap<String, String> = BTreeMap::new();
+        for (file, objects) in changes {
+            let object = |(kind, name, net): &(u8, u8, u8)| match kind {
+                0 => format!("---\n{{apiVersion: v1, kind: Namespace, metadata: {{name: ns-{name}}}}}\n"),
+                1 => format!("---\n{{apiVersion: v1, kind: Pod, metadata: {{name: pod-{name}, namespace: ns-{net}}}}}\n"),
+                _ => format!(
+                    "---\n{{apiVersion: v1, kind: Node, metadata: {{name: node-{name}}}, spec: {{podCIDR: 10.{net}.0.0/16}}}}\n"
+                ),
+            };
+            let name = format!("{file}.yaml");
+            if objects.is_empty() {
+                files.remove(&name);
+            } else {
+                files.insert(name, objects.iter().map(object).collect());
+            }
+            let all: Vec<(&str, &str)> = files.iter().map(|(name, text)| (&**name, &**text)).collect();
+            prop_assert_eq!(update(&mut manifests, &all), first(&all));
+        }
+    }
+}
+
+#[test]
+fn nodes_that_come_and_go_leave_the_rest_as_it_was() {
+    let mut manifests = Manifests::default();
+    let before = update(&mut manifests, &[("a.yaml", NODE_A), ("pod.yaml", POD)]);
+    let after = update(&mut manifests, &[("a.yaml", NODE_A), ("b.yaml", NODE_B), ("pod.yaml", POD)]);
+    assert!(manifests.merged.is_some());
+    assert_eq!(nodes(&after), ["node-a", "node-b"]);
+    assert!(after.cluster.pods().shares(before.cluster.pods()));
+    let again = update(&mut manifests, &[("a.yaml", NODE_A), ("pod.yaml", POD)]);
+    assert_eq!(again, before);
+}
