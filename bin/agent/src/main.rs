@@ -40,7 +40,7 @@ use crate::leases::Caretaker;
 use crate::packets::Lost;
 use crate::publishing::Publisher;
 use crate::reaching::Reaching;
-use crate::wiring::{Policies, Setup, Ways};
+use crate::wiring::{Policies, Setup, Tunnels, Ways};
 
 /// How long an ADD is kept waiting, within the 25 seconds that it has.
 const PATIENCE: Patience = Patience {
@@ -142,6 +142,7 @@ fn setup(
         netlog: if kernel.packet_log { Netlog::Present } else { Netlog::Missing },
         config,
         policies: Policies::default(),
+        tunnels: Tunnels::default(),
         ways: Ways::default(),
         reaching: Reaching::after(flags.at.run_dir.join("given-up")),
         decided: Decided::default(),

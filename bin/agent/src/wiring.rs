@@ -25,6 +25,7 @@ use crate::explaining::Decided;
 use crate::publishing::Publisher;
 use crate::reaching::{self, Reaching};
 pub(crate) use policies::{Policed, Policies};
+pub(crate) use tables::Tunnels;
 use tables::sources;
 
 mod policies;
@@ -67,6 +68,8 @@ pub(crate) struct Setup {
     pub(crate) netlog: Netlog,
     /// What policy wants, as it was last decided.
     pub(crate) policies: Policies,
+    /// Who may speak to the ports of tunnels, as it was last decided.
+    pub(crate) tunnels: Tunnels,
     /// The ways to other nodes, as they were last decided.
     pub(crate) ways: Ways,
     /// The same, and what was measured of them.

@@ -229,7 +229,7 @@ mod encrypted;
 mod tunnels;
 
 pub use encrypted::{encrypted, kept};
-pub use tunnels::{nodes, tunnels};
+pub use tunnels::{nodes, tunnels, tunnels_after};
 
 #[cfg(test)]
 mod tests;

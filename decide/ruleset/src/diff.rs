@@ -252,17 +252,16 @@ fn element_changes(
     }
     let none = BTreeMap::new();
     let observed = observed.map_or(&none, Set::elements);
-    let stays = |key: &Key, element: &Element| {
-        desired.elements().get(key) == Some(element) && !stale.touches_element(element)
+    let differs = |(_, element, other): &(&Key, &Element, Option<&Element>)| {
+        *other != Some(element) || stale.touches_element(element)
     };
-    let gone = observed.iter().filter(|(key, element)| !stays(key, element));
-    let kept = |key: &Key| observed.get(key).is_some_and(|element| stays(key, element));
-    let new = desired.elements().iter().filter(|(key, _)| !kept(key));
+    let gone = with_listed(observed, desired.elements()).filter(differs);
+    let new = with_listed(desired.elements(), observed).filter(differs);
     let elements = |chosen: BTreeMap<Key, Element>| {
         let (set, set_type) = (name.clone(), desired.set_type().clone());
         (!chosen.is_empty()).then_some(Elements { set, set_type, elements: chosen })
     };
-    let owned = |(key, element): (&Key, &Element)| (key.clone(), element.clone());
+    let owned = |(key, element, _): (&Key, &Element, _)| (key.clone(), element.clone());
     let deleted = elements(gone.map(owned).gather()).map(Change::DeleteElements);
     let added = elements(new.map(owned).gather()).map(Change::AddElements);
     (deleted, added)

@@ -19,7 +19,7 @@ impl Setup {
     /// pods are not masqueraded to, and what goes to them stays encrypted. Where all are known, nobody else speaks to the
     /// ports of tunnels.
     pub(super) fn tables(
-        &self,
+        &mut self,
         node: &DesiredNode,
         known: Known<'_>,
         (observed, policed): (&Observed, &Policed),
@@ -40,7 +40,7 @@ impl Setup {
         let mut agent = firewall::agent(network, self.owns_tables).with(&policed.table);
         if let Some(all) = all_nodes(known, observed) {
             let ports = [self.config.vxlan.port, self.config.udp.port];
-            agent = agent.with(&firewall::tunnels(&all, &ports, &subnets));
+            agent = agent.with(&self.tunnels.guarded(all, &ports, &subnets));
         }
         let encrypted = self.encrypted(node, earlier);
         if !encrypted.is_empty() {
@@ -62,6 +62,22 @@ impl Setup {
         let earlier = earlier.map(firewall::kept).unwrap_or_default();
         let told = self.config.cluster_cidrs.iter().map(IpNet::trunc);
         node.encrypted.iter().copied().chain(earlier).chain(told).collect()
+    }
+}
+
+/// The guard of tunnels as it was last made.
+#[derive(Debug, Default)]
+pub(crate) struct Tunnels(Option<(BTreeSet<IpAddr>, Vec<IpNet>, Table)>);
+
+impl Tunnels {
+    /// The guard for these nodes, made of the last one where only nodes have changed.
+    fn guarded(&mut self, nodes: BTreeSet<IpAddr>, ports: &[u16], subnets: &[IpNet]) -> Table {
+        let table = match self.0.take() {
+            Some((then, same, table)) if same == subnets => firewall::tunnels_after(table, &then, &nodes),
+            _ => firewall::tunnels(&nodes, ports, subnets),
+        };
+        self.0 = Some((nodes, subnets.to_vec(), table.clone()));
+        table
     }
 }
 

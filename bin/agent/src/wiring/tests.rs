@@ -17,6 +17,7 @@ fn started(before: Duration) -> Setup {
         kernel: (6, 1),
         has_vxlan: false,
         has_wireguard: false,
+        tunnels: Tunnels::default(),
         ways: Ways::default(),
         reaching: Reaching::default(),
         tunnel: None,

@@ -114,3 +114,13 @@ fn tunnels_are_spoken_to_by_nodes_alone() {
     assert_eq!((forward.len(), forward[0].as_str()), (2, expected));
     assert_eq!(table.sets.values().map(|set| set.elements().len()).collect::<Vec<_>>(), [1, 1]);
 }
+
+#[test]
+fn the_guard_of_tunnels_for_other_nodes_is_what_it_would_be_for_them_alone() {
+    let nodes = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
+    let (then, now) = (nodes(&["172.30.0.1", "172.30.0.2", "fd00::1"]), nodes(&["172.30.0.2", "fd00::2"]));
+    let of = |nodes| tunnels(nodes, &[4789], &nets(&["10.244.0.0/24"]));
+    assert_eq!(tunnels_after(of(&then), &then, &now), of(&now));
+    let same = tunnels_after(of(&then), &then, &then);
+    assert_eq!(same, of(&then));
+}

@@ -7,7 +7,8 @@ use ipnet::IpNet;
 use selvedge_ruleset::matching::{Match, in_set, saddr, udp_dport};
 use selvedge_ruleset::rule::{counter, drop};
 use selvedge_ruleset::{
-    Base, Chain, ChainName, Field, Hook, ListedTable, Rule, Set, SetName, Table, Value, priority, rule,
+    Base, Chain, ChainName, Data, Element, Field, Hook, ListedTable, Part, Rule, Set, SetName, Table, Value,
+    priority, rule,
 };
 
 const INPUT: ChainName = ChainName::literal("tunnels-input");
@@ -55,12 +56,34 @@ pub fn tunnels(nodes: &BTreeSet<IpAddr>, ports: &[u16], subnets: &[IpNet]) -> Ta
         )
 }
 
+/// The same for other nodes than it was made for.
+pub fn tunnels_after(tunnels: Table, then: &BTreeSet<IpAddr>, now: &BTreeSet<IpAddr>) -> Table {
+    let gone = then.difference(now).map(|node| (key(*node), None));
+    let come = now.difference(then).map(|node| (key(*node), Some(Element::from(Data::Nothing))));
+    let (v4, v6): (Vec<_>, Vec<_>) = gone.chain(come).partition(|((set, _), _)| *set == NODES4);
+    [(NODES4, v4), (NODES6, v6)].into_iter().fold(tunnels, |mut table, (name, edits)| {
+        let edits = edits.into_iter().map(|((_, key), element)| (key, element));
+        match table.sets.remove(&name) {
+            Some(set) => table.set(name, set.edited(edits)),
+            None => table,
+        }
+    })
+}
+
+/// The set that a node is in, and by which key.
+fn key(node: IpAddr) -> (SetName, Vec<Part>) {
+    match node {
+        IpAddr::V4(v4) => (NODES4, vec![Part::one(Value::Ipv4(v4))]),
+        IpAddr::V6(v6) => (NODES6, vec![Part::one(Value::Ipv6(v6))]),
+    }
+}
+
 /// The nodes by the agent's table as it is now; none if it guards no ports.
 pub fn nodes(table: &ListedTable) -> Option<BTreeSet<IpAddr>> {
     let sets = [NODES4, NODES6].map(|name| table.sets.get(&name)?.known());
     let [v4, v6] = sets;
     let keys = v4?.elements().keys().chain(v6?.elements().keys());
-    let address = |key: &Vec<selvedge_ruleset::Part>| match key.first()?.first() {
+    let address = |key: &Vec<Part>| match key.first()?.first() {
         Value::Ipv4(v4) => Some(IpAddr::V4(*v4)),
         Value::Ipv6(v6) => Some(IpAddr::V6(*v6)),
         _ => None,
