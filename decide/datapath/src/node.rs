@@ -186,6 +186,17 @@ pub enum Problem {
         /// The peer.
         node: NodeName,
     },
+    /// Two nodes say the same key: what is encrypted for the one could be anybody's of the two.
+    #[error(
+        "Node {node} has published the WireGuard key of Node {other}: nothing is encrypted for it before it has one of \
+         its own (remove wireguard.key in its run directory)"
+    )]
+    SameKey {
+        /// The peer.
+        node: NodeName,
+        /// Whose key it is taken to be.
+        other: NodeName,
+    },
     /// Nobody forwards over UDP, and nothing can be started that would.
     #[error(
         "nothing forwards over UDP on this node: there is no selvedge-tunnel beside the agent, nor one at work"

@@ -253,7 +253,10 @@ impl Peers {
         {
             answering.extend(tunnel.0.is_there(here).then(|| tunnel.0.device.clone()));
             match tunnel.told(cluster, here, &nodes) {
-                Ok(encryption) => self.encryption = Some(encryption),
+                Ok((encryption, problems)) => {
+                    self.encryption = Some(encryption);
+                    self.problems.extend(problems);
+                }
                 Err(problem) => self.problems.push(problem),
             }
             self.network.merge(tunnel.0.network(here, wireguard::mtu(here)));

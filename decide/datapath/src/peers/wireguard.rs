@@ -39,32 +39,36 @@ impl Tunnel {
     }
 
     /// What the device is told: every node that has published a key, whatever we send it by, for it may send so. A net
-    /// or a key that two nodes claim is the first one's.
+    /// or a key that two nodes claim is the first one's; with it come those who claim the key of another.
     pub(super) fn told(
         &self,
         cluster: &Cluster,
         here: Here<'_>,
         nodes: &BTreeSet<IpAddr>,
-    ) -> Result<Encryption, Problem> {
+    ) -> Result<(Encryption, Vec<Problem>), Problem> {
         let key = match &here.local.wireguard.key {
-            OwnKey::Missing => return Ok(Encryption::Key),
+            OwnKey::Missing => return Ok((Encryption::Key, Vec::new())),
             OwnKey::Broken(why) => return Err(Problem::BrokenKey { why: why.clone() }),
             OwnKey::There(key) => *key,
         };
+        let mut owners = BTreeMap::from([(key, &here.local.name)]);
+        let mut same = Vec::new();
         let mut peers: BTreeMap<PublicKey, WireguardPeer> = BTreeMap::new();
         let mut taken: BTreeSet<IpNet> = BTreeSet::new();
         for peer in cluster.nodes().values().filter(|peer| peer.name != here.local.name) {
             let (Some(theirs), Ok(endpoint)) = (peer.wireguard, self.0.remote(peer)) else { continue };
-            if theirs == key || peers.contains_key(&theirs) {
+            if let Some(other) = owners.get(&theirs) {
+                same.push(Problem::SameKey { node: peer.name.clone(), other: (*other).clone() });
                 continue;
             }
+            owners.insert(theirs, &peer.name);
             let nets = peer.pod_cidrs.iter().filter(|net| covered(nodes, peer, **net).is_ok());
             let nets: BTreeSet<IpNet> = nets.map(IpNet::trunc).filter(|net| taken.insert(*net)).collect();
             let nets = nets.into_iter().collect();
             peers.insert(theirs, WireguardPeer { key: theirs, endpoint, nets });
         }
         let peers = peers.into_values().collect();
-        Ok(Encryption::Device(Wireguard { key, port: here.local.wireguard.port, peers }))
+        Ok((Encryption::Device(Wireguard { key, port: here.local.wireguard.port, peers }), same))
     }
 }
 

@@ -50,8 +50,14 @@ fn every_node_with_a_key_is_a_peer_whatever_it_is_sent_by() {
     assert_eq!(first.peers[0].nets, nodes[1].pod_cidrs);
     nodes[2].wireguard = Some(PublicKey([1; 32]));
     assert_eq!(told(&nodes), first, "our own key is nobody else's");
+    let same = |nodes: &[Node], other: &str| {
+        let same = Problem::SameKey { node: "node-c".parse().unwrap(), other: other.parse().unwrap() };
+        assert_eq!(decided(nodes, &local, &network).problems, [same]);
+    };
+    same(&nodes, "node-a");
     nodes[2].wireguard = nodes[1].wireguard;
     assert_eq!(told(&nodes), first, "nor is another's");
+    same(&nodes, "node-b");
     nodes[2].wireguard = Some(PublicKey([0; 32]));
     let of_b = nodes[1].pod_cidrs[0];
     nodes[2].pod_cidrs.push(of_b);
