@@ -166,7 +166,9 @@ impl Setup {
             prune,
         };
         self.reaching.want(&node, &observed.network);
-        self.publisher.publish(key_to_publish(&desired, observed));
+        if let Some(key) = key_to_publish(&desired, observed) {
+            self.publisher.publish(key);
+        }
         self.decided.put(Arc::clone(&policed), desired.network.routes.clone());
         let problems = node.problems.iter().map(ToString::to_string);
         let (taken, passed_over) = self.rivals(observed, &desired.superseded);
@@ -300,12 +302,16 @@ struct Known<'a> {
     policies: Option<&'a Arc<Cluster>>,
 }
 
-/// The key by which others can send to us: none before the device is there.
-fn key_to_publish(desired: &Desired, observed: &Observed) -> Option<PublicKey> {
-    let link = observed.network.links.get(&peers::wireguard_device())?;
+/// The key by which others are to send to us from now on, or that there is none. Nothing where there will be one as soon
+/// as its device holds it: what others know holds on until then, for without a key they may send in the clear.
+fn key_to_publish(desired: &Desired, observed: &Observed) -> Option<Option<PublicKey>> {
+    let link = observed.network.links.get(&peers::wireguard_device());
     match (&desired.encryption, &observed.wireguard) {
-        (Some(Encryption::Device(told)), Forwarder::There(Some(_))) if link.up => Some(told.key),
-        _ => None,
+        (None, _) => Some(None),
+        (Some(Encryption::Device(told)), Forwarder::There(Some(_))) if link.is_some_and(|link| link.up) => {
+            Some(Some(told.key))
+        }
+        (Some(_), _) => None,
     }
 }
 

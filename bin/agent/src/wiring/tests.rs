@@ -1,4 +1,5 @@
-use selvedge_model::Mtu;
+use selvedge_datapath::state::LinkKind;
+use selvedge_model::{MacAddr, Mtu, Wireguard};
 
 use super::*;
 
@@ -76,4 +77,30 @@ fn a_node_that_is_not_in_the_cluster_goes_on_as_before_by_the_policies_that_ther
     // One that has never served any pods waits for its Node.
     let error = agent.decide(Some((&cluster, Prune::Marked)), &Observed::default()).unwrap_err();
     assert!(error.contains("node-a"), "{error}");
+}
+
+#[test]
+fn our_key_is_told_once_its_device_holds_one_and_taken_back_only_where_nobody_encrypts() {
+    let key = PublicKey([7; 32]);
+    let mut agent = started(GRACE);
+    let decision = agent.decide(None, &served()).unwrap();
+    let told = Wireguard { key, port: 51820, peers: Vec::new() };
+    let to_publish = |encryption: Option<Encryption>, wireguard: &Forwarder<Wireguard>, link: bool| {
+        let desired = Desired { encryption, ..decision.desired.clone() };
+        let mut observed = Observed { wireguard: wireguard.clone(), ..Observed::default() };
+        if link {
+            let device = ObservedLink::new(LinkKind::Tun, MacAddr([0; 6]), Mtu::ETHERNET, "");
+            observed.network.links.insert(peers::wireguard_device(), ObservedLink { up: true, ..device });
+        }
+        key_to_publish(&desired, &observed)
+    };
+    let device = || Some(Encryption::Device(told.clone()));
+    let at_work = Forwarder::There(Some(told.clone()));
+    assert_eq!(to_publish(None, &at_work, true), Some(None));
+    assert_eq!(to_publish(device(), &at_work, true), Some(Some(key)));
+    // What was published before holds on while the device is made again, or a key.
+    assert_eq!(to_publish(device(), &at_work, false), None);
+    assert_eq!(to_publish(device(), &Forwarder::There(None), true), None);
+    assert_eq!(to_publish(device(), &Forwarder::Missing, true), None);
+    assert_eq!(to_publish(Some(Encryption::Key), &at_work, true), None);
 }
