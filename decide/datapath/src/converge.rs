@@ -324,6 +324,7 @@ fn plan_forwarder<Told: Clone + PartialEq>(
 fn plan_encryption(desired: &Desired, observed: &Observed) -> Vec<ForwarderStep> {
     let wanted = match &desired.encryption {
         Some(Encryption::Key) => return vec![ForwarderStep::Key],
+        Some(Encryption::AsItIs) => return Vec::new(),
         Some(Encryption::Device(wanted)) => Some(wanted),
         None => None,
     };

@@ -175,7 +175,7 @@ pub enum Problem {
     )]
     NoWireguard,
     /// Our own key can't be used.
-    #[error("nothing is encrypted on this node: {why}")]
+    #[error("this node encrypts by the key that it had, if any, and for no other nodes than then: {why}")]
     BrokenKey {
         /// What is wrong with it.
         why: String,

@@ -252,13 +252,9 @@ impl Peers {
             && wireguard::is_wanted(cluster, here)
         {
             answering.extend(tunnel.0.is_there(here).then(|| tunnel.0.device.clone()));
-            match tunnel.told(cluster, here, &nodes) {
-                Ok((encryption, problems)) => {
-                    self.encryption = Some(encryption);
-                    self.problems.extend(problems);
-                }
-                Err(problem) => self.problems.push(problem),
-            }
+            let (encryption, problems) = tunnel.told(cluster, here, &nodes);
+            self.encryption = Some(encryption);
+            self.problems.extend(problems);
             self.network.merge(tunnel.0.network(here, wireguard::mtu(here)));
         }
         self.take_seats(here, &answering);

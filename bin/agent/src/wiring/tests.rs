@@ -103,4 +103,5 @@ fn our_key_is_told_once_its_device_holds_one_and_taken_back_only_where_nobody_en
     assert_eq!(to_publish(device(), &Forwarder::There(None), true), None);
     assert_eq!(to_publish(device(), &Forwarder::Missing, true), None);
     assert_eq!(to_publish(Some(Encryption::Key), &at_work, true), None);
+    assert_eq!(to_publish(Some(Encryption::AsItIs), &at_work, true), None);
 }

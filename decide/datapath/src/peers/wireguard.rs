@@ -20,6 +20,8 @@ use crate::state::LinkKind;
 pub enum Encryption {
     /// A key of our own, before anything else.
     Key,
+    /// Nothing but what there is: what is in the file of our own key is none.
+    AsItIs,
     /// A device that is told all this.
     Device(Wireguard),
 }
@@ -45,10 +47,12 @@ impl Tunnel {
         cluster: &Cluster,
         here: Here<'_>,
         nodes: &BTreeSet<IpAddr>,
-    ) -> Result<(Encryption, Vec<Problem>), Problem> {
+    ) -> (Encryption, Vec<Problem>) {
         let key = match &here.local.wireguard.key {
-            OwnKey::Missing => return Ok((Encryption::Key, Vec::new())),
-            OwnKey::Broken(why) => return Err(Problem::BrokenKey { why: why.clone() }),
+            OwnKey::Missing => return (Encryption::Key, Vec::new()),
+            OwnKey::Broken(why) => {
+                return (Encryption::AsItIs, vec![Problem::BrokenKey { why: why.clone() }]);
+            }
             OwnKey::There(key) => *key,
         };
         let mut owners = BTreeMap::from([(key, &here.local.name)]);
@@ -68,7 +72,7 @@ impl Tunnel {
             peers.insert(theirs, WireguardPeer { key: theirs, endpoint, nets });
         }
         let peers = peers.into_values().collect();
-        Ok((Encryption::Device(Wireguard { key, port: here.local.wireguard.port, peers }), same))
+        (Encryption::Device(Wireguard { key, port: here.local.wireguard.port, peers }), same)
     }
 }
 

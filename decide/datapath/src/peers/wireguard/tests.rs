@@ -102,7 +102,7 @@ fn a_key_that_is_broken_is_told_of_and_left_where_it_is() {
     local.wireguard.key = OwnKey::Broken("wireguard.key holds no key".to_owned());
     let peers = decided(&nodes, &local, &network);
     assert!(matches!(peers.problems[..], [Problem::BrokenKey { .. }]), "{:?}", peers.problems);
-    assert_eq!(peers.encryption, None);
+    assert_eq!(peers.encryption, Some(Encryption::AsItIs), "what works is not ended");
     local.wireguard.key = OwnKey::Missing;
     assert_eq!(decided(&nodes, &local, &network).encryption, Some(Encryption::Key));
 }
