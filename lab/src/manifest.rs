@@ -66,6 +66,7 @@ pub(crate) fn agent_config(shape: &Shape, keys: &Path) -> String {
     if shape.transport == Transport::Wireguard {
         // From the first packet on: a way that is changed later changes what receivers see.
         add(&mut text, format_args!("encryption: strict\nwireguard: {{keys: {keys:?}}}\n"));
+        text.push_str("clusterCidrs: [10.244.0.0/16, 'fd00:10:244::/48']\n");
     }
     text
 }

@@ -126,6 +126,16 @@ pub(crate) struct ConfigError {
     pub(crate) fault: Located,
 }
 
+impl Config {
+    /// What `encryption: strict` can't keep from being sent in the clear, for want of `clusterCidrs`.
+    pub(crate) fn leaves_open(&self) -> Option<String> {
+        let open = self.encryption == Encryption::Strict && self.cluster_cidrs.is_empty();
+        let why = "encryption: strict without clusterCidrs: what pods send to those of a node that isn't known, or \
+                   isn't any more, can leave in the clear";
+        open.then(|| why.to_owned())
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         let builtin = "is a valid name";

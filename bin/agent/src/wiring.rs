@@ -178,6 +178,7 @@ impl Setup {
             notes: passed_over
                 .into_iter()
                 .chain(reaching::notes(&node.peers, self.config.vxlan.port))
+                .chain(self.config.leaves_open())
                 .collect(),
             without_pod: if self.knows_pods && prune == Prune::Marked {
                 policed.without_pod.clone()

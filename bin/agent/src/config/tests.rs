@@ -43,6 +43,14 @@ fn the_charts_values_have_every_key() {
 }
 
 #[test]
+fn strict_encryption_that_leaves_something_open_says_so() {
+    let strict = "transport: wireguard\nencryption: strict\n";
+    assert!(parse(strict).unwrap().leaves_open().is_some_and(|why| why.contains("clusterCidrs")));
+    assert_eq!(parse(&format!("{strict}clusterCidrs: [10.244.0.0/16]\n")).unwrap().leaves_open(), None);
+    assert_eq!(parse("transport: wireguard\n").unwrap().leaves_open(), None);
+}
+
+#[test]
 fn every_key_is_read() {
     let text = "
 attach: bridge
