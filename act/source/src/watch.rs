@@ -5,9 +5,8 @@ mod directory;
 mod listener;
 mod writing;
 
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::io::{self, ErrorKind};
+use std::io;
 use std::iter;
 use std::ops::ControlFlow;
 use std::os::fd::OwnedFd;
@@ -80,7 +79,7 @@ impl Drop for Watcher {
 pub struct Directories<'a> {
     /// That of manifests.
     pub manifests: &'a Path,
-    /// That of the nodes' keys, if they share any ([`crate::keys`]). One that isn't there has no keys.
+    /// That of the nodes' keys, if they share any ([`crate::keys`]). Before it is there nobody has published any.
     pub keys: Option<&'a Path>,
 }
 
@@ -94,7 +93,7 @@ impl<'a> From<&'a Path> for Directories<'a> {
 /// watcher's thread, until `deliver` breaks off.
 ///
 /// Manifests are regular files, and symbolic links to such, named `*.yaml`, `*.yml` or `*.json` and not hidden. A
-/// directory that goes away later leaves the last state in force until it is there again; that of keys leaves no keys.
+/// directory that goes away later leaves the last state in force until it is there again.
 ///
 /// # Errors
 /// [`WatchError`].
@@ -175,8 +174,6 @@ impl Watch {
         let directory = &listener.directory().to_owned();
         match listener.listen().and_then(|()| files.texts(directory)) {
             Ok(files) => self.manifests.update_keys(files),
-            // Nobody has published any.
-            Err(error) if error.kind() == ErrorKind::NotFound => self.manifests.update_keys(BTreeMap::new()),
             Err(error) => self.manifests.keys_unlisted(directory, &error),
         }
     }

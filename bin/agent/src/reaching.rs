@@ -19,6 +19,7 @@ use selvedge_probe::{Prober, Seat};
 use selvedge_reconcile::Trigger;
 use tracing::warn;
 
+use crate::config::Config;
 use crate::send;
 
 mod given_up;
@@ -206,15 +207,18 @@ fn pause(findings: &Findings, node: &NodeName, of: usize) -> Duration {
 }
 
 /// What there is to say of peers that are not reached as they should be. What somebody may have blocked is told as those
-/// see it who block it: VXLAN by its UDP port.
-pub(crate) fn notes(peers: &[Peer], vxlan_port: u16) -> Vec<String> {
+/// see it who block it: overlays by their UDP ports.
+pub(crate) fn notes(peers: &[Peer], config: &Config) -> Vec<String> {
+    let by = |port: u16, transport| format!("UDP {port} ({transport})");
     let seen = |transport: Transport| match transport {
-        Transport::Vxlan => format!("UDP {vxlan_port} (vxlan)"),
-        other => other.to_string(),
+        Transport::Vxlan => by(config.vxlan.port, transport),
+        Transport::Udp => by(config.udp.port, transport),
+        Transport::Wireguard => by(config.wireguard.port, transport),
+        Transport::Direct | Transport::Native => transport.to_string(),
     };
     let amiss = |peer: &Peer| match (peer.instead_of, peer.verdict) {
         (Some(better @ Transport::Wireguard), _) => {
-            let (name, by) = (&peer.name, peer.transport);
+            let (better, name, by) = (seen(better), &peer.name, peer.transport);
             Some(format!("{better} to {name} doesn't get through yet, using {by}: not encrypted"))
         }
         (Some(better), _) => {
@@ -259,11 +263,11 @@ mod tests {
         let expected = [
             "direct to b doesn't get through, using vxlan",
             "nothing comes back from c by UDP 4789 (vxlan)",
-            "wireguard to d doesn't get through yet, using vxlan: not encrypted",
+            "UDP 51820 (wireguard) to d doesn't get through yet, using vxlan: not encrypted",
         ];
-        assert_eq!(notes(&peers, 4789), expected);
+        assert_eq!(notes(&peers, &Config::default()), expected);
         let many: Vec<Peer> = (0..20).map(|n| peer(&format!("n{n}"), None, Verdict::Silent)).collect();
-        let told = notes(&many, 4789);
+        let told = notes(&many, &Config::default());
         assert_eq!((told.len(), told.last().unwrap().starts_with("and 12 more")), (TOLD + 1, true));
     }
 }

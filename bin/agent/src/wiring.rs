@@ -177,7 +177,7 @@ impl Setup {
             problems: problems.chain(taken).collect(),
             notes: passed_over
                 .into_iter()
-                .chain(reaching::notes(&node.peers, self.config.vxlan.port))
+                .chain(reaching::notes(&node.peers, &self.config))
                 .chain(self.config.leaves_open())
                 .collect(),
             without_pod: if self.knows_pods && prune == Prune::Marked {

@@ -1,7 +1,7 @@
 //! What the files of a directory of keys say.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
 use selvedge_model::{NoKey, NodeName, PublicKey};
@@ -46,8 +46,11 @@ impl Keys {
         }
     }
 
-    /// The directory can't be listed: everything stays as it is, and that is a problem.
+    /// The directory can't be listed: everything stays as it is, and that is a problem, but where nobody has made it yet.
     pub(crate) fn unlisted(&mut self, directory: &Path, why: &io::Error) {
+        if why.kind() == ErrorKind::NotFound && self.nodes.is_empty() {
+            return self.update(BTreeMap::new());
+        }
         self.unlisted = Some(Problem {
             place: Place { file: directory.to_owned(), at: None },
             object: None,
