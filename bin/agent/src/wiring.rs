@@ -14,7 +14,7 @@ use selvedge_datapath::node::{
     self, Attach, DesiredNode, Facts, LocalNode, UdpSettings, VxlanSettings, WireguardSettings,
 };
 pub(crate) use selvedge_datapath::peers::Known as Ways;
-use selvedge_datapath::peers::{self, Encryption};
+use selvedge_datapath::peers::{self, Encrypting};
 use selvedge_datapath::state::{ObservedLink, Sysctl};
 use selvedge_model::{Cluster, IfName, Node, NodeName, PublicKey};
 use selvedge_policy::{Netlog, Unknown};
@@ -309,7 +309,7 @@ fn key_to_publish(desired: &Desired, observed: &Observed) -> Option<Option<Publi
     let link = observed.network.links.get(&peers::wireguard_device());
     match (&desired.encryption, &observed.wireguard) {
         (None, _) => Some(None),
-        (Some(Encryption::Device(told)), Forwarder::There(Some(_))) if link.is_some_and(|link| link.up) => {
+        (Some(Encrypting::Device(told)), Forwarder::There(Some(_))) if link.is_some_and(|link| link.up) => {
             Some(Some(told.key))
         }
         (Some(_), _) => None,

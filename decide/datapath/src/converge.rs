@@ -10,7 +10,7 @@ use selvedge_ruleset::{Change, Command, Listed, Scope, Table, TableId, Transacti
 
 use crate::firewall::GUARD;
 use crate::foreign::{self, Accept, ForwardChain, Place};
-use crate::peers::Encryption;
+use crate::peers::Encrypting;
 use crate::plan::{self, DesiredNetwork, Prune, Seen};
 use crate::state::{ObservedNetwork, Sysctl};
 use crate::step::NetStep;
@@ -23,7 +23,7 @@ pub struct Desired {
     /// What a forwarder of the udp transport is to do, where one is needed.
     pub forwarding: Option<Forwarding>,
     /// What is wanted of WireGuard, where anybody wishes for it.
-    pub encryption: Option<Encryption>,
+    pub encryption: Option<Encrypting>,
     /// The nftables tables that are ours as a whole.
     pub tables: BTreeMap<TableId, Table>,
     /// What must pass other people's forward chains.
@@ -323,9 +323,9 @@ fn plan_forwarder<Told: Clone + PartialEq>(
 /// A key first: a device without one is nobody's peer.
 fn plan_encryption(desired: &Desired, observed: &Observed) -> Vec<ForwarderStep> {
     let wanted = match &desired.encryption {
-        Some(Encryption::Key) => return vec![ForwarderStep::Key],
-        Some(Encryption::AsItIs) => return Vec::new(),
-        Some(Encryption::Device(wanted)) => Some(wanted),
+        Some(Encrypting::Key) => return vec![ForwarderStep::Key],
+        Some(Encrypting::AsItIs) => return Vec::new(),
+        Some(Encrypting::Device(wanted)) => Some(wanted),
         None => None,
     };
     plan_forwarder((wanted, &observed.wireguard), desired.prune, (Which::Wireguard, ForwarderStep::Encrypt))

@@ -68,6 +68,11 @@ pub fn agent(network: PodNetwork<'_>, owned: bool) -> Table {
     table
 }
 
+/// True for a set of the agent's table that tells of nodes and networks, and of no policy.
+pub fn tells_of_nodes(set: &SetName) -> bool {
+    [&DIRECT4, &DIRECT6].contains(&set) || tunnels::NODES.contains(set) || encrypted::NETS.contains(set)
+}
+
 /// The destinations that see the pods' own addresses by the agent's table as it is now.
 pub fn direct(table: &ListedTable) -> Vec<IpNet> {
     nets_of(table, &[DIRECT4, DIRECT6])

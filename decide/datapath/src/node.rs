@@ -10,7 +10,7 @@ use selvedge_model::{Cluster, Forwarding, IfName, Mtu, NetworkName, Node, NodeNa
 
 use crate::attachment::{self, BridgeSubnet, NodeSide};
 use crate::converge::OwnKey;
-use crate::peers::{self, Encryption, Here, Peer};
+use crate::peers::{self, Encrypting, Here, Peer};
 use crate::plan::DesiredNetwork;
 use crate::reach::{Findings, Target};
 use crate::state::{LinkKind, ObservedLink, ObservedNetwork};
@@ -237,7 +237,7 @@ pub struct DesiredNode {
     /// What a forwarder is to do, where one is needed.
     pub forwarding: Option<Forwarding>,
     /// What is wanted of WireGuard, where anybody wishes for it.
-    pub encryption: Option<Encryption>,
+    pub encryption: Option<Encrypting>,
     /// What nothing goes to but encrypted.
     pub encrypted: BTreeSet<IpNet>,
     /// This node's own addresses, as far as they are on its links.

@@ -12,7 +12,7 @@ use self::end::own_addresses;
 use self::overlay::Overlay;
 use self::udp::Udp;
 use self::wireguard::Tunnel;
-pub use self::wireguard::{Encryption, device as wireguard_device};
+pub use self::wireguard::{Encrypting, device as wireguard_device};
 use crate::node::{LocalNode, Problem};
 use crate::plan::DesiredNetwork;
 use crate::reach::{Findings, Target, Verdict};
@@ -50,7 +50,7 @@ pub struct Peers {
     /// What a forwarder is to do, where one is needed.
     pub forwarding: Option<Forwarding>,
     /// What is wanted of WireGuard, where anybody wishes for it.
-    pub encryption: Option<Encryption>,
+    pub encryption: Option<Encrypting>,
     /// What nothing goes to but encrypted.
     pub encrypted: BTreeSet<IpNet>,
     /// Those that are reached, by name.
@@ -246,7 +246,7 @@ impl Peers {
             && (used(self, Transport::Udp) || udp::is_wished_for(cluster, here) || udp.stays(here))
         {
             self.forwarding = Some(udp.forwarding(cluster, here, &nodes));
-            self.network.merge(udp.0.network(here, udp::mtu(here)));
+            self.network.merge(udp.0.network(here, here.mtu_by(Transport::Udp)));
         }
         if let Ok(tunnel) = scene.wireguard
             && wireguard::is_wanted(cluster, here)
@@ -255,7 +255,7 @@ impl Peers {
             let (encryption, problems) = tunnel.told(cluster, here, &nodes);
             self.encryption = Some(encryption);
             self.problems.extend(problems);
-            self.network.merge(tunnel.0.network(here, wireguard::mtu(here)));
+            self.network.merge(tunnel.0.network(here, here.mtu_by(Transport::Wireguard)));
         }
         self.take_seats(here, &answering);
     }
@@ -321,9 +321,9 @@ impl Here<'_> {
     fn mtu_by(&self, transport: Transport) -> Mtu {
         match transport {
             Transport::Direct | Transport::Native => self.uplink,
-            Transport::Vxlan => self.overlay_mtu(),
-            Transport::Udp => udp::mtu(*self),
-            Transport::Wireguard => wireguard::mtu(*self),
+            Transport::Vxlan => self.mtu_inside(overlay::OVERHEAD),
+            Transport::Udp => self.mtu_inside(udp::OVERHEAD),
+            Transport::Wireguard => self.mtu_inside(wireguard::OVERHEAD),
         }
     }
 
@@ -347,10 +347,11 @@ impl Here<'_> {
         })
     }
 
-    /// The MTU inside VXLAN. Where the underlay has less than IPv6 needs inside, it fragments.
-    fn overlay_mtu(&self) -> Mtu {
-        let overhead = if self.addresses.first().is_some_and(IpAddr::is_ipv6) { 70 } else { 50 };
-        Mtu::new(self.uplink.bytes().saturating_sub(overhead)).unwrap_or(Mtu::LEAST)
+    /// What a packet may measure inside others that add so much to it over IPv4, and over IPv6 by as much more as its
+    /// header is longer. Where the underlay has less than IPv6 needs inside, it fragments.
+    fn mtu_inside(&self, overhead: u32) -> Mtu {
+        let longer = if self.addresses.first().is_some_and(IpAddr::is_ipv6) { 20 } else { 0 };
+        Mtu::new(self.uplink.bytes().saturating_sub(overhead + longer)).unwrap_or(Mtu::LEAST)
     }
 }
 

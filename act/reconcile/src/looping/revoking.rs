@@ -6,7 +6,7 @@
 //! judged.
 
 use selvedge_datapath::converge::{Observed, Step};
-use selvedge_datapath::firewall::AGENT;
+use selvedge_datapath::firewall::{self, AGENT};
 use selvedge_policy::{Cut, Revoker, Unknown};
 use selvedge_ruleset::{Change, Command, DataType, Policy, Transaction};
 use tracing::warn;
@@ -123,6 +123,7 @@ fn closes(step: &Step, unknown: Unknown) -> bool {
         }
         Change::AddChain(_, base) => base.is_none_or(|base| base.policy == Policy::Accept),
         Change::AddTable { .. } | Change::AddSet(..) | Change::AddElements(_) => true,
+        Change::DeleteElements(elements) => firewall::tells_of_nodes(&elements.set),
         _ => false,
     };
     match step {

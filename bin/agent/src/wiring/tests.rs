@@ -85,7 +85,7 @@ fn our_key_is_told_once_its_device_holds_one_and_taken_back_only_where_nobody_en
     let mut agent = started(GRACE);
     let decision = agent.decide(None, &served()).unwrap();
     let told = Wireguard { key, port: 51820, peers: Vec::new() };
-    let to_publish = |encryption: Option<Encryption>, wireguard: &Forwarder<Wireguard>, link: bool| {
+    let to_publish = |encryption: Option<Encrypting>, wireguard: &Forwarder<Wireguard>, link: bool| {
         let desired = Desired { encryption, ..decision.desired.clone() };
         let mut observed = Observed { wireguard: wireguard.clone(), ..Observed::default() };
         if link {
@@ -94,7 +94,7 @@ fn our_key_is_told_once_its_device_holds_one_and_taken_back_only_where_nobody_en
         }
         key_to_publish(&desired, &observed)
     };
-    let device = || Some(Encryption::Device(told.clone()));
+    let device = || Some(Encrypting::Device(told.clone()));
     let at_work = Forwarder::There(Some(told.clone()));
     assert_eq!(to_publish(None, &at_work, true), Some(None));
     assert_eq!(to_publish(device(), &at_work, true), Some(Some(key)));
@@ -102,6 +102,6 @@ fn our_key_is_told_once_its_device_holds_one_and_taken_back_only_where_nobody_en
     assert_eq!(to_publish(device(), &at_work, false), None);
     assert_eq!(to_publish(device(), &Forwarder::There(None), true), None);
     assert_eq!(to_publish(device(), &Forwarder::Missing, true), None);
-    assert_eq!(to_publish(Some(Encryption::Key), &at_work, true), None);
-    assert_eq!(to_publish(Some(Encryption::AsItIs), &at_work, true), None);
+    assert_eq!(to_publish(Some(Encrypting::Key), &at_work, true), None);
+    assert_eq!(to_publish(Some(Encrypting::AsItIs), &at_work, true), None);
 }

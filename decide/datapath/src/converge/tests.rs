@@ -50,9 +50,9 @@ fn wireguard_gets_a_key_before_a_device_and_is_told_of_peers_as_they_come() {
         let desired = Desired { encryption, ..nothing() };
         plan(&desired, &Observed { wireguard, ..Observed::default() })
     };
-    assert_eq!(steps(Some(Encryption::Key), Forwarder::Missing), [Step::Forwarder(ForwarderStep::Key)]);
-    assert_eq!(steps(Some(Encryption::AsItIs), Forwarder::There(Some(told(51820)))), []);
-    let device = |port| Some(Encryption::Device(told(port)));
+    assert_eq!(steps(Some(Encrypting::Key), Forwarder::Missing), [Step::Forwarder(ForwarderStep::Key)]);
+    assert_eq!(steps(Some(Encrypting::AsItIs), Forwarder::There(Some(told(51820)))), []);
+    let device = |port| Some(Encrypting::Device(told(port)));
     let start = vec![
         Step::Forwarder(ForwarderStep::Start(Which::Wireguard)),
         Step::Forwarder(ForwarderStep::Encrypt(told(1))),

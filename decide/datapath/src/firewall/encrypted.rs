@@ -13,7 +13,7 @@ use selvedge_ruleset::{
 use super::{ipv4, ipv6, nets_of};
 
 const CHAIN: ChainName = ChainName::literal("encrypted");
-const NETS: [SetName; 2] = [SetName::literal("encrypted4"), SetName::literal("encrypted6")];
+pub(super) const NETS: [SetName; 2] = [SetName::literal("encrypted4"), SetName::literal("encrypted6")];
 
 /// The part of the agent's table by which nothing goes to these nets but by that device. Pods of this node, which have
 /// addresses of those subnets, are reached as ever.

@@ -15,6 +15,8 @@ const INPUT: ChainName = ChainName::literal("tunnels-input");
 const FORWARD: ChainName = ChainName::literal("tunnels-forward");
 const NODES4: SetName = SetName::literal("nodes4");
 const NODES6: SetName = SetName::literal("nodes6");
+/// Who may.
+pub(super) const NODES: [SetName; 2] = [NODES4, NODES6];
 
 /// The part of the agent's table that guards those ports: in comes only what nodes send, and pods of these subnets send
 /// none of them anything. What a pod sends may leave with its node's address, so the receiver alone couldn't tell.
@@ -80,7 +82,7 @@ fn key(node: IpAddr) -> (SetName, Vec<Part>) {
 
 /// The nodes by the agent's table as it is now; none if it guards no ports.
 pub fn nodes(table: &ListedTable) -> Option<BTreeSet<IpAddr>> {
-    let sets = [NODES4, NODES6].map(|name| table.sets.get(&name)?.known());
+    let sets = NODES.map(|name| table.sets.get(&name)?.known());
     let [v4, v6] = sets;
     let keys = v4?.elements().keys().chain(v6?.elements().keys());
     let address = |key: &Vec<Part>| match key.first()?.first() {

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 use selvedge_model::mark;
+use selvedge_model::transport::Transport;
 use selvedge_model::{IfName, MacAddr, Node, NodeName};
 
 use super::end::{End, LOOSELY, reverse_path};
@@ -11,6 +12,9 @@ use super::{Here, routed};
 use crate::node::Problem;
 use crate::plan::{DesiredLink, DesiredNetwork, DeviceKind, NewDevice};
 use crate::state::{FdbEntry, Neighbour, Sysctl, Vxlan};
+
+/// An IP, a UDP and VXLAN's header, and the inner packet's Ethernet header.
+pub(super) const OVERHEAD: u32 = 50;
 
 /// Our end of VXLAN.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,7 +30,7 @@ impl Overlay {
 
     /// The device, which every peer can send to whatever we send by.
     pub(super) fn device(self, here: Here<'_>) -> DesiredNetwork {
-        let (mac, mtu) = (vtep(&here.node.name), here.overlay_mtu());
+        let (mac, mtu) = (vtep(&here.node.name), here.mtu_by(Transport::Vxlan));
         let alias = mark::device_alias(&here.local.network);
         let vxlan = Vxlan {
             vni: here.local.vxlan.vni,

@@ -6,12 +6,15 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use selvedge_model::mark;
 use selvedge_model::transport::{Choice, Transport};
-use selvedge_model::{Cluster, Forwarding, ForwardingPeer, IfName, Mtu};
+use selvedge_model::{Cluster, Forwarding, ForwardingPeer, IfName};
 
 use super::end::End;
 use super::{Here, covered};
 use crate::node::Problem;
 use crate::state::LinkKind;
+
+/// An IP and a UDP header.
+pub(super) const OVERHEAD: u32 = 28;
 
 /// Our end of the tunnel.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,12 +64,6 @@ impl Udp {
 pub(super) fn is_wished_for(cluster: &Cluster, here: Here<'_>) -> bool {
     let udp = Choice::Of(Transport::Udp);
     here.local.transport == udp || cluster.nodes().values().any(|node| node.transport == Some(udp))
-}
-
-/// The MTU inside: an IP and a UDP header less than the uplink's.
-pub(super) fn mtu(here: Here<'_>) -> Mtu {
-    let overhead = if here.addresses.first().is_some_and(IpAddr::is_ipv6) { 48 } else { 28 };
-    Mtu::new(here.uplink.bytes().saturating_sub(overhead)).unwrap_or(Mtu::LEAST)
 }
 
 pub(super) fn device() -> IfName {

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use selvedge_model::mark;
 use selvedge_model::transport::{Choice, Transport};
-use selvedge_model::{Cluster, IfName, Mtu, Node, PublicKey, Wireguard, WireguardPeer};
+use selvedge_model::{Cluster, IfName, Node, PublicKey, Wireguard, WireguardPeer};
 
 use super::end::End;
 use super::{Here, covered};
@@ -15,9 +15,12 @@ use crate::node::Problem;
 use crate::reach::Verdict;
 use crate::state::LinkKind;
 
+/// An IP and a UDP header, WireGuard's own and the tag (32 bytes).
+pub(super) const OVERHEAD: u32 = 60;
+
 /// What is wanted of WireGuard on this node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Encryption {
+pub enum Encrypting {
     /// A key of our own, before anything else.
     Key,
     /// Nothing but what there is: what is in the file of our own key is none.
@@ -47,11 +50,11 @@ impl Tunnel {
         cluster: &Cluster,
         here: Here<'_>,
         nodes: &BTreeSet<IpAddr>,
-    ) -> (Encryption, Vec<Problem>) {
+    ) -> (Encrypting, Vec<Problem>) {
         let key = match &here.local.wireguard.key {
-            OwnKey::Missing => return (Encryption::Key, Vec::new()),
+            OwnKey::Missing => return (Encrypting::Key, Vec::new()),
             OwnKey::Broken(why) => {
-                return (Encryption::AsItIs, vec![Problem::BrokenKey { why: why.clone() }]);
+                return (Encrypting::AsItIs, vec![Problem::BrokenKey { why: why.clone() }]);
             }
             OwnKey::There(key) => *key,
         };
@@ -72,7 +75,7 @@ impl Tunnel {
             peers.insert(theirs, WireguardPeer { key: theirs, endpoint, nets });
         }
         let peers = peers.into_values().collect();
-        (Encryption::Device(Wireguard { key, port: here.local.wireguard.port, peers }), same)
+        (Encrypting::Device(Wireguard { key, port: here.local.wireguard.port, peers }), same)
     }
 }
 
@@ -102,12 +105,6 @@ pub(super) fn routed(here: Here<'_>) -> BTreeSet<IpNet> {
     let device = device();
     let by_device = here.network.routes.iter().filter(|route| route.device == device);
     by_device.map(|route| route.destination).collect()
-}
-
-/// The MTU inside: an IP and a UDP header, WireGuard's own and the tag (32 bytes) less than the uplink's.
-pub(super) fn mtu(here: Here<'_>) -> Mtu {
-    let overhead = if here.addresses.first().is_some_and(IpAddr::is_ipv6) { 80 } else { 60 };
-    Mtu::new(here.uplink.bytes().saturating_sub(overhead)).unwrap_or(Mtu::LEAST)
 }
 
 /// The name of the device.

@@ -14,7 +14,8 @@ use selvedge_model::policy::PolicyKey;
 use selvedge_model::tracked::{Detail, Tuple};
 use selvedge_model::{Cluster, Labels, Listing, Pod};
 use selvedge_policy::{LocalNode, LocalPod, Whose, compile, read};
-use selvedge_ruleset::Seen;
+use selvedge_ruleset::after::after;
+use selvedge_ruleset::{Listed, Scope, Seen, diff};
 use serde_json::{Value, json};
 
 use selvedge_model::Tracked;
@@ -166,6 +167,21 @@ fn where_nothing_is_denied_that_was_allowed_flows_are_not_even_listed() {
     let listings = reconciler.kernel.listings;
     reconciler.pass(vec![Trigger::Asked, only_80()]);
     assert_eq!(reconciler.kernel.listings, listings);
+}
+
+#[test]
+fn a_node_that_leaves_denies_nobody_anything() {
+    let of = |nodes: &[&str]| {
+        let nodes = nodes.iter().map(|ip| ip.parse().unwrap()).collect();
+        BTreeMap::from([(AGENT, firewall::tunnels(&nodes, &[4789], &[]))])
+    };
+    let made = diff(&of(&["172.30.0.11", "172.30.0.12"]), &Listed::new(), Scope::Whole);
+    let there = after(&Listed::new(), &made).unwrap();
+    let leaves = diff(&of(&["172.30.0.11"]), &there, Scope::Whole);
+    assert_eq!(leaves.commands().len(), 1);
+    assert!(!closes(&Step::Rules(AGENT, leaves), Unknown::Closed));
+    let all = diff(&BTreeMap::new(), &there, Scope::Whole);
+    assert!(closes(&Step::Rules(AGENT, all), Unknown::Closed));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-use selvedge_model::MacAddr;
+use selvedge_model::{MacAddr, Mtu};
 
 use super::super::tests::{decided, fresh, local, nodes, steps, transports};
 use super::*;

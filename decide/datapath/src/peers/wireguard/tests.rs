@@ -1,4 +1,4 @@
-use selvedge_model::{MacAddr, PublicKey};
+use selvedge_model::{MacAddr, Mtu, PublicKey};
 
 use super::*;
 use crate::node::LocalNode;
@@ -41,7 +41,7 @@ fn a_peer_is_reached_by_wireguard_once_that_got_through_and_never_in_the_clear_a
 fn every_node_with_a_key_is_a_peer_whatever_it_is_sent_by() {
     let (mut nodes, local, network) = encrypting(false);
     let told = |nodes: &[Node]| match decided(nodes, &local, &network).encryption {
-        Some(Encryption::Device(told)) => told,
+        Some(Encrypting::Device(told)) => told,
         other => panic!("{other:?}"),
     };
     let first = told(&nodes);
@@ -89,7 +89,7 @@ fn a_node_that_changes_to_another_transport_hears_those_who_have_not() {
     local.transport = Choice::Of(Transport::Vxlan);
     let peers = decided(&nodes, &local, &network);
     assert_eq!(transports(&peers), ["node-b vxlan 1450", "node-c vxlan 1450"]);
-    assert!(matches!(peers.encryption, Some(Encryption::Device(_))));
+    assert!(matches!(peers.encryption, Some(Encrypting::Device(_))));
     assert!(
         decided(&nodes, &local, &fresh()).encryption.is_none(),
         "without a device there is nobody to hear"
@@ -102,7 +102,7 @@ fn a_key_that_is_broken_is_told_of_and_left_where_it_is() {
     local.wireguard.key = OwnKey::Broken("wireguard.key holds no key".to_owned());
     let peers = decided(&nodes, &local, &network);
     assert!(matches!(peers.problems[..], [Problem::BrokenKey { .. }]), "{:?}", peers.problems);
-    assert_eq!(peers.encryption, Some(Encryption::AsItIs), "what works is not ended");
+    assert_eq!(peers.encryption, Some(Encrypting::AsItIs), "what works is not ended");
     local.wireguard.key = OwnKey::Missing;
-    assert_eq!(decided(&nodes, &local, &network).encryption, Some(Encryption::Key));
+    assert_eq!(decided(&nodes, &local, &network).encryption, Some(Encrypting::Key));
 }
