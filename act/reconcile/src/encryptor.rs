@@ -1,9 +1,9 @@
 //! What encrypts for this node: the kernel's WireGuard device, or where it has none a forwarder.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use selvedge_datapath::converge::{Forwarder, OwnKey};
-use selvedge_model::{Wireguard, chain};
+use selvedge_datapath::converge::Forwarder;
+use selvedge_model::Wireguard;
 use selvedge_wireguard::{Kernel, SecretKey, WireguardError, key_file};
 
 use crate::forwarder::{Process, Tunnel};
@@ -20,7 +20,7 @@ pub(crate) enum Encryptor {
 
 /// What is quickly seen of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Looks {
+pub(crate) enum Glimpse {
     /// What the kernel's device holds: nobody tells of changes to that.
     Device(Forwarder<Wireguard>),
     /// Whether there is a process, whose state nobody else changes.
@@ -48,10 +48,10 @@ impl Encryptor {
         }
     }
 
-    pub(crate) fn glance(&mut self) -> Looks {
+    pub(crate) fn glance(&mut self) -> Glimpse {
         match self {
-            Self::Kernel(kernel, _) => Looks::Device(read(kernel).unwrap_or(Forwarder::Strange)),
-            Self::Process(process) => Looks::Process(process.is_there()),
+            Self::Kernel(kernel, _) => Glimpse::Device(read(kernel).unwrap_or(Forwarder::Strange)),
+            Self::Process(process) => Glimpse::Process(process.is_there()),
         }
     }
 
@@ -83,13 +83,4 @@ impl Encryptor {
 
 fn read(kernel: &mut Kernel) -> Result<Forwarder<Wireguard>, WireguardError> {
     Ok(kernel.get()?.map_or(Forwarder::Missing, Forwarder::There))
-}
-
-/// Our own key, by its file.
-pub(crate) fn own_key(path: &Path) -> OwnKey {
-    match SecretKey::read(path) {
-        Ok(Some(key)) => OwnKey::There(key.public()),
-        Ok(None) => OwnKey::Missing,
-        Err(why) => OwnKey::Broken(chain(&why)),
-    }
 }

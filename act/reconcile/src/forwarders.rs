@@ -1,14 +1,14 @@
 //! Everything that forwards for this node beside the kernel's routes: the udp transport, and WireGuard with its key.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use selvedge_datapath::converge::{Forwarder, ForwarderStep, OwnKey, Which};
-use selvedge_model::{Forwarding, Wireguard};
+use selvedge_model::{Forwarding, Wireguard, chain};
 use selvedge_wireguard::{SecretKey, key_file};
 
-use crate::encryptor::{Encryptor, Looks, own_key};
+use crate::encryptor::{Encryptor, Glimpse};
 use crate::forwarder::{Process, Tunnel};
 use crate::host::HostError;
 
@@ -33,7 +33,7 @@ pub(crate) struct Seen {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Glance {
     udp: bool,
-    wireguard: Looks,
+    wireguard: Glimpse,
     /// When the file of the key was changed last.
     key: Option<SystemTime>,
 }
@@ -88,5 +88,14 @@ impl Forwarders {
             ForwarderStep::End(Which::Udp) => self.udp.end(),
             ForwarderStep::End(Which::Wireguard) => self.wireguard.end(),
         }
+    }
+}
+
+/// Our own key, by its file.
+fn own_key(path: &Path) -> OwnKey {
+    match SecretKey::read(path) {
+        Ok(Some(key)) => OwnKey::There(key.public()),
+        Ok(None) => OwnKey::Missing,
+        Err(why) => OwnKey::Broken(chain(&why)),
     }
 }

@@ -28,12 +28,19 @@ impl End {
         }
     }
 
-    /// Our end by a device that we don't make ourselves, of one of those kinds.
-    pub(super) fn made(here: Here<'_>, device: IfName, kinds: &[LinkKind]) -> Result<Self, Problem> {
+    /// Our end by a device that we don't make ourselves, of one of those kinds; what is amiss where nobody can make it.
+    pub(super) fn made(
+        here: Here<'_>,
+        (device, kinds): (IfName, &[LinkKind]),
+        unmade: Option<Problem>,
+    ) -> Result<Self, Problem> {
         let foreign = here.network.links.get(&device).is_some_and(|link| {
             !kinds.contains(&link.kind) || !(link.alias.is_empty() || mark::is_ours(&link.alias))
         });
-        Self::of(here, device, foreign)
+        match unmade {
+            Some(unmade) if !foreign => Err(unmade),
+            _ => Self::of(here, device, foreign),
+        }
     }
 
     /// True if the device is there.

@@ -22,12 +22,8 @@ pub(super) struct Udp(pub(super) End);
 
 impl Udp {
     pub(super) fn of(here: Here<'_>) -> Result<Self, Problem> {
-        let end = End::made(here, device(), &[LinkKind::Tun]);
-        match end {
-            Err(foreign @ Problem::ForeignOverlay { .. }) => Err(foreign),
-            _ if !here.local.udp.there => Err(Problem::NoForwarder),
-            end => end.map(Self),
-        }
+        let unmade = (!here.local.udp.there).then_some(Problem::NoForwarder);
+        End::made(here, (device(), &[LinkKind::Tun]), unmade).map(Self)
     }
 
     /// True if the forwarder was needed once where it may be again: who took another way sooner than a peer does hears

@@ -35,12 +35,8 @@ pub(super) struct Tunnel(pub(super) End);
 
 impl Tunnel {
     pub(super) fn of(here: Here<'_>) -> Result<Self, Problem> {
-        let end = End::made(here, device(), &[LinkKind::Wireguard, LinkKind::Tun]);
-        match end {
-            Err(foreign @ Problem::ForeignOverlay { .. }) => Err(foreign),
-            _ if !here.local.wireguard.there => Err(Problem::NoWireguard),
-            end => end.map(Self),
-        }
+        let unmade = (!here.local.wireguard.there).then_some(Problem::NoWireguard);
+        End::made(here, (device(), &[LinkKind::Wireguard, LinkKind::Tun]), unmade).map(Self)
     }
 
     /// What the device is told: every node that has published a key, whatever we send it by, for it may send so. A net
