@@ -5,7 +5,7 @@ use std::net::TcpStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use selvedge_lab::shape::Attach;
+use selvedge_lab::shape::{Attach, FamilyChoice, Shape};
 use selvedge_reconcile::status::{Found, PeerStatus};
 use selvedge_tests::{Agent, Cluster, Echo, Node, connect, knock, within};
 
@@ -58,6 +58,24 @@ fn a_network_that_drops_pods_addresses_is_crossed_in_vxlan_and_no_connection_is_
     agent.kill();
     let peers = cluster.nodes[0].ready_agent().status().wanted.peers.clone();
     assert_eq!(peers[0].transport, "vxlan", "the next agent doesn't try again: {peers:?}");
+    cluster.nodes.iter().for_each(|node| on(node, "nft delete table inet cloud"));
+}
+
+#[test]
+fn where_pods_have_ipv6_alone_ways_are_replaced_as_elsewhere() {
+    let shape = Shape { family: FamilyChoice::Ipv6, ..Cluster::shape(2, Attach::Routed) };
+    let Some(cluster) = Cluster::of(shape) else { return };
+    let agents = [0, 1].map(|i| cluster.nodes[i].ready_agent());
+    agents.iter().for_each(|agent| drop(peer_when(agent, "the direct way is measured", is("direct", 1500))));
+    for node in &cluster.nodes {
+        on(node, "nft add table inet cloud");
+        on(node, "nft add chain inet cloud out { type filter hook postrouting priority 0 ; }");
+        on(node, "nft add rule inet cloud out oifname eth0 ip6 saddr fd00:10:244::/48 drop");
+    }
+    for agent in &agents {
+        let peer = peer_when(agent, "VXLAN is taken instead", is("vxlan", 1430));
+        assert_eq!(peer.instead_of.as_deref(), Some("direct"));
+    }
     cluster.nodes.iter().for_each(|node| on(node, "nft delete table inet cloud"));
 }
 

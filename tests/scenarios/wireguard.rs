@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 use selvedge_datapath::step::NetStep;
 use selvedge_forward::Client;
-use selvedge_lab::shape::Attach;
+use selvedge_lab::shape::{Attach, FamilyChoice, Shape};
 use selvedge_model::Wireguard;
 use selvedge_netlink::RouteSocket;
 use selvedge_netns::Namespace;
@@ -69,7 +69,11 @@ struct Nodes {
 
 impl Nodes {
     fn new(count: u8) -> Option<Self> {
-        let cluster = Cluster::build(count, Attach::Routed)?;
+        Self::of(Cluster::shape(count, Attach::Routed))
+    }
+
+    fn of(shape: Shape) -> Option<Self> {
+        let cluster = Cluster::of(shape)?;
         let run_dirs: Vec<PathBuf> = cluster.nodes.iter().map(Node::run_dir).collect();
         let guard = Guard::of(run_dirs.iter().map(PathBuf::as_path));
         Some(Self { _guard: guard, cluster })
@@ -247,8 +251,18 @@ fn nodes_come_to_encrypt_one_by_one_and_back_and_no_connection_is_lost() {
 
 #[test]
 fn an_annotation_has_one_node_encrypt_and_what_is_taken_stays_taken() {
+    one_node_encrypts(FamilyChoice::Dual);
+}
+
+#[test]
+fn where_pods_have_ipv6_alone_what_is_taken_stays_taken_too() {
+    one_node_encrypts(FamilyChoice::Ipv6);
+}
+
+fn one_node_encrypts(family: FamilyChoice) {
     let _alone = alone();
-    let Some(nodes) = Nodes::new(2) else { return };
+    let shape = Shape { family, ..Cluster::shape(2, Attach::Routed) };
+    let Some(nodes) = Nodes::of(shape) else { return };
     let [a, b] = &nodes.cluster.nodes[..] else { panic!("two nodes") };
     [a, b].iter().for_each(|node| node.configure(&nodes.config("auto", "")));
     let [first, second] = [a, b].map(Node::ready_agent);

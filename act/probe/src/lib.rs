@@ -178,12 +178,13 @@ impl Prober {
             if poll(&mut fds, Some(&timeout)).is_err() {
                 continue;
             }
-            for socket in self.sockets.values() {
+            for (seat, socket) in &self.sockets {
                 // Whoever sends without end doesn't keep the others from being heard.
                 for _ in 0..TURN {
                     let Ok((length, from)) = socket.recv_from(&mut self.buffer) else { break };
                     let datagram = self.buffer.get(..length).unwrap_or_default();
-                    let said = packet::read(datagram).filter(|_| self.peers.contains(&from.ip()));
+                    let known = seat.hears_peers_alone() || self.peers.contains(&from.ip());
+                    let said = packet::read(datagram).filter(|_| known);
                     if let Some((Kind::Ask, number)) = said {
                         // Who asked too much for the way back doesn't hear of it, and asks for less.
                         socket.send_to(&packet::write(Kind::Answer, number, length), from).ok();

@@ -18,6 +18,13 @@ pub struct Seat {
     pub device: Option<(IfName, u32)>,
 }
 
+impl Seat {
+    /// True at a link-local address: nobody sends there from beyond the device, an overlay's, whose other ends are peers.
+    pub(crate) fn hears_peers_alone(&self) -> bool {
+        matches!(self.address, IpAddr::V6(address) if address.is_unicast_link_local())
+    }
+}
+
 /// Opens the socket of a seat.
 pub(crate) fn open(seat: &Seat, port: u16) -> io::Result<UdpSocket> {
     let v4 = seat.address.is_ipv4();

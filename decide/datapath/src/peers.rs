@@ -8,7 +8,7 @@ use selvedge_model::mark::{self, ROUTE_PROTOCOL};
 use selvedge_model::transport::{Choice, Transport};
 use selvedge_model::{Cluster, Forwarding, IfName, Mtu, Node, NodeName, Sorted};
 
-use self::end::own_addresses;
+use self::end::{asked_by_device, own_addresses};
 use self::overlay::Overlay;
 use self::udp::Udp;
 use self::wireguard::Tunnel;
@@ -211,22 +211,27 @@ impl Peers {
             let own = here.addresses.first().copied();
             target(Transport::Udp, (own, own.and_then(|own| peer.address_like(own))), None);
         }
-        let four = peer.pod_cidrs.iter().find(|net| net.addr().is_ipv4());
-        if let (Ok(overlay), Some(pod_cidr)) = (overlay, four)
+        let (own, theirs) = (asked_by_device(here.node), asked_by_device(peer));
+        if own.is_ipv4() != theirs.is_ipv4() {
+            return;
+        }
+        let by_device = (Some(own), Some(theirs));
+        let like = peer.pod_cidrs.iter().find(|net| net.addr().is_ipv4() == own.is_ipv4());
+        if let (Ok(overlay), Some(pod_cidr)) = (overlay, like)
             && taken != Transport::Vxlan
             && ways.contains(&Transport::Vxlan)
             && let Ok(known) = overlay.towards(*here, peer, *pod_cidr)
         {
-            target(Transport::Vxlan, overlays(four), Some(overlay.0.device.clone()));
+            target(Transport::Vxlan, by_device, Some(overlay.0.device.clone()));
             self.network.merge(DesiredNetwork { routes: Sorted::default(), ..known });
         }
-        if let (Ok(tunnel), Some(_)) = (&scene.wireguard, four)
+        if let Ok(tunnel) = &scene.wireguard
             && taken != Transport::Wireguard
             && ways.contains(&Transport::Wireguard)
             && peer.wireguard.is_some()
             && tunnel.0.is_there(*here)
         {
-            target(Transport::Wireguard, overlays(four), Some(tunnel.0.device.clone()));
+            target(Transport::Wireguard, by_device, Some(tunnel.0.device.clone()));
         }
     }
 
@@ -268,10 +273,8 @@ impl Peers {
         }
         self.seats = own_addresses(here.node).map(|own| (own, None)).collect();
         self.seats.extend(here.addresses.first().map(|own| (*own, None)));
-        for device in devices {
-            let by_device = own_addresses(here.node).filter(IpAddr::is_ipv4);
-            self.seats.extend(by_device.map(|own| (own, Some(device.clone()))));
-        }
+        let asked = asked_by_device(here.node);
+        self.seats.extend(devices.iter().map(|device| (asked, Some(device.clone()))));
     }
 }
 

@@ -3,9 +3,9 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv6Net};
 use selvedge_model::{IfName, MacAddr, Mtu, Sorted};
 
 use crate::shaping::Shaping;
@@ -137,6 +137,12 @@ impl Address {
     /// A global address without flags, but for `nodad` on IPv6: the allocator is what keeps addresses unique.
     pub fn global(net: IpNet) -> Self {
         Self { net, scope: Scope::Global, nodad: matches!(net, IpNet::V6(_)), noprefixroute: false }
+    }
+
+    /// A link-local address (RFC 4291, section 2.5.6), with the route to all others on the link.
+    pub fn link_local(address: Ipv6Addr) -> Self {
+        let net = IpNet::V6(Ipv6Net::new_assert(address, 64));
+        Self { net, scope: Scope::Link, nodad: true, noprefixroute: false }
     }
 }
 

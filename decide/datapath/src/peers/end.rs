@@ -1,10 +1,10 @@
 //! Our end of an overlay, whatever carries it.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use ipnet::IpNet;
 use selvedge_model::mark::{self, ROUTE_PROTOCOL};
-use selvedge_model::{IfName, Mtu, Node};
+use selvedge_model::{IfName, MacAddr, Mtu, Node, NodeName};
 
 use super::{Here, routed};
 use crate::node::Problem;
@@ -71,10 +71,14 @@ impl End {
 
     /// The device, with the node's addresses in overlays.
     pub(super) fn link(here: Here<'_>, mtu: Mtu) -> DesiredLink {
+        let asked = match asked_by_device(here.node) {
+            IpAddr::V6(address) => Some(Address::link_local(address)),
+            IpAddr::V4(_) => None,
+        };
         DesiredLink {
             mtu: Some(mtu),
             alias: Some(mark::device_alias(&here.local.network)),
-            addresses: own_addresses(here.node).map(|own| Address::global(own.into())).collect(),
+            addresses: own_addresses(here.node).map(|own| Address::global(own.into())).chain(asked).collect(),
             exclusive: true,
             ..DesiredLink::default()
         }
@@ -104,6 +108,25 @@ impl End {
 /// back by the overlay, as those to its own addresses would not.
 pub(super) fn own_addresses(node: &Node) -> impl Iterator<Item = IpAddr> {
     node.pod_cidrs.iter().map(IpNet::network)
+}
+
+/// The address of a node that others ask it at by one of its devices, whatever routes lead to it: of its addresses in
+/// overlays the one of IPv4. IPv6 would look for a route by the device, so that where pods have IPv6 alone it is a
+/// link-local address, the same one on every device.
+pub(super) fn asked_by_device(node: &Node) -> IpAddr {
+    let four = own_addresses(node).find(IpAddr::is_ipv4);
+    four.unwrap_or_else(|| link_local(vtep(&node.name)).into())
+}
+
+/// The hardware address of a node's VXLAN device, which its name says: nothing has to be published.
+pub(super) fn vtep(node: &NodeName) -> MacAddr {
+    MacAddr::of_device(&format!("vtep/{node}"))
+}
+
+/// The link-local address that comes of a hardware address: the modified EUI-64 format (RFC 4291, appendix A).
+pub(super) fn link_local(MacAddr([a, b, c, d, e, f]): MacAddr) -> Ipv6Addr {
+    let id = [a ^ 2, b, c, 0xff, 0xfe, d, e, f];
+    Ipv6Addr::from((0xfe80 << 112) | u128::from(u64::from_be_bytes(id)))
 }
 
 /// The sysctl of a device by which the kernel compares where a packet comes from with where its answer would go.

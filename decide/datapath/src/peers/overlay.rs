@@ -1,13 +1,13 @@
 //! Our end of VXLAN, and where the others' are.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 
 use ipnet::IpNet;
 use selvedge_model::mark;
 use selvedge_model::transport::Transport;
-use selvedge_model::{IfName, MacAddr, Node, NodeName};
+use selvedge_model::{IfName, MacAddr, Node};
 
-use super::end::{End, LOOSELY, reverse_path};
+use super::end::{End, LOOSELY, link_local, reverse_path, vtep};
 use super::{Here, routed};
 use crate::node::Problem;
 use crate::plan::{DesiredLink, DesiredNetwork, DeviceKind, NewDevice};
@@ -78,21 +78,12 @@ pub(super) fn vxlan_device() -> IfName {
     mark::VXLAN_DEVICE.parse().expect("is a valid name")
 }
 
-/// The hardware address of a node's VXLAN device, which its name says: nothing has to be published.
-pub(super) fn vtep(node: &NodeName) -> MacAddr {
-    MacAddr::of_device(&format!("vtep/{node}"))
-}
-
 /// What a route into a peer's pod CIDR goes by. IPv4 takes the peer's own address in the overlay and is told that it is
 /// on the link. IPv6 would look for a route to that, which may lead elsewhere yet, and takes the link-local address of
 /// the peer's device.
-pub(super) fn next_hop(pod_cidr: IpNet, MacAddr([a, b, c, d, e, f]): MacAddr) -> IpAddr {
+pub(super) fn next_hop(pod_cidr: IpNet, mac: MacAddr) -> IpAddr {
     match pod_cidr {
         IpNet::V4(net) => net.network().into(),
-        IpNet::V6(_) => {
-            // The modified EUI-64 format (RFC 4291, appendix A).
-            let id = [a ^ 2, b, c, 0xff, 0xfe, d, e, f];
-            Ipv6Addr::from((0xfe80 << 112) | u128::from(u64::from_be_bytes(id))).into()
-        }
+        IpNet::V6(_) => link_local(mac).into(),
     }
 }

@@ -3,7 +3,8 @@ use std::collections::BTreeMap;
 use selvedge_model::cluster::Kind;
 use selvedge_model::{Listing, MacAddr};
 
-use super::overlay::{next_hop, vtep, vxlan_device};
+use super::end::{link_local, vtep};
+use super::overlay::{next_hop, vxlan_device};
 use super::*;
 use crate::converge::OwnKey;
 use crate::node::{Attach, UdpSettings, VxlanSettings, WireguardSettings};
@@ -294,6 +295,24 @@ fn the_way_that_is_taken_is_measured_as_pods_go_and_the_other_by_its_device() {
     assert_eq!(peers.seats, seats.into());
     // Whoever is asked by VXLAN answers by it.
     assert_eq!((peers.network.fdb.len(), peers.network.neighbours.len()), (1, 1));
+}
+
+#[test]
+fn where_pods_have_ipv6_alone_the_way_by_a_device_is_measured_between_its_link_local_addresses() {
+    let (mut nodes, mut local, network) = (nodes(), local(Choice::Auto), fresh());
+    (local.vxlan.there, local.udp.there) = (true, false);
+    nodes.iter_mut().for_each(|node| node.pod_cidrs.retain(|net| net.addr().is_ipv6()));
+    let peers = decided(&nodes[..2], &local, &network);
+    let ways: Vec<_> =
+        peers.targets.iter().map(|t| (t.from.to_string(), t.to.to_string(), t.device.is_some())).collect();
+    let of = |name: &str| link_local(vtep(&name.parse().unwrap()));
+    let by_device = (of("node-a").to_string(), of("node-b").to_string(), true);
+    assert_eq!(ways, [("fd00:10:244::".to_owned(), "fd00:10:244:1::".to_owned(), false), by_device]);
+    assert!(peers.seats.contains(&(of("node-a").into(), Some(vxlan_device()))));
+    let neighbour = peers.network.neighbours.first().unwrap();
+    assert_eq!(neighbour.address, IpAddr::from(of("node-b")), "who is asked is not asked for");
+    let device = &peers.network.links[&vxlan_device()];
+    assert!(device.addresses.contains(&Address::link_local(of("node-a"))), "{device:?}");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use selvedge_model::mark;
 use selvedge_model::transport::{Choice, Transport};
 use selvedge_model::{Cluster, IfName, Node, PublicKey, Wireguard, WireguardPeer};
 
-use super::end::End;
+use super::end::{End, asked_by_device};
 use super::{Here, covered};
 use crate::converge::OwnKey;
 use crate::node::Problem;
@@ -66,7 +66,9 @@ impl Tunnel {
             }
             owners.insert(theirs, &peer.name);
             let nets = peer.pod_cidrs.iter().filter(|net| covered(nodes, peer, **net).is_ok());
-            let nets: BTreeSet<IpNet> = nets.map(IpNet::trunc).filter(|net| taken.insert(*net)).collect();
+            let asked = Some(asked_by_device(peer)).filter(IpAddr::is_ipv6).map(IpNet::from);
+            let nets = nets.map(IpNet::trunc).chain(asked);
+            let nets: BTreeSet<IpNet> = nets.filter(|net| taken.insert(*net)).collect();
             let nets = nets.into_iter().collect();
             peers.insert(theirs, WireguardPeer { key: theirs, endpoint, nets });
         }
@@ -90,10 +92,8 @@ pub(super) fn is_wanted(cluster: &Cluster, here: Here<'_>) -> bool {
 pub(super) fn is_taken(here: Here<'_>, peer: &Node, routed: &BTreeSet<IpNet>) -> bool {
     let through =
         || matches!(here.findings.verdict(&peer.name, Transport::Wireguard), Verdict::Through { .. });
-    // A way by IPv6 alone can't be measured before it is taken.
-    let unmeasured = || !peer.pod_cidrs.iter().any(|net| net.addr().is_ipv4());
     let is_routed = || peer.pod_cidrs.iter().any(|net| routed.contains(net));
-    peer.wireguard.is_some() && (is_routed() || unmeasured() || through())
+    peer.wireguard.is_some() && (is_routed() || through())
 }
 
 /// What the kernel routes by the device.

@@ -38,6 +38,20 @@ fn a_peer_is_reached_by_wireguard_once_that_got_through_and_never_in_the_clear_a
 }
 
 #[test]
+fn where_pods_have_ipv6_alone_wireguard_is_measured_too_before_it_is_taken() {
+    let (mut nodes, local, network) = encrypting(false);
+    nodes.iter_mut().for_each(|node| node.pod_cidrs.retain(|net| net.addr().is_ipv6()));
+    let peers = decided(&nodes[..2], &local, &network);
+    assert_eq!(transports(&peers), ["node-b direct 1500"]);
+    let target = peers.targets.iter().find(|target| target.transport == Transport::Wireguard).unwrap();
+    let Some(Encrypting::Device(told)) = peers.encryption else { panic!("{:?}", peers.encryption) };
+    assert!(told.peers[0].nets.contains(&IpNet::from(target.to)), "it can be asked: {told:?}");
+    let findings = found(&[(Transport::Wireguard, Measured::Through { mtu: 1440 })]);
+    let peers = decided_by(&nodes[..2], &local, &network, &findings);
+    assert_eq!(transports(&peers), ["node-b wireguard 1440"]);
+}
+
+#[test]
 fn every_node_with_a_key_is_a_peer_whatever_it_is_sent_by() {
     let (mut nodes, local, network) = encrypting(false);
     let told = |nodes: &[Node]| match decided(nodes, &local, &network).encryption {
