@@ -1,8 +1,8 @@
 //! Everything that forwards for this node beside the kernel's routes: the udp transport, and WireGuard with its key.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use selvedge_datapath::converge::{Forwarder, ForwarderStep, OwnKey, Which};
 use selvedge_model::{Forwarding, Wireguard, chain};
@@ -34,8 +34,8 @@ pub(crate) struct Seen {
 pub(crate) struct Glance {
     udp: bool,
     wireguard: Glimpse,
-    /// When the file of the key was changed last.
-    key: Option<SystemTime>,
+    /// Which file holds the key, and when anything of it was changed last, in seconds and nanoseconds.
+    key: Option<(u64, i64, i64)>,
 }
 
 impl Glance {
@@ -73,7 +73,7 @@ impl Forwarders {
         Glance {
             udp: self.udp.is_there(),
             wireguard: self.wireguard.glance(),
-            key: fs::metadata(&self.key).and_then(|file| file.modified()).ok(),
+            key: fs::metadata(&self.key).ok().map(|file| (file.ino(), file.ctime(), file.ctime_nsec())),
         }
     }
 

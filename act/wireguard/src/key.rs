@@ -58,7 +58,7 @@ impl SecretKey {
     /// # Errors
     /// [`KeyError`].
     pub fn read(path: &Path) -> Result<Option<Self>, KeyError> {
-        let text = match fs::read_to_string(path) {
+        let text = match read(path) {
             Ok(text) => text,
             Err(why) if why.kind() == ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(KeyError::File { what: "read", path: path.to_owned(), source }),
@@ -107,9 +107,19 @@ impl SecretKey {
     }
 }
 
+/// What is in a file. What is none, a pipe for instance, may keep a reader waiting for ever.
+fn read(path: &Path) -> io::Result<String> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is no file"));
+    }
+    fs::read_to_string(path)
+}
+
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::PermissionsExt;
+
+    use rustix::fs::{Mode, mkfifoat};
 
     use super::*;
 
@@ -127,6 +137,9 @@ mod tests {
         fs::write(&path, "nonsense\n").unwrap();
         let why = SecretKey::read(&path).unwrap_err().to_string();
         assert!(why.contains("holds no key") && !why.contains("nonsense"), "{why}");
+        fs::remove_file(&path).unwrap();
+        mkfifoat(rustix::fs::CWD, &path, Mode::RUSR | Mode::WUSR).unwrap();
+        assert!(SecretKey::read(&path).unwrap_err().to_string().starts_with("read "));
         fs::remove_dir_all(&dir).unwrap();
     }
 
