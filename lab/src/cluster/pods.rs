@@ -20,7 +20,7 @@ use crate::plan::{Place, PlannedNode};
 use crate::runtime::{CniError, Conflist, Sandbox};
 
 /// How long what a detached pod leaves behind may take to go: the agent reaps its veth.
-const REAPING: Duration = Duration::from_secs(2);
+const REAPING: Duration = Duration::from_secs(10);
 
 impl Cluster {
     /// Makes every pod's namespace and attaches it, the nodes side by side, each node's pods one after another.
