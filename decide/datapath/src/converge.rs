@@ -337,7 +337,25 @@ fn plan_tables(desired: &Desired, observed: &Observed) -> Vec<Step> {
     for command in diff(&desired.tables, &observed.tables, Scope::Whole).commands() {
         by_table.entry(command.table.clone()).or_default().push(&command.table, command.change.clone());
     }
-    by_table.into_iter().map(|(id, transaction)| Step::Rules(id, transaction)).collect()
+    let steps = by_table.into_iter().flat_map(|(id, transaction)| {
+        let parts = in_turn(transaction, observed.tables.contains_key(&id));
+        parts.into_iter().map(move |part| Step::Rules(id.clone(), part))
+    });
+    steps.collect()
+}
+
+/// What is to be done to a table, claimed first by itself where it is another's, or nobody's, and gets base chains:
+/// kernels refuse both in one transaction (EINVAL).
+fn in_turn(transaction: Transaction, is_there: bool) -> Vec<Transaction> {
+    let is_base = |command: &Command| matches!(command.change, Change::AddChain(_, Some(_)));
+    match transaction.commands().split_first() {
+        Some((claim @ Command { change: Change::AddTable { .. }, .. }, rest))
+            if is_there && rest.iter().any(is_base) =>
+        {
+            vec![Transaction::from_iter([claim.clone()]), rest.iter().cloned().collect()]
+        }
+        _ => vec![transaction],
+    }
 }
 
 #[cfg(test)]

@@ -95,11 +95,11 @@ fn denied<K: Kernel>(kernel: &mut K, revoker: &Revoker, observed: &Observed) -> 
     Ok(cut)
 }
 
-/// The steps with these changes at the end of the transaction on the agent's table, or one of its own behind them.
+/// The steps with these changes at the end of the last transaction on the agent's table, or one of its own behind them.
 fn with(steps: &[Step], changes: Vec<Change>) -> Vec<Step> {
     let mut steps = steps.to_vec();
     let mut commands = changes.into_iter().map(|change| Command { table: AGENT, change });
-    match steps.iter_mut().find(|step| of_policy(step)) {
+    match steps.iter_mut().rfind(|step| of_policy(step)) {
         Some(Step::Rules(_, transaction)) => transaction.extend(commands),
         _ => {
             let transaction: Transaction = commands.by_ref().collect();

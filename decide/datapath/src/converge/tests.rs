@@ -1,3 +1,6 @@
+use selvedge_ruleset::after::after;
+use selvedge_ruleset::{Base, Chain, ChainName, Family, Hook, Ownership, priority};
+
 use super::*;
 
 fn nothing() -> Desired {
@@ -88,4 +91,36 @@ fn a_conflist_of_an_earlier_name_goes_only_once_the_other_is_seen_in_its_place()
     let blocked = Desired { conflist: None, ..desired };
     assert_eq!(plan(&blocked, &observed), []);
     assert_eq!(plan(&blocked, &Observed::default()), []);
+}
+
+#[test]
+fn a_table_that_nobody_owns_is_claimed_before_it_gets_another_base_chain() {
+    const TABLE: TableId = TableId::literal(Family::Inet, "t");
+    const KEPT: ChainName = ChainName::literal("kept");
+    let base = Base::filter(Hook::Postrouting, priority::FILTER);
+    let chain = |base| Chain { base, ..Chain::default() };
+    let before = Table::owned().chain(KEPT, chain(Some(base)));
+    let steps = |more: Option<Chain>, mut listed: Listed| {
+        if let Some(table) = listed.get_mut(&TABLE) {
+            table.ownership = Ownership::Orphan;
+        }
+        let table =
+            more.into_iter().fold(before.clone(), |t, more| t.chain(ChainName::literal("more"), more));
+        let desired = Desired { tables: BTreeMap::from([(TABLE, table)]), ..nothing() };
+        let steps = plan(&desired, &Observed { tables: listed.into(), ..Observed::default() });
+        steps.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let made = diff(&BTreeMap::from([(TABLE, before.clone())]), &Listed::new(), Scope::Whole);
+    let there = after(&Listed::new(), &made).unwrap();
+    let claimed = "nft add table inet t { flags owner,persist; }".to_owned();
+    assert_eq!(steps(None, there.clone()), std::slice::from_ref(&claimed));
+    let based = steps(Some(chain(Some(base))), there.clone());
+    assert_eq!((based.len(), &based[0]), (2, &claimed), "{based:?}");
+    assert!(based[1].starts_with("nft add chain inet t more { type filter"), "{based:?}");
+    assert_eq!(steps(Some(chain(None)), there).len(), 1, "what no packet passes may come with it");
+    assert_eq!(
+        steps(Some(chain(Some(base))), Listed::new()).len(),
+        1,
+        "a table is made with all that is in it"
+    );
 }
