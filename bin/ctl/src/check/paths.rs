@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
+use ipnet::IpNet;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -24,6 +25,9 @@ pub(super) struct Place {
     kind: PlaceKind,
     /// Its addresses.
     addresses: Vec<IpAddr>,
+    /// As whom pods of other nodes may see it too: a node that is reached in an overlay has the network addresses of its
+    /// pod CIDRs there.
+    overlay: Vec<IpAddr>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,6 +107,7 @@ impl Place {
             pod: text(&pod["metadata"]["name"]),
             kind: PlaceKind::Pod,
             addresses: addresses.filter_map(|each| each["ip"].as_str()?.parse().ok()).collect(),
+            overlay: Vec::new(),
         }
     }
 
@@ -111,7 +116,10 @@ impl Place {
         let addresses = node["status"]["addresses"].as_array().into_iter().flatten();
         let own = addresses.filter(|each| each["type"] == "InternalIP");
         let addresses = own.filter_map(|each| each["address"].as_str()?.parse().ok()).collect();
-        Self { node: agent.node, pod: agent.name, kind: PlaceKind::Node, addresses }
+        let pod_cidrs = node["spec"]["podCIDRs"].as_array().into_iter().flatten();
+        let pod_cidrs = pod_cidrs.filter_map(|each| each.as_str()?.parse::<IpNet>().ok());
+        let overlay = pod_cidrs.map(|net| net.network()).collect();
+        Self { node: agent.node, pod: agent.name, kind: PlaceKind::Node, addresses, overlay }
     }
 
     /// Whether it is a pod of the check's.
@@ -162,6 +170,11 @@ impl Place {
             Some(Outcome::Reached) if foreign => None,
             Some(Outcome::Reached) => Some("the pod's probe doesn't answer".to_owned()),
             Some(Outcome::Seen(address)) if self.addresses.contains(address) => None,
+            Some(Outcome::Seen(address))
+                if kind == Kind::NodeToOtherPod && self.overlay.contains(address) =>
+            {
+                None
+            }
             Some(Outcome::Seen(address)) => Some(format!("arrived from {address}")),
             Some(Outcome::Failed(why)) => Some(why.clone()),
             None => Some("no answer".to_owned()),
@@ -250,18 +263,18 @@ mod tests {
             Place::pod(&json!({"metadata": {"name": name}, "spec": {"nodeName": node},
                 "status": {"podIPs": [{"ip": ip}]}}))
         };
-        let node = |name: &str, ip: &str| {
+        let node = |name: &str, ip: &str, net: &str| {
             let agent = AgentPod { name: format!("agent-of-{name}"), node: name.to_owned(), image: None };
             let addresses =
                 json!([{"type": "Hostname", "address": name}, {"type": "InternalIP", "address": ip}]);
-            Place::node(agent, &json!({"status": {"addresses": addresses}}))
+            Place::node(agent, &json!({"spec": {"podCIDRs": [net]}, "status": {"addresses": addresses}}))
         };
         vec![
             pod("a", "a-0", "10.244.0.2"),
             pod("a", "a-1", "10.244.0.3"),
             pod("b", "b-0", "10.244.1.2"),
-            node("a", "192.0.2.1"),
-            node("b", "192.0.2.2"),
+            node("a", "192.0.2.1", "10.244.0.0/24"),
+            node("b", "192.0.2.2", "10.244.1.0/24"),
         ]
     }
 
@@ -311,6 +324,19 @@ b     ok        ok
             table.contains("FAILED (2 of 2)") && table.ends_with("21 of 24 paths as expected.\n"),
             "{table}"
         );
+    }
+
+    #[test]
+    fn pods_of_other_nodes_may_see_a_node_as_its_address_in_an_overlay_and_its_own_pods_may_not() {
+        let of = |own: bool| {
+            asked(move |place, target| match target.kind {
+                Kind::NodeToOtherPod => Outcome::Seen(place.overlay[0]),
+                Kind::NodeToOwnPod if own => Outcome::Seen(place.overlay[0]),
+                _ => Outcome::Seen(place.addresses[0]),
+            })
+        };
+        assert_eq!(of(false).faults(), 0, "{}", of(false).table());
+        assert_eq!(of(true).faults(), 3, "{}", of(true).table());
     }
 
     #[test]
