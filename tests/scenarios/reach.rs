@@ -1,7 +1,7 @@
 //! What agents find of the ways to each other, and do about it.
 
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpStream, UdpSocket};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -119,6 +119,27 @@ fn a_peer_that_does_not_answer_is_told_of_and_reached_as_before() {
     assert!(agent.status().notes.contains(&told), "{:?}", agent.status().notes);
     let _again = cluster.nodes[1].ready_agent();
     peer_when(&agent, "its return is noticed", is("direct", 1500));
+}
+
+#[test]
+fn no_way_to_a_node_is_replaced_because_of_an_address_that_it_does_not_answer_from_yet() {
+    let Some(cluster) = Cluster::build(2, Attach::Routed) else { return };
+    let (agent, other) = (cluster.nodes[0].ready_agent(), cluster.nodes[1].ready_agent());
+    peer_when(&agent, "the direct way is measured", is("direct", 1500));
+    other.kill();
+    // As long as somebody is there, the next agent can't answer there; at the node's own address it could.
+    let Node { plan, namespace, .. } = &cluster.nodes[1];
+    let overlay = plan.pod_cidrs[0].network();
+    let occupied = namespace.run(|| UdpSocket::bind((overlay, selvedge_probe::PORT))).unwrap().unwrap();
+    let _again = cluster.nodes[1].ready_agent();
+    // Twice as long as until the next measurement.
+    for _ in 0..40 {
+        std::thread::sleep(Duration::from_millis(500));
+        let peers = agent.status().wanted.peers.clone();
+        assert!(peers.iter().all(|peer| peer.transport == "direct"), "{peers:?}");
+    }
+    drop(occupied);
+    peer_when(&agent, "the node answers", is("direct", 1500));
 }
 
 #[test]

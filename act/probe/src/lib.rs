@@ -6,6 +6,8 @@
 //!
 //! Invariants:
 //! - only who is known to be a peer is answered, and never with more bytes than came
+//! - nothing is asked or answered as long as a seat is missing that may still come: who answers on some ways and not on
+//!   others that aren't made yet would be taken for a node that those don't reach
 //! - a measurement takes a few seconds at most, however many ways are measured
 
 mod packet;
@@ -13,15 +15,14 @@ mod socket;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use selvedge_datapath::reach::{Measured, Target};
-
-pub use socket::Seat;
+use selvedge_datapath::reach::{Measured, Seat, Target};
 
 use crate::packet::Kind;
+use crate::socket::Taken;
 
 /// The UDP port at which agents answer each other.
 pub const PORT: u16 = 9764;
@@ -38,23 +39,28 @@ const TRIES: u32 = 2;
 /// What IPv4 promises to carry anywhere (RFC 1122 section 3.3.3), which no underlay of ours has less than.
 const SMALL: u32 = 576;
 
+/// How long a seat may be missing before it is said to be, and done without.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// The seats of this node, the peers that it answers, and what is under way.
 #[derive(Debug)]
 pub struct Prober {
-    sockets: BTreeMap<Seat, UdpSocket>,
+    taken: BTreeMap<Seat, Taken>,
+    /// The seats that could not be taken yet, since when, and why.
+    missing: BTreeMap<Seat, (Instant, io::Error)>,
     peers: BTreeSet<IpAddr>,
     number: u64,
     buffer: Vec<u8>,
 }
 
-/// A seat could not be taken.
+/// A seat could not be taken for long.
 #[derive(Debug, thiserror::Error)]
-#[error("answer other nodes' probes at {}, UDP port {PORT}", seat.address)]
-pub struct SeatError {
+#[error("answer other nodes' probes at {}, UDP port {PORT}: {why}", seat.address)]
+pub struct Missing<'a> {
     /// The seat.
-    pub seat: Seat,
+    pub seat: &'a Seat,
     /// What the system said.
-    pub source: io::Error,
+    pub why: &'a io::Error,
 }
 
 impl Default for Prober {
@@ -62,7 +68,8 @@ impl Default for Prober {
         // Answers to an agent before this one are none to this one.
         let started = std::process::id();
         Self {
-            sockets: BTreeMap::new(),
+            taken: BTreeMap::new(),
+            missing: BTreeMap::new(),
             peers: BTreeSet::new(),
             number: u64::from(started) << 32,
             buffer: vec![0; 1 << 16],
@@ -71,25 +78,44 @@ impl Default for Prober {
 }
 
 impl Prober {
-    /// Takes these seats and leaves others, and answers these peers from now on. One error for each seat that can't be
-    /// taken; it is tried again with the next call.
-    pub fn sit(&mut self, seats: &BTreeSet<Seat>, peers: BTreeSet<IpAddr>) -> Vec<SeatError> {
-        self.peers = peers;
-        self.sockets.retain(|seat, _| seats.contains(seat));
-        let mut errors = Vec::new();
+    /// Takes these seats and leaves others. Those whose address or device isn't there can be taken with a later call.
+    pub fn sit(&mut self, seats: &BTreeSet<Seat>) {
+        self.taken.retain(|seat, taken| seats.contains(seat) && taken.holds(seat));
+        self.missing.retain(|seat, _| seats.contains(seat));
         for seat in seats {
-            if self.sockets.contains_key(seat) {
+            if self.taken.contains_key(seat) {
                 continue;
             }
-            match socket::open(seat, PORT) {
-                Ok(socket) => drop(self.sockets.insert(seat.clone(), socket)),
-                Err(source) => errors.push(SeatError { seat: seat.clone(), source }),
+            match Taken::at(seat, PORT) {
+                Ok(taken) => {
+                    self.missing.remove(seat);
+                    self.taken.insert(seat.clone(), taken);
+                }
+                Err(why) => {
+                    let since = self.missing.get(seat).map_or_else(Instant::now, |(since, _)| *since);
+                    self.missing.insert(seat.clone(), (since, why));
+                }
             }
         }
-        errors
     }
 
-    /// Answers for a while.
+    /// Answers these peers from now on.
+    pub fn know(&mut self, peers: BTreeSet<IpAddr>) {
+        self.peers = peers;
+    }
+
+    /// True if every seat is taken, or has been missing for so long that it is done without.
+    pub fn is_settled(&self) -> bool {
+        self.missing().count() == self.missing.len()
+    }
+
+    /// The seats that are done without.
+    pub fn missing(&self) -> impl Iterator<Item = Missing<'_>> {
+        let long = self.missing.iter().filter(|(_, (since, _))| since.elapsed() >= PATIENCE);
+        long.map(|(seat, (_, why))| Missing { seat, why })
+    }
+
+    /// Answers for a while, if it is settled.
     pub fn serve(&mut self, until: Instant) {
         self.listen(until, &mut |_| false);
     }
@@ -157,16 +183,14 @@ impl Prober {
         let headers = if target.to.is_ipv4() { 28 } else { 48 };
         let payload = usize::try_from(length.saturating_sub(headers)).unwrap_or_default();
         let datagram = packet::write(Kind::Ask, self.number, payload);
-        let sits = |seat: &&Seat| {
-            let device = seat.device.as_ref().map(|(name, _)| name);
-            device == target.device.as_ref() && seat.address == target.from
-        };
-        let socket = self.sockets.iter().find(|(seat, _)| sits(seat)).map(|(_, socket)| socket);
-        socket.is_some_and(|socket| socket.send_to(&datagram, SocketAddr::new(target.to, PORT)).is_ok())
+        let seat = Seat { address: target.from, device: target.device.clone() };
+        let to = SocketAddr::new(target.to, PORT);
+        self.taken.get(&seat).is_some_and(|taken| taken.socket.send_to(&datagram, to).is_ok())
     }
 
     /// Answers who asks, and shows the numbers of answers until that says that it is enough.
     fn listen(&mut self, until: Instant, enough: &mut dyn FnMut(u64) -> bool) {
+        let settled = self.is_settled();
         loop {
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -174,18 +198,18 @@ impl Prober {
             }
             let timeout = Timespec::try_from(left).unwrap_or_default();
             let mut fds: Vec<PollFd<'_>> =
-                self.sockets.values().map(|socket| PollFd::new(socket, PollFlags::IN)).collect();
+                self.taken.values().map(|taken| PollFd::new(&taken.socket, PollFlags::IN)).collect();
             if poll(&mut fds, Some(&timeout)).is_err() {
                 continue;
             }
-            for (seat, socket) in &self.sockets {
+            for (seat, Taken { socket, .. }) in &self.taken {
                 // Whoever sends without end doesn't keep the others from being heard.
                 for _ in 0..TURN {
                     let Ok((length, from)) = socket.recv_from(&mut self.buffer) else { break };
                     let datagram = self.buffer.get(..length).unwrap_or_default();
                     let known = seat.hears_peers_alone() || self.peers.contains(&from.ip());
                     let said = packet::read(datagram).filter(|_| known);
-                    if let Some((Kind::Ask, number)) = said {
+                    if let Some((Kind::Ask, number)) = said.filter(|_| settled) {
                         // Who asked too much for the way back doesn't hear of it, and asks for less.
                         socket.send_to(&packet::write(Kind::Answer, number, length), from).ok();
                     }

@@ -3,36 +3,48 @@
 
 use std::io;
 use std::mem::size_of;
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::AsRawFd;
 
+use rustix::net::netdevice::name_to_index;
+use selvedge_datapath::reach::Seat;
 use selvedge_model::IfName;
 use socket2::{Domain, Protocol, Socket, Type};
 
-/// A place of this node that asks and answers: one of its overlay addresses, by whatever device routes say or by one.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Seat {
-    /// The address.
-    pub address: IpAddr,
-    /// The device that everything comes in and leaves by, with its index: one that is made anew is another.
-    pub device: Option<(IfName, u32)>,
+/// A seat that is taken.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) socket: UdpSocket,
+    /// Of the device: one that is made anew is another.
+    index: Option<u32>,
 }
 
-impl Seat {
-    /// True at a link-local address: nobody sends there from beyond the device, an overlay's, whose other ends are peers.
-    pub(crate) fn hears_peers_alone(&self) -> bool {
-        matches!(self.address, IpAddr::V6(address) if address.is_unicast_link_local())
+impl Taken {
+    /// Opens the socket of a seat.
+    pub(crate) fn at(seat: &Seat, port: u16) -> io::Result<Self> {
+        let socket = open(seat, port)?;
+        let index = seat.device.as_ref().map(|device| index_of(&socket, device)).transpose()?;
+        Ok(Self { socket, index })
+    }
+
+    /// True as long as the device of the seat is the one that it was taken on.
+    pub(crate) fn holds(&self, seat: &Seat) -> bool {
+        let index = seat.device.as_ref().map(|device| index_of(&self.socket, device));
+        index.is_none_or(|index| index.ok() == self.index)
     }
 }
 
-/// Opens the socket of a seat.
-pub(crate) fn open(seat: &Seat, port: u16) -> io::Result<UdpSocket> {
+fn index_of(socket: &UdpSocket, device: &IfName) -> io::Result<u32> {
+    Ok(name_to_index(socket, device.as_str())?)
+}
+
+fn open(seat: &Seat, port: u16) -> io::Result<UdpSocket> {
     let v4 = seat.address.is_ipv4();
     let socket = Socket::new(if v4 { Domain::IPV4 } else { Domain::IPV6 }, Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_nonblocking(true)?;
     // Several seats have the same address; the one of the device that a packet comes in by gets it.
     socket.set_reuse_port(true)?;
-    if let Some((device, _)) = &seat.device {
+    if let Some(device) = &seat.device {
         socket.bind_device(Some(device.as_str().as_bytes()))?;
     }
     let (level, option) = match v4 {

@@ -1,5 +1,6 @@
 //! In namespaces: two nodes with a router between them.
 
+use std::net::UdpSocket;
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -43,10 +44,14 @@ fn default_route(via: &str) -> NetStep {
     })
 }
 
+fn bridge(device: &str) -> NetStep {
+    let mac = MacAddr([2, 0, 0, 0, 9, 9]);
+    NetStep::CreateBridge { name: name(device), mac, mtu: Mtu::ETHERNET, alias: String::new() }
+}
+
 /// Two nodes, `10.1.0.2` and `10.2.0.2`, with a router between them; what it has towards the second is its MTU.
 struct Ground {
     nodes: [Namespace; 2],
-    router: RouteSocket,
     _router: Namespace,
 }
 
@@ -90,7 +95,7 @@ impl Ground {
             ];
             RouteSocket::open_in(node).unwrap().apply_until_failure(&steps, None).unwrap();
         }
-        Some(Self { nodes, router: there, _router: router })
+        Some(Self { nodes, _router: router })
     }
 
     /// A prober on a node, which knows the other one.
@@ -98,8 +103,9 @@ impl Ground {
         let of = |n: usize| [format!("10.{n}.0.2"), format!("fd00:{n}::2")].map(|a| a.parse().unwrap());
         let seats = of(n).map(|address| Seat { address, device: None });
         let mut prober = Prober::default();
-        let errors = self.nodes[n - 1].run(|| prober.sit(&seats.into(), of(3 - n).into())).unwrap();
-        assert!(errors.is_empty(), "{errors:?}");
+        prober.know(of(3 - n).into());
+        self.nodes[n - 1].run(|| prober.sit(&seats.into())).unwrap();
+        assert!(prober.missing.is_empty(), "{prober:?}");
         prober
     }
 
@@ -187,21 +193,59 @@ fn a_peer_that_was_away_for_a_moment_does_not_narrow_its_path() {
 fn strangers_are_not_answered() {
     let Some(ground) = Ground::new(1500) else { return };
     let mut theirs = ground.prober(2);
-    let seats = theirs.sockets.keys().cloned().collect();
-    assert!(theirs.sit(&seats, BTreeSet::new()).is_empty());
+    theirs.know(BTreeSet::new());
     let found = ground.found(theirs, &[target("10.2.0.2")], |_| true);
     assert_eq!(found, [Measured::Silent]);
 }
 
+/// A seat on the first node that isn't there yet.
+fn seat(device: Option<&str>) -> Seat {
+    Seat { address: "10.9.9.9".parse().unwrap(), device: device.map(name) }
+}
+
+/// As if nothing had been taken for so long.
+fn wait_in_vain(prober: &mut Prober) {
+    prober.missing.values_mut().for_each(|(since, _)| *since -= PATIENCE);
+}
+
 #[test]
-fn a_seat_that_is_taken_is_named_and_tried_again() {
-    let Some(mut ground) = Ground::new(1500) else { return };
-    ground.router.observe().unwrap();
-    let seat = Seat { address: "10.9.9.9".parse().unwrap(), device: None };
+fn a_seat_is_taken_once_it_is_there_and_again_on_a_device_that_was_made_anew() {
+    let Some(ground) = Ground::new(1500) else { return };
+    let node = &ground.nodes[0];
+    let change = |step| RouteSocket::open_in(node).unwrap().apply_until_failure(&[step], None).unwrap();
+    let seats = BTreeSet::from([seat(None), seat(Some("br9"))]);
     let mut prober = Prober::default();
-    let seats = BTreeSet::from([seat]);
+    let sit = |prober: &mut Prober| node.run(|| prober.sit(&seats)).unwrap();
+    sit(&mut prober);
+    assert_eq!((prober.taken.len(), prober.is_settled(), prober.missing().count()), (0, false, 0));
     for _ in 0..2 {
-        let errors = ground.nodes[0].run(|| prober.sit(&seats, BTreeSet::new())).unwrap();
-        assert!(errors[0].to_string().contains("10.9.9.9, UDP port 9764"), "{errors:?}");
+        change(bridge("br9"));
+        change(address("br9", "10.9.9.9/32"));
+        sit(&mut prober);
+        assert_eq!((prober.taken.len(), prober.is_settled()), (2, true));
+        change(NetStep::DeleteLink { name: name("br9") });
+        sit(&mut prober);
+        assert!(!prober.taken.contains_key(&seat(Some("br9"))) && !prober.is_settled());
     }
+    node.run(|| prober.sit(&BTreeSet::new())).unwrap();
+    assert!(prober.taken.is_empty() && prober.is_settled());
+}
+
+#[test]
+fn nobody_is_answered_before_every_seat_is_taken_but_for_one_that_does_not_come_and_is_named() {
+    let Some(ground) = Ground::new(1500) else { return };
+    let short_of_one = || {
+        let mut theirs = ground.prober(2);
+        let seats = theirs.taken.keys().cloned().chain([seat(None)]).collect();
+        ground.nodes[1].run(|| theirs.sit(&seats)).unwrap();
+        theirs
+    };
+    let targets = [target("10.2.0.2")];
+    assert_eq!(ground.found(short_of_one(), &targets, |_| true), [Measured::Silent]);
+    let mut theirs = short_of_one();
+    wait_in_vain(&mut theirs);
+    let missing: Vec<String> = theirs.missing().map(|missing| missing.to_string()).collect();
+    assert!(missing[0].contains("10.9.9.9, UDP port 9764: Cannot assign"), "{missing:?}");
+    let whole = [Measured::Through { mtu: 1500 }];
+    assert_eq!(ground.found(theirs, &targets, |found| found == whole), whole);
 }

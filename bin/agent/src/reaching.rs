@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,11 +10,10 @@ use std::time::{Duration, Instant};
 
 use selvedge_datapath::node::DesiredNode;
 use selvedge_datapath::peers::Peer;
-use selvedge_datapath::reach::{Findings, Measured, Target, Verdict};
-use selvedge_datapath::state::ObservedNetwork;
+use selvedge_datapath::reach::{Findings, Measured, Seat, Target, Verdict};
 use selvedge_model::transport::Transport;
-use selvedge_model::{Mtu, NodeName, chain};
-use selvedge_probe::{Prober, Seat};
+use selvedge_model::{Mtu, NodeName};
+use selvedge_probe::Prober;
 use selvedge_reconcile::Trigger;
 use tracing::warn;
 
@@ -73,21 +71,12 @@ impl Reaching {
         Arc::clone(&self.shared().findings)
     }
 
-    /// Takes what is to be measured, and from where. A device that isn't there yet is a place once it is.
-    pub(crate) fn want(&self, node: &DesiredNode, network: &ObservedNetwork) {
-        let seat = |(address, device): &(IpAddr, _)| {
-            let index = |name| Some((Clone::clone(name), network.links.get(name)?.index));
-            let device = match device {
-                Some(name) => Some(index(name)?),
-                None => None,
-            };
-            let held = || network.addresses().any(|have| have == *address);
-            held().then_some(Seat { address: *address, device })
-        };
-        let seats: BTreeSet<Seat> = node.seats.iter().filter_map(seat).collect();
+    /// Takes what is to be measured, and from where.
+    pub(crate) fn want(&self, node: &DesiredNode) {
         let mut shared = self.shared();
-        if shared.wanted.targets != node.targets || shared.wanted.seats != seats {
-            shared.wanted = Arc::new(Wanted { targets: node.targets.clone(), seats });
+        if shared.wanted.targets != node.targets || shared.wanted.seats != node.seats {
+            let (targets, seats) = (node.targets.clone(), node.seats.clone());
+            shared.wanted = Arc::new(Wanted { targets, seats });
         }
     }
 
@@ -98,7 +87,7 @@ impl Reaching {
             triggers,
             prober: Prober::default(),
             due: BTreeMap::new(),
-            refused: Vec::new(),
+            missing: Vec::new(),
         };
         thread::Builder::new().name("reaching".to_owned()).spawn(move || measuring.run()).map(drop)
     }
@@ -115,8 +104,8 @@ struct Measuring {
     prober: Prober,
     /// When the ways to each node are measured next, and which ones they were.
     due: BTreeMap<NodeName, (Instant, Vec<(Transport, Mtu)>)>,
-    /// The seats that could not be taken, as they were last told of.
-    refused: Vec<String>,
+    /// The seats that are done without, as they were last told of.
+    missing: Vec<String>,
 }
 
 impl Measuring {
@@ -126,11 +115,12 @@ impl Measuring {
         let mut next = Instant::now();
         loop {
             let wanted = Arc::clone(&self.reaching.shared().wanted);
-            if !Arc::ptr_eq(&wanted, &known) || !self.refused.is_empty() {
-                self.sit(&wanted);
+            if !Arc::ptr_eq(&wanted, &known) {
+                self.prober.know(wanted.targets.iter().map(|target| target.to).collect());
                 (known, next) = (Arc::clone(&wanted), Instant::now());
             }
-            if Instant::now() >= next {
+            self.sit(&wanted.seats);
+            if self.prober.is_settled() && Instant::now() >= next {
                 let due = self.due(&wanted.targets);
                 if !due.is_empty() {
                     self.measure(&due, &wanted.targets);
@@ -143,13 +133,13 @@ impl Measuring {
         }
     }
 
-    fn sit(&mut self, wanted: &Wanted) {
-        let peers = wanted.targets.iter().map(|target| target.to).collect();
-        let errors = self.prober.sit(&wanted.seats, peers);
-        let refused: Vec<String> = errors.iter().map(|error| chain(error)).collect();
-        if refused != self.refused {
-            refused.iter().for_each(|why| warn!(why, "the ways to other nodes can't be measured"));
-            self.refused = refused;
+    /// Takes the seats that are there by now.
+    fn sit(&mut self, seats: &BTreeSet<Seat>) {
+        self.prober.sit(seats);
+        let missing: Vec<String> = self.prober.missing().map(|missing| missing.to_string()).collect();
+        if missing != self.missing {
+            missing.iter().for_each(|why| warn!(why, "the ways to other nodes can't be measured"));
+            self.missing = missing;
         }
     }
 

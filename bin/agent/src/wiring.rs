@@ -165,7 +165,7 @@ impl Setup {
             encryption: node.encryption.clone(),
             prune,
         };
-        self.reaching.want(&node, &observed.network);
+        self.reaching.want(&node);
         if let Some(key) = key_to_publish(&desired, observed) {
             self.publisher.publish(key);
         }

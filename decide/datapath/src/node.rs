@@ -12,7 +12,7 @@ use crate::attachment::{self, BridgeSubnet, NodeSide};
 use crate::converge::OwnKey;
 use crate::peers::{self, Encrypting, Here, Peer};
 use crate::plan::DesiredNetwork;
-use crate::reach::{Findings, Target};
+use crate::reach::{Findings, Seat, Target};
 use crate::state::{LinkKind, ObservedLink, ObservedNetwork};
 
 /// How new pods are attached.
@@ -232,8 +232,8 @@ pub struct DesiredNode {
     pub peers: Vec<Peer>,
     /// The ways to them that are worth measuring.
     pub targets: Vec<Target>,
-    /// From where, and by which device if not by the way that pods' packets take.
-    pub seats: BTreeSet<(IpAddr, Option<IfName>)>,
+    /// From where.
+    pub seats: BTreeSet<Seat>,
     /// What a forwarder is to do, where one is needed.
     pub forwarding: Option<Forwarding>,
     /// What is wanted of WireGuard, where anybody wishes for it.

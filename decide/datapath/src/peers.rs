@@ -15,7 +15,7 @@ use self::wireguard::Tunnel;
 pub use self::wireguard::{Encrypting, device as wireguard_device};
 use crate::node::{LocalNode, Problem};
 use crate::plan::DesiredNetwork;
-use crate::reach::{Findings, Target, Verdict};
+use crate::reach::{Findings, Seat, Target, Verdict};
 use crate::state::{ObservedLink, ObservedNetwork, Route, RouteProtocol};
 
 mod end;
@@ -63,8 +63,8 @@ pub struct Peers {
     pub mtu: Option<Mtu>,
     /// The ways that are worth measuring.
     pub targets: Vec<Target>,
-    /// From where, and by which device if not by the way that pods' packets take.
-    pub seats: BTreeSet<(IpAddr, Option<IfName>)>,
+    /// From where.
+    pub seats: BTreeSet<Seat>,
 }
 
 /// What of the node itself the way to others depends on.
@@ -271,10 +271,10 @@ impl Peers {
         if devices.is_empty() {
             return self.targets.clear();
         }
-        self.seats = own_addresses(here.node).map(|own| (own, None)).collect();
-        self.seats.extend(here.addresses.first().map(|own| (*own, None)));
-        let asked = asked_by_device(here.node);
-        self.seats.extend(devices.iter().map(|device| (asked, Some(device.clone()))));
+        let own = own_addresses(here.node).chain(here.addresses.first().copied());
+        self.seats = own.map(|address| Seat { address, device: None }).collect();
+        let address = asked_by_device(here.node);
+        self.seats.extend(devices.iter().map(|device| Seat { address, device: Some(device.clone()) }));
     }
 }
 

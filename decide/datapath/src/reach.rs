@@ -24,6 +24,22 @@ pub struct Target {
     pub mtu: Mtu,
 }
 
+/// A place of this node that asks and answers.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seat {
+    /// One of its addresses.
+    pub address: IpAddr,
+    /// The device that everything comes in and leaves by; none for whatever routes say.
+    pub device: Option<IfName>,
+}
+
+impl Seat {
+    /// True at a link-local address: nobody sends there from beyond the device, an overlay's, whose other ends are peers.
+    pub fn hears_peers_alone(&self) -> bool {
+        matches!(self.address, IpAddr::V6(address) if address.is_unicast_link_local())
+    }
+}
+
 /// What a measurement found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Measured {

@@ -9,7 +9,7 @@ use super::*;
 use crate::converge::OwnKey;
 use crate::node::{Attach, UdpSettings, VxlanSettings, WireguardSettings};
 use crate::plan::{Prune, Seen, plan};
-use crate::reach::Measured;
+use crate::reach::{Measured, Seat};
 use crate::state::{Address, LinkKind};
 
 /// Nodes a and b are on one segment, c is beyond a router.
@@ -285,12 +285,12 @@ fn the_way_that_is_taken_is_measured_as_pods_go_and_the_other_by_its_device() {
     let vx = Some(vxlan_device());
     assert_eq!(ways, [(Transport::Direct, None, 1500), (Transport::Vxlan, vx.clone(), 1450)]);
     assert!(peers.targets.iter().all(|target| target.to.to_string() == "10.244.1.0"));
-    let own = |text: &str| text.parse::<IpAddr>().unwrap();
+    let seat = |address: &str, device| Seat { address: address.parse().unwrap(), device };
     let seats = [
-        (own("10.244.0.0"), None),
-        (own("10.244.0.0"), vx),
-        (own("172.30.0.10"), None),
-        (own("fd00:10:244::"), None),
+        seat("10.244.0.0", None),
+        seat("10.244.0.0", vx),
+        seat("172.30.0.10", None),
+        seat("fd00:10:244::", None),
     ];
     assert_eq!(peers.seats, seats.into());
     // Whoever is asked by VXLAN answers by it.
@@ -308,7 +308,7 @@ fn where_pods_have_ipv6_alone_the_way_by_a_device_is_measured_between_its_link_l
     let of = |name: &str| link_local(vtep(&name.parse().unwrap()));
     let by_device = (of("node-a").to_string(), of("node-b").to_string(), true);
     assert_eq!(ways, [("fd00:10:244::".to_owned(), "fd00:10:244:1::".to_owned(), false), by_device]);
-    assert!(peers.seats.contains(&(of("node-a").into(), Some(vxlan_device()))));
+    assert!(peers.seats.contains(&Seat { address: of("node-a").into(), device: Some(vxlan_device()) }));
     let neighbour = peers.network.neighbours.first().unwrap();
     assert_eq!(neighbour.address, IpAddr::from(of("node-b")), "who is asked is not asked for");
     let device = &peers.network.links[&vxlan_device()];
