@@ -57,10 +57,13 @@ impl<T: Task> Process<T> {
         self.client.is_there()
     }
 
-    /// Starts one, after the end of one that can't be spoken to, and waits until it listens.
+    /// Starts one, after the end of one that can't be spoken to, and waits until it listens. One that somebody else has
+    /// started since it was looked for serves as well.
     pub(crate) fn start(&mut self) -> Result<(), HostError> {
-        if self.is_there() {
-            self.end()?;
+        match self.client.get() {
+            Ok(Some(_)) => return Ok(()),
+            Ok(None) => {}
+            Err(_) => self.end()?,
         }
         let Some(program) = &self.tunnel.program else {
             return Err(HostError::NoForwarder { task: T::NAME });
@@ -120,5 +123,63 @@ fn wait<E>(mut look: impl FnMut() -> Result<bool, E>) -> Result<bool, E> {
             return Ok(false);
         }
         thread::sleep(LOOK);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::env;
+    use std::fs;
+    use std::io::{BufRead, BufReader, Write};
+    use std::os::unix::net::UnixListener;
+    use std::path::Path;
+    use std::process;
+
+    use selvedge_forward::{Answer, Counts, PROTOCOL, Report};
+    use selvedge_model::Forwarding;
+
+    use super::*;
+
+    /// Who answers as a forwarder of that protocol does, until it is asked for its end.
+    fn answering(folder: &Path, protocol: u32) -> thread::JoinHandle<()> {
+        fs::create_dir_all(folder).unwrap();
+        let listener = UnixListener::bind(file::<Forwarding>(folder, "sock")).unwrap();
+        let report = Report {
+            protocol,
+            pid: process::id(),
+            version: String::new(),
+            device: String::new(),
+            queues: 1,
+            forwarding: None::<Forwarding>,
+            counters: Counts::default(),
+        };
+        thread::spawn(move || {
+            for stream in listener.incoming().map(Result::unwrap) {
+                let mut line = String::new();
+                BufReader::new(&stream).read_line(&mut line).unwrap();
+                let end = line.contains("end");
+                let answer = if end { Answer::Done(true) } else { Answer::State(report.clone()) };
+                writeln!(&stream, "{}", serde_json::to_string(&answer).unwrap()).ok();
+                if end {
+                    break;
+                }
+            }
+        })
+    }
+
+    #[test]
+    fn a_forwarder_that_came_meanwhile_is_taken_and_one_that_cannot_be_spoken_to_is_ended() {
+        for (protocol, ended) in [(PROTOCOL, false), (PROTOCOL + 1, true)] {
+            let folder = env::temp_dir().join(format!("selvedge-forwarder-{}-{protocol}", process::id()));
+            let forwarder = answering(&folder, protocol);
+            let mut process = Process::<Forwarding>::new(Tunnel { program: None, run_dir: folder.clone() });
+            let started = process.start();
+            assert_eq!(started.is_err(), ended, "{started:?}");
+            if !ended {
+                process.client.end().unwrap();
+            }
+            forwarder.join().unwrap();
+            fs::remove_dir_all(folder).unwrap();
+        }
     }
 }
