@@ -28,7 +28,8 @@ fn full() -> Vec<Job> {
         tests("agent: drift of every kind is mended", "scenarios", "drift::"),
         tests("agent: an overlay and its peers come back", "scenarios", "transports::overlay::"),
         wireguard(),
-        tests("udp: the forwarder carries both families", "scenarios", "tunnel::"),
+        forwarder("udp: the forwarder carries both families", "tunnel::both tunnel::strangers tunnel::what"),
+        forwarder("wireguard in user space: both families", "tunnel::wireguard::both"),
         tests("policies: a pod waits for them, and what they forbid ends", "scenarios", "policy::w"),
         tests("plugin: ADD, CHECK, DEL and GC, routed and bridged", "conformance", PLUGIN),
         tests("plugin: limits", "scenarios", "limits::"),
@@ -95,6 +96,11 @@ fn lab(shows: &str, flags: &str) -> Job {
 fn tests(shows: &str, of: &str, names: &str) -> Job {
     let line = format!("{} {names}", test_program(of).display());
     Job { shows: shows.to_owned(), line, limit: LIMIT }
+}
+
+/// Tests of a forwarder: what it carries in them is much for a processor that is pretended.
+fn forwarder(shows: &str, names: &str) -> Job {
+    Job { limit: 2 * LIMIT, ..tests(shows, "scenarios", names) }
 }
 
 /// The kernel's WireGuard device, and nothing of it skipped.

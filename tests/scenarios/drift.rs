@@ -13,13 +13,13 @@ use selvedge_lab::shape::Attach;
 use selvedge_model::mark::ROUTE_PROTOCOL;
 use selvedge_model::{MacAddr, Mtu};
 use selvedge_netlink::RouteSocket;
-use selvedge_nft::{NftError, NftSocket};
+use selvedge_nft::NftError;
 use selvedge_ruleset::{
     Base, ChainName, Change, Elements, Family, Hook, Listed, Policy, TableId, TableName, priority,
 };
 use selvedge_tests::{Cluster, Echo, Node, knock, skipped, within};
 
-use crate::site::{Site, alone, change_table, name};
+use crate::site::{Site, alone, change_table, name, tables_are_owned};
 
 /// The pods of the other node.
 pub(crate) const PEER4: &str = "10.244.1.0/24";
@@ -255,8 +255,7 @@ fn with_bridge_netfilter(site: &Site, value: &'static str) -> Option<Port> {
 fn nobody_but_the_agent_can_change_its_table_and_before_linux_6_9_not_for_long() {
     let Some(site) = Site::new(Attach::Routed) else { return };
     let before = site.node().picture();
-    let features = site.node().namespace.run(|| NftSocket::open()?.features()).unwrap();
-    let owned = features.unwrap().owned_tables;
+    let owned = tables_are_owned(site.node());
     let flush = Change::FlushChain(ChainName::listed("postrouting"));
     for (change, repair) in
         [(Change::DeleteTable, "nft add table inet selvedge"), (flush, "nft add rule inet selvedge")]

@@ -14,7 +14,7 @@ use selvedge_tests::{
 };
 use serde_json::{Value, json};
 
-use crate::site::alone;
+use crate::site::{alone, tables_are_owned};
 
 /// The port of mirrors.
 pub(crate) const PORT: u16 = 8080;
@@ -353,8 +353,10 @@ fn what_is_flushed_while_no_agent_runs_is_closed_again_by_the_next() {
         assert!(flushed.unwrap().unwrap().success());
     };
     // Beside an agent that owns its table this changes nothing.
-    flush();
-    assert!(!is_open(other.pod.namespace(), web.addresses[0]));
+    if tables_are_owned(&ground.cluster.nodes[1]) {
+        flush();
+        assert!(!is_open(other.pod.namespace(), web.addresses[0]));
+    }
     ground.agents.pop().unwrap().kill();
     assert!(!is_open(other.pod.namespace(), web.addresses[0]));
     flush();

@@ -136,6 +136,11 @@ pub(crate) fn on(node: &Node, line: &str) {
     assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
 }
 
+/// True if nobody but the agent can change its table, on this kernel: since Linux 6.9.
+pub(crate) fn tables_are_owned(node: &Node) -> bool {
+    node.namespace.run(|| NftSocket::open()?.features()).unwrap().unwrap().owned_tables
+}
+
 /// The name of a link.
 pub(crate) fn name(text: &str) -> IfName {
     text.parse().unwrap()
