@@ -36,6 +36,10 @@ const TOO_MANY: u32 = 1 << 16;
 const DESTINATION: u16 = 1;
 /// NDA_LLADDR.
 const MAC: u16 = 2;
+/// NDA_PORT, where it isn't the device's own.
+const OTHER_PORT: u16 = 6;
+/// NDA_VNI, where it isn't the device's own.
+const OTHER_VNI: u16 = 7;
 /// NDA_IFINDEX.
 const ONLY_OF: u16 = 8;
 /// NDA_PROTOCOL.
@@ -158,14 +162,17 @@ pub(crate) struct Entry {
     protocol: Option<u8>,
     destination: Option<IpAddr>,
     mac: Option<MacAddr>,
+    /// It leads to another port or network than its device does, or by one device alone.
+    aside: bool,
 }
 
 impl Entry {
     /// What is told by it, if it may be one of ours: bridges have forwarding entries too, but those lead to no address.
-    /// A neighbour that isn't permanent any more is about to go.
+    /// A neighbour that isn't permanent any more is about to go, and ours lead nowhere aside.
     pub(crate) fn announced(&self, gone: bool) -> Option<Announced> {
         let (device, address) = (self.device, self.destination?);
         if self.family == BRIDGE {
+            let gone = gone || self.aside;
             let object = Object::Forwarding { mac: self.mac?, remote: address };
             return Some(Announced { device, object, gone });
         }
@@ -179,6 +186,7 @@ impl Entry {
 pub(crate) fn entry(payload: &[u8]) -> Option<Entry> {
     let family = *payload.first()?;
     let attributes = Reader(payload.get(HEADER..)?);
+    let aside = || [OTHER_PORT, OTHER_VNI, ONLY_OF].into_iter().any(|of| attributes.get(of).is_some());
     let of = |value: &[u8]| request::FAMILIES.into_iter().find_map(|family| ip(family, value));
     Some(Entry {
         family,
@@ -187,6 +195,7 @@ pub(crate) fn entry(payload: &[u8]) -> Option<Entry> {
         protocol: attributes.get(PROTOCOL).and_then(|value| value.first().copied()),
         destination: attributes.get(DESTINATION).and_then(of),
         mac: attributes.get(MAC).and_then(|value| value.try_into().ok()).map(MacAddr),
+        aside: family == BRIDGE && aside(),
     })
 }
 
@@ -250,7 +259,8 @@ impl RouteSocket {
             let offloads = offload::tx_checksums(self.as_fd(), &device).ok();
             observed.links.entry(device.clone()).and_modify(|link| link.tx_checksums = offloads);
             let entries = self.entries("forwarding entries", &list_fdb(index), index)?;
-            let fdb = entries.into_iter().filter_map(|entry| {
+            // One that leads aside is none of ours, and ours take its place.
+            let fdb = entries.into_iter().filter(|entry| !entry.aside).filter_map(|entry| {
                 Some(FdbEntry { device: device.clone(), mac: entry.mac?, remote: entry.destination? })
             });
             observed.fdb.extend(fdb);

@@ -1,13 +1,15 @@
 //! The overlay's device and what is on it, broken by somebody else, and peers that left.
 
+use std::process::Command;
 use std::time::Instant;
 
+use selvedge_datapath::state::FdbEntry;
 use selvedge_datapath::step::NetStep;
 use selvedge_lab::shape::{Attach, Shape, Transport};
 use selvedge_netlink::RouteSocket;
 use selvedge_tests::{Agent, Attached, Cluster, Echo, Node, Picture, knock, within};
 
-use crate::site::{alone, name, wait_until_known};
+use crate::site::{alone, name, on, wait_until_known};
 
 const DEVICE: &str = "selvedge-vx";
 
@@ -61,13 +63,24 @@ fn a_deleted_overlay_device_comes_back_with_its_peers() {
 }
 
 #[test]
-fn a_deleted_entry_of_a_peer_comes_back() {
+fn an_entry_of_a_peer_that_is_deleted_or_leads_aside_comes_back() {
     let _alone = alone();
     let Some(cluster) = cluster(2, Attach::Bridge) else { return };
     let (node, agent) = (&cluster.nodes[0], cluster.nodes[0].ready_agent());
     let before = node.picture();
     let deleted = before.fdb.first().cloned().unwrap();
+    let FdbEntry { mac, remote, .. } = deleted.clone();
     must_come_back((node, &agent), &before, (NetStep::DeleteFdb(deleted), "bridge fdb replace "));
+    for aside in ["port 9999", "vni 7", "via eth0"] {
+        on(node, &format!("bridge fdb replace {mac} dev {DEVICE} dst {remote} {aside}"));
+        within(30.0, "it leads where it did", || {
+            let show = || Command::new("bridge").args(["fdb", "show", "dev", DEVICE]).output();
+            let shown = node.namespace.run(show).unwrap().unwrap().stdout;
+            let shown = String::from_utf8_lossy(&shown);
+            if shown.contains(aside) { Err(format!("{shown}{}", agent.log())) } else { Ok(()) }
+        });
+        assert_eq!(node.picture(), before);
+    }
     for neighbour in before.neighbours.clone() {
         must_come_back((node, &agent), &before, (NetStep::DeleteNeighbour(neighbour), "ip neigh replace "));
     }
