@@ -4,6 +4,7 @@ use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use selvedge_datapath::firewall;
+use selvedge_datapath::reach::Findings;
 use selvedge_datapath::state::Route;
 use selvedge_explain::{Explanation, Query, View, explain};
 use selvedge_model::{NodeName, Sorted};
@@ -40,11 +41,16 @@ impl Decided {
         decided.ok_or("nothing is known of the cluster yet")
     }
 
-    /// The answer, from what was decided and what the kernel has now.
+    /// The answer, from what was decided and measured and what the kernel has now.
     ///
     /// # Errors
     /// Nothing is decided yet, an end is not known, or the kernel can't be asked.
-    pub(crate) fn explain(&self, node: &NodeName, query: &Query) -> Result<Explanation, Box<dyn Error>> {
+    pub(crate) fn explain(
+        &self,
+        node: &NodeName,
+        findings: &Findings,
+        query: &Query,
+    ) -> Result<Explanation, Box<dyn Error>> {
         let (policed, routes) = self.last()?;
         let listed = NftSocket::open()?.list(&[firewall::AGENT])?;
         let there = RouteSocket::open()?.observe()?.routes;
@@ -58,6 +64,7 @@ impl Decided {
                 routes: &routes,
                 listed: &listed,
                 there: &there,
+                findings,
             },
         )?)
     }

@@ -167,10 +167,12 @@ fn reconcile(triggers: Sender<Trigger>, caretaker: Caretaker) -> serve::Callback
     })
 }
 
-/// Answers from what was last decided.
+/// Answers from what was last decided and measured.
 fn explain(setup: &Setup) -> serve::Explain {
-    let (node, decided) = (setup.node.clone(), setup.decided.clone());
-    Box::new(move |query| decided.explain(&node, query).map_err(|why| chain(why.as_ref())))
+    let (node, decided, reaching) = (setup.node.clone(), setup.decided.clone(), setup.reaching.clone());
+    Box::new(move |query| {
+        decided.explain(&node, &reaching.findings(), query).map_err(|why| chain(why.as_ref()))
+    })
 }
 
 /// What there is to count of policies.

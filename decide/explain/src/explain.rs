@@ -2,7 +2,9 @@
 
 use std::net::IpAddr;
 
+use selvedge_datapath::reach::{Findings, Verdict};
 use selvedge_datapath::state::Route;
+use selvedge_model::transport::Transport;
 use selvedge_model::{NodeName, Sorted, mark};
 use selvedge_policy::judge::Ends;
 use selvedge_policy::{Cluster, Direction, Flow, LocalNode, Pass, Reason};
@@ -31,6 +33,8 @@ pub struct View<'a> {
     pub listed: &'a Listed,
     /// The routes that its kernel has.
     pub there: &'a Sorted<Route>,
+    /// What was measured of the ways to other nodes.
+    pub findings: &'a Findings,
 }
 
 /// What becomes of it.
@@ -51,7 +55,7 @@ pub fn explain(query: &Query, view: View<'_>) -> Result<Explanation, ExplainErro
         hops.push(view.policy_hop(Stage::Egress, (&from, source), says));
     }
     if from.node() != to.node() {
-        hops.extend(view.route_hop(&from, destination));
+        hops.extend(view.route_hop((&from, &to), destination));
     }
     if matches!(to, Place::Pod(_)) || view.is_local(destination) {
         let may = view.may(destination, &from, ends.may(Direction::Ingress));
@@ -116,10 +120,7 @@ impl View<'_> {
     /// route back, of which both nodes come to the same.
     fn overlay_source(&self, from: &Place<'_>, destination: IpAddr) -> Option<IpAddr> {
         let Place::Node(name, _) = from else { return None };
-        let by_overlay = |route: &&Route| {
-            let device = route.device.as_str();
-            mark::OVERLAY_DEVICES.contains(&device)
-        };
+        let by_overlay = |route: &&Route| mark::overlay(&route.device).is_some();
         let mut routes = self.routes.iter().filter(by_overlay);
         if **name == *self.node {
             return routes.find(|route| route.destination.contains(&destination))?.source;
@@ -132,7 +133,7 @@ impl View<'_> {
     }
 
     /// The way from this node to another one's pod.
-    fn route_hop(&self, from: &Place<'_>, destination: IpAddr) -> Option<Hop> {
+    fn route_hop(&self, (from, to): (&Place<'_>, &Place<'_>), destination: IpAddr) -> Option<Hop> {
         if from.node() != Some(self.node) {
             return None;
         }
@@ -141,10 +142,20 @@ impl View<'_> {
         Some(Hop {
             node: self.node.to_string(),
             stage: Stage::Route,
-            says: route.to_string(),
+            says: format!("{route}{}", self.measured(route, to.node()?)),
             outcome: Outcome::Allowed,
             kernel: kernel::of_route(route, self.there),
         })
+    }
+
+    /// What was found of the way to a node that a route leads, behind the route. Who doesn't answer may still be reached.
+    fn measured(&self, route: &Route, node: &NodeName) -> String {
+        let transport = mark::overlay(&route.device).unwrap_or(Transport::Direct);
+        match self.findings.verdict(node, transport) {
+            Verdict::Unknown => String::new(),
+            Verdict::Through { mtu } => format!(" ({transport}, path MTU {mtu})"),
+            Verdict::Silent => format!(" ({transport}; the agent of {node} doesn't answer)"),
+        }
     }
 }
 

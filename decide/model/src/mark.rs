@@ -7,6 +7,7 @@ use ipnet::IpNet;
 
 use crate::names::{AttachmentKey, ContainerId, IfName, NetworkName};
 use crate::tag::PodTag;
+use crate::transport::Transport;
 
 /// The protocol number of every route of ours (`proto 83`).
 pub const ROUTE_PROTOCOL: u8 = 83;
@@ -29,8 +30,15 @@ pub const UDP_DEVICE: &str = "selvedge-udp";
 /// The device by which pods of other nodes are reached in WireGuard: the kernel's, or one that a forwarder makes.
 pub const WIREGUARD_DEVICE: &str = "selvedge-wg";
 
-/// All of them: the network between the nodes doesn't see pods' addresses.
-pub const OVERLAY_DEVICES: [&str; 3] = [VXLAN_DEVICE, UDP_DEVICE, WIREGUARD_DEVICE];
+/// What packets travel in that leave by a device, if it is one of these.
+pub fn overlay(device: &IfName) -> Option<Transport> {
+    match device.as_str() {
+        VXLAN_DEVICE => Some(Transport::Vxlan),
+        UDP_DEVICE => Some(Transport::Udp),
+        WIREGUARD_DEVICE => Some(Transport::Wireguard),
+        _ => None,
+    }
+}
 
 /// The agent's nftables table, in the families `inet` and, where a bridge is used, `bridge`.
 pub const AGENT_TABLE: &str = "selvedge";

@@ -2,7 +2,9 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use selvedge_datapath::firewall::AGENT;
+use selvedge_datapath::reach::Measured;
 use selvedge_datapath::state::RouteProtocol;
+use selvedge_model::transport::Transport;
 use selvedge_model::{IfName, Labels, Listing, Namespace, NetworkName, Node, Owner, Pod, PodTag, Sorted};
 use selvedge_policy::{Mode, Policy, PolicyKey, compile, read};
 use selvedge_ruleset::after::after;
@@ -20,10 +22,24 @@ pub(crate) struct Site {
     routes: Sorted<Route>,
     listed: Listed,
     there: Sorted<Route>,
+    findings: Findings,
 }
 
 pub(crate) fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
+}
+
+/// To the pods of the other node.
+fn route_to_the_other() -> Route {
+    Route {
+        destination: "10.244.0.0/24".parse().unwrap(),
+        via: Some(address("172.30.0.11")),
+        device: "eth0".parse().unwrap(),
+        source: None,
+        mtu: None,
+        onlink: false,
+        protocol: RouteProtocol(83),
+    }
 }
 
 impl Site {
@@ -71,16 +87,17 @@ impl Site {
         let policy = compile(&cluster, &local);
         let made = diff(&BTreeMap::from([(AGENT, policy.clone())]), &Listed::new(), Scope::Whole);
         let listed = after(&Listed::new(), &made).unwrap();
-        let routes = Sorted::from([Route {
-            destination: "10.244.0.0/24".parse().unwrap(),
-            via: Some(address("172.30.0.11")),
-            device: "eth0".parse().unwrap(),
-            source: None,
-            mtu: None,
-            onlink: false,
-            protocol: RouteProtocol(83),
-        }]);
-        Self { node, cluster, local, policy, there: routes.clone(), routes, listed }
+        let routes = Sorted::from([route_to_the_other()]);
+        Self {
+            node,
+            cluster,
+            local,
+            policy,
+            there: routes.clone(),
+            routes,
+            listed,
+            findings: Findings::default(),
+        }
     }
 
     fn explain(&self, from: &str, to: &str, port: Option<u16>) -> Result<Explanation, ExplainError> {
@@ -93,6 +110,7 @@ impl Site {
             routes: &self.routes,
             listed: &self.listed,
             there: &self.there,
+            findings: &self.findings,
         };
         explain(&query, view)
     }
@@ -123,6 +141,24 @@ fn both_ends_are_judged_and_the_kernel_of_the_own_node_is_asked() {
     let back = Site::new().explain("shop/web", "10.244.0.2", Some(80)).unwrap();
     assert!(back.allowed && back.hops[1].stage == Stage::Route, "{back:?}");
     assert_eq!(back.destination.name, "shop/client");
+}
+
+#[test]
+fn a_way_to_another_node_is_told_with_what_was_measured_of_it() {
+    let mut site = Site::new();
+    let mut says = |measured: &[Measured]| {
+        for found in measured {
+            site.findings.enter(&"node-a".parse().unwrap(), &[(Transport::Direct, *found)]);
+        }
+        let explained = site.explain("shop/web", "shop/client", Some(80)).unwrap();
+        assert!(explained.allowed, "{explained:?}");
+        explained.hops[1].says.clone()
+    };
+    let route = "10.244.0.0/24 via 172.30.0.11 dev eth0 proto 83";
+    assert_eq!(says(&[]), route);
+    assert_eq!(says(&[Measured::Through { mtu: 1400 }]), format!("{route} (direct, path MTU 1400)"));
+    let silent = format!("{route} (direct; the agent of node-a doesn't answer)");
+    assert_eq!(says(&[Measured::Silent; 3]), silent);
 }
 
 #[test]
