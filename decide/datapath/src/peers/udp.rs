@@ -26,10 +26,10 @@ impl Udp {
         End::made(here, (device(), &[LinkKind::Tun]), unmade).map(Self)
     }
 
-    /// True if the forwarder was needed once where it may be again: who took another way sooner than a peer does hears
-    /// of that peer still.
+    /// True if the forwarder was needed once: who took another way, or was told to, sooner than a peer does hears of
+    /// that peer still.
     pub(super) fn stays(&self, here: Here<'_>) -> bool {
-        here.local.transport == Choice::Auto && self.0.is_there(here)
+        self.0.is_there(here)
     }
 
     /// What the forwarder is told: every node that there is a way to, whatever we send it by, for it may send so. A net

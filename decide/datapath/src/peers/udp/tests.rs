@@ -62,13 +62,22 @@ fn the_forwarder_knows_every_node_whatever_we_send_it_by() {
 #[test]
 fn nobody_who_wishes_for_it_needs_no_forwarder() {
     let vxlan = local(Choice::Of(Transport::Vxlan));
-    for (local, network) in [(vxlan, with_device()), (local(Choice::Auto), fresh())] {
-        let peers = decided(&nodes(), &local, &network);
+    let mut without = vxlan.clone();
+    without.udp.there = false;
+    for (local, network) in [(&vxlan, fresh()), (&local(Choice::Auto), fresh()), (&without, with_device())] {
+        let peers = decided(&nodes(), local, &network);
         assert_eq!(peers.forwarding, None);
         assert!(!peers.network.links.contains_key(&device()));
     }
-    let peers = decided(&nodes(), &local(Choice::Auto), &with_device());
-    assert!(peers.forwarding.is_some(), "where it was needed once it stays");
+}
+
+#[test]
+fn where_it_was_needed_once_it_stays_for_whoever_still_sends_by_it() {
+    for choice in [Choice::Auto, Choice::Of(Transport::Vxlan), Choice::Of(Transport::Wireguard)] {
+        let peers = decided(&nodes(), &local(choice), &with_device());
+        assert_eq!(peers.forwarding.map(|told| told.peers.len()), Some(2), "{choice:?}");
+        assert!(peers.network.links.contains_key(&device()), "{choice:?}");
+    }
 }
 
 #[test]
