@@ -5,9 +5,10 @@ mod passing;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::fs;
+use std::io::Write;
 use std::net::IpAddr;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -18,8 +19,9 @@ use selvedge_leases::Store;
 use selvedge_netlink::RouteSocket;
 use selvedge_netns::Namespace;
 
-/// How long the traces of a pod may outlive it: the links that DEL sets aside are deleted after it has answered.
-const REAPED_WITHIN: Duration = Duration::from_secs(1);
+/// How long the traces of a pod may outlive it: the links that DEL sets aside are deleted after it has answered, and under
+/// load the kernel lets go of them one after another.
+const REAPED_WITHIN: Duration = Duration::from_secs(10);
 
 /// The links, addresses, routes of every table, routing rules, neighbours, firewall rules of every kind, queueing disciplines, filters, tracked
 /// connections, leases and locks of a node, one line each.
@@ -48,9 +50,11 @@ impl Traces {
         let observed = observed.unwrap_or_else(|error| panic!("observe a node: {error:?}"));
         let mut lines = BTreeSet::new();
         lines.extend(of_network(&observed));
-        lines.extend(passing::routing(node));
+        let shown = passing::Shown::of(node);
+        lines.extend(shown.routing());
+        lines.extend(shown.neighbours(&observed));
         lines.extend(of_rules(node));
-        lines.extend(passing::neighbours(node, &observed));
+        lines.extend(of_older_rules(node));
         lines.extend(passing::queueing(node));
         lines.extend(passing::connections(node));
         lines.extend(of_leases(run_dir));
@@ -64,7 +68,7 @@ impl Traces {
     pub fn in_pod(pod: &Namespace) -> Self {
         let observed = RouteSocket::open_in(pod).and_then(|mut socket| socket.observe());
         let observed = observed.unwrap_or_else(|error| panic!("observe a pod: {error:?}"));
-        Self { lines: of_network(&observed).chain(passing::routing(pod)).collect() }
+        Self { lines: of_network(&observed).chain(passing::Shown::of(pod).routing()).collect() }
     }
 
     /// The lines.
@@ -131,7 +135,7 @@ fn is_link_local(net: &IpNet) -> bool {
 
 /// Every rule, chain and set element, behind the table and the chain or set that it is in.
 fn of_rules(node: &Namespace) -> Vec<String> {
-    let nft = listing(node, "nft", &["--stateless", "list", "ruleset"]);
+    let nft = answers(node, &["nft", "--stateless", "list", "ruleset"], "");
     let mut place = Vec::new();
     let mut lines = Vec::new();
     for line in nft.lines().map(str::trim).filter(|line| !line.is_empty()) {
@@ -148,18 +152,36 @@ fn of_rules(node: &Namespace) -> Vec<String> {
             lines.extend(parts.map(|part| format!("nft {} {part}", place.join(" "))));
         }
     }
-    for tables in ["iptables-legacy-save", "ip6tables-legacy-save"] {
-        let saved = listing(node, tables, &[]);
-        let rules = saved.lines().filter(|line| line.starts_with("-A") || line.starts_with('*'));
-        lines.extend(rules.map(|line| format!("{tables} {line}")));
+    lines
+}
+
+/// Every rule of iptables, where the kernel has a table of it.
+fn of_older_rules(node: &Namespace) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (program, tables) in
+        [("iptables-legacy-save", "ip_tables_names"), ("ip6tables-legacy-save", "ip6_tables_names")]
+    {
+        let tables = node.run(|| fs::read(format!("/proc/thread-self/net/{tables}")));
+        if tables.unwrap_or_else(|error| panic!("{error}")).is_ok_and(|tables| !tables.is_empty()) {
+            let saved = answers(node, &[program], "");
+            let rules = saved.lines().filter(|line| line.starts_with("-A") || line.starts_with('*'));
+            lines.extend(rules.map(|line| format!("{program} {line}")));
+        }
     }
     lines
 }
 
-/// What a program prints on a node; nothing where it is not installed.
-fn listing(node: &Namespace, program: &str, arguments: &[&str]) -> String {
-    let output = node.run(|| Command::new(program).args(arguments).output());
-    let output = output.unwrap_or_else(|error| panic!("{error}"));
+/// What a program prints in a namespace that is asked this; nothing where it is not installed.
+fn answers(place: &Namespace, words: &[&str], questions: &str) -> String {
+    let ask = || {
+        let mut command = Command::new(words[0]);
+        command.args(&words[1..]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut asked = command.spawn()?;
+        // Whoever doesn't listen has answered all the same.
+        drop(asked.stdin.take().map(|mut stdin| stdin.write_all(questions.as_bytes())));
+        asked.wait_with_output()
+    };
+    let output = place.run(ask).unwrap_or_else(|error| panic!("{error}"));
     output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default()
 }
 

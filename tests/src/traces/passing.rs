@@ -7,47 +7,74 @@ use selvedge_datapath::state::{LinkKind, ObservedNetwork};
 use selvedge_model::mark;
 use selvedge_netns::Namespace;
 
-use super::listing;
+use super::answers;
 
-/// Each routing rule, and each route of a table beside the main one and the kernel's own, of both families.
-pub(super) fn routing(node: &Namespace) -> Vec<String> {
-    let mut lines = Vec::new();
-    for family in ["-4", "-6"] {
-        let rules = listing(node, "ip", &[family, "rule", "show"]);
-        lines.extend(rules.lines().map(|line| format!("rule {family} {}", line.replace('\t', " ").trim())));
-        let routes = listing(node, "ip", &[family, "route", "show", "table", "all"]);
-        let beside = routes.lines().filter(|line| line.contains(" table ") && !line.contains(" table local"));
-        lines.extend(beside.map(|line| format!("route {family} {}", line.trim())));
-    }
-    lines
+/// What is asked of each family. It is one process that answers: to start it takes longer than all of its answers.
+const QUESTIONS: &str = "rule show\nroute show table all\nneighbour show\nneighbour show proxy\n";
+
+/// What `ip` shows of a namespace.
+pub(super) struct Shown {
+    families: [(&'static str, String); 2],
 }
 
-/// Each neighbour with a hardware address, whatever the kernel thinks of it at the moment: those that somebody set, and
-/// those that were learned on a link of the pod network. What a machine learns of its segment is its own affair.
-pub(super) fn neighbours(node: &Namespace, observed: &ObservedNetwork) -> Vec<String> {
-    let of_pods = |device: &str| {
-        let link = observed.links.iter().find(|(name, _)| name.as_str() == device).map(|(_, link)| link);
-        link.is_some_and(|link| link.kind == LinkKind::Bridge || mark::is_ours(&link.alias))
-    };
-    let shown = listing(node, "ip", &["neighbour", "show"]);
-    let known = shown.lines().filter_map(|line| {
-        let (neighbour, state) = line.split_once(" lladdr ")?;
-        let (_, device) = neighbour.split_once(" dev ")?;
-        (state.contains("PERMANENT") || of_pods(device)).then(|| format!("neighbour {neighbour}"))
-    });
-    let proxies = listing(node, "ip", &["neighbour", "show", "proxy"]);
-    known.chain(proxies.lines().map(|line| format!("neighbour {}", line.trim()))).collect()
+impl Shown {
+    pub(super) fn of(place: &Namespace) -> Self {
+        // Where a kernel has no answer to one of them, the others are asked nonetheless.
+        let ask = |family| (family, answers(place, &["ip", family, "-force", "-batch", "-"], QUESTIONS));
+        Self { families: ["-4", "-6"].map(ask) }
+    }
+
+    fn lines(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.families.iter().flat_map(|(family, text)| text.lines().map(move |line| (*family, line.trim())))
+    }
+
+    /// Each routing rule, and each route of a table beside the main one and the kernel's own, of both families.
+    pub(super) fn routing(&self) -> impl Iterator<Item = String> {
+        let line = |(family, line): (&str, &str)| {
+            if is_rule(line) {
+                Some(format!("rule {family} {}", line.replace('\t', " ")))
+            } else if line.contains(" table ") && !line.contains(" table local") {
+                Some(format!("route {family} {line}"))
+            } else {
+                None
+            }
+        };
+        self.lines().filter_map(line)
+    }
+
+    /// Each neighbour with a hardware address, whatever the kernel thinks of it at the moment: those that somebody set,
+    /// and those that were learned on a link of the pod network. What a machine learns of its segment is its own affair.
+    pub(super) fn neighbours(&self, observed: &ObservedNetwork) -> impl Iterator<Item = String> {
+        let of_pods = |device: &str| {
+            let link = observed.links.iter().find(|(name, _)| name.as_str() == device).map(|(_, link)| link);
+            link.is_some_and(|link| link.kind == LinkKind::Bridge || mark::is_ours(&link.alias))
+        };
+        let line = move |(_, line): (&str, &str)| {
+            if line.ends_with(" proxy") {
+                return Some(format!("neighbour {line}"));
+            }
+            let (neighbour, state) = line.split_once(" lladdr ")?;
+            let (_, device) = neighbour.split_once(" dev ")?;
+            (state.contains("PERMANENT") || of_pods(device)).then(|| format!("neighbour {neighbour}"))
+        };
+        self.lines().filter_map(line)
+    }
+}
+
+/// Rules are shown behind their priorities: `32766:`.
+fn is_rule(line: &str) -> bool {
+    line.split_once(":\t").is_some_and(|(priority, _)| priority.parse::<u32>().is_ok())
 }
 
 /// Each queueing discipline that somebody chose, and each filter. The kernel gives every link one, named `0:`.
 pub(super) fn queueing(node: &Namespace) -> Vec<String> {
-    let disciplines = listing(node, "tc", &["qdisc", "show"]);
+    let disciplines = answers(node, &["tc", "qdisc", "show"], "");
     let chosen: Vec<&str> = disciplines.lines().filter(|line| !line.contains(" 0: ")).collect();
     let mut lines: Vec<String> = chosen.iter().map(|line| format!("tc {line}")).collect();
     for device in chosen.iter().filter_map(|line| line.split_whitespace().skip_while(|w| *w != "dev").nth(1))
     {
         for parent in ["root", "ingress"] {
-            let filters = listing(node, "tc", &["filter", "show", "dev", device, parent]);
+            let filters = answers(node, &["tc", "filter", "show", "dev", device, parent], "");
             lines.extend(filters.lines().map(|line| format!("tc {device} {parent} {}", line.trim())));
         }
     }
@@ -101,6 +128,29 @@ mod tests {
         typed(&stage, "ip link add eth0 type veth peer eth1");
         typed(&stage, "ip neighbour add 10.0.0.7 lladdr 02:00:00:00:00:07 dev eth0 nud permanent");
         assert_eq!(seen(&stage, "neighbour 10.0.0.7 dev eth0"), 1);
+        typed(&stage, "ip neighbour add fd00::7 lladdr 02:00:00:00:00:07 dev eth0 nud permanent");
+        assert_eq!(seen(&stage, "neighbour fd00::7 dev eth0"), 1);
+    }
+
+    #[test]
+    fn an_address_that_is_answered_for_is_seen() {
+        let Some(stage) = Stage::new() else { return };
+        typed(&stage, "ip link add eth0 type veth peer eth1");
+        assert_eq!(seen(&stage, "neighbour "), 0);
+        for address in ["10.0.0.8", "fd00::8"] {
+            typed(&stage, &format!("ip neighbour add proxy {address} dev eth1"));
+            assert_eq!(seen(&stage, &format!("neighbour {address} dev eth1")), 1);
+        }
+    }
+
+    #[test]
+    fn a_rule_of_older_iptables_is_seen() {
+        let Some(stage) = Stage::new() else { return };
+        assert_eq!(seen(&stage, "legacy"), 0);
+        typed(&stage, "iptables-legacy -A INPUT -s 10.0.0.7 -j DROP");
+        typed(&stage, "ip6tables-legacy -A INPUT -s fd00::7 -j DROP");
+        assert_eq!(seen(&stage, "iptables-legacy-save -A INPUT -s 10.0.0.7/32"), 1);
+        assert_eq!(seen(&stage, "ip6tables-legacy-save -A INPUT -s fd00::7/128"), 1);
     }
 
     #[test]
