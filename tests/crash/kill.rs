@@ -10,7 +10,7 @@ use crate::strace::Ended;
 use crate::sweep::Sweep;
 
 /// How soon the agent has cleaned up behind a pod that is gone, in seconds.
-const SWEPT_WITHIN: f64 = 5.0;
+const SWEPT_WITHIN: f64 = 20.0;
 
 pub(crate) const ADD: Sweep = Sweep {
     name: "",

@@ -1,5 +1,6 @@
 //! A call disturbed at each of its points in turn, and judged after each.
 
+use std::thread;
 use std::time::Instant;
 
 use selvedge_tests::Call;
@@ -14,6 +15,10 @@ const TRIES: usize = 3;
 
 /// How many undisturbed runs the points are taken from.
 const RECORDINGS: usize = 4;
+
+/// How many points of a sweep are tried at the same time, each on a node of its own: most of a trial is spent waiting
+/// for the kernel, which takes its time to let go of devices.
+const AT_ONCE: usize = 4;
 
 /// How many points in a hundred may be out of reach: polling loops turn once more or less.
 const OUT_OF_REACH: usize = 4;
@@ -116,18 +121,42 @@ impl Sweep {
     }
 
     fn run(&self, injections: &[Inject], chosen: fn(&Point) -> bool, each: Each) {
-        let Some(mut scene) = Scene::new(self.mode) else { return };
+        let Some(scene) = Scene::new(self.mode) else { return };
         let began = Instant::now();
         let mut tally = Tally::default();
         let points = self.points(&scene, &mut tally).into_iter().filter(chosen);
+        drop(scene);
         let plan: Vec<(Point, Inject)> = match each {
             Each::InTurn => points.zip(injections.iter().copied().cycle()).collect(),
             Each::All => {
                 points.flat_map(|point| injections.iter().map(move |i| (point.clone(), *i))).collect()
             }
         };
+        assert!(!plan.is_empty(), "{}: no point is chosen", self.name);
+        let all = &plan;
+        let parts = thread::scope(|scope| {
+            let begin = |first| scope.spawn(move || self.try_all(all.iter().skip(first).step_by(AT_ONCE)));
+            let parts: Vec<_> = (0..AT_ONCE.min(plan.len())).map(begin).collect();
+            parts.into_iter().map(|part| part.join().unwrap()).collect::<Vec<_>>()
+        });
         let mut wrong = Vec::new();
-        for (point, inject) in &plan {
+        for (part, said) in parts {
+            tally.add(part);
+            wrong.extend(said);
+        }
+        let tried = tally.killed + tally.failed + tally.not_reached;
+        report(self.name, tally, began, ALL);
+        assert!(wrong.is_empty(), "{}: {} points:\n{}", self.name, wrong.len(), wrong.join("\n"));
+        assert_eq!(tried, plan.len(), "{}: not every point was tried", self.name);
+        let allowed = plan.len() * OUT_OF_REACH / 100;
+        assert!(tally.not_reached <= allowed, "{}: {} out of reach", self.name, tally.not_reached);
+    }
+
+    /// Tries points one after another on a node of their own; what came of it, and what was wrong.
+    fn try_all<'a>(&self, points: impl Iterator<Item = &'a (Point, Inject)>) -> (Tally, Vec<String>) {
+        let mut scene = Scene::new(self.mode).unwrap();
+        let (mut tally, mut wrong) = (Tally::default(), Vec::new());
+        for (point, inject) in points {
             let Err(harm) = self.try_at(&scene, (point, *inject), &mut tally) else { continue };
             let what = format!("{inject:?} at {} {}: {harm:?}", point.name, point.number);
             write(&format!("crash: {}: {what}\n", self.name));
@@ -136,12 +165,7 @@ impl Sweep {
             // What is wrong with this node must not be found again.
             scene = Scene::new(self.mode).unwrap();
         }
-        let tried = tally.killed + tally.failed + tally.not_reached;
-        report(self.name, tally, began, ALL);
-        assert!(wrong.is_empty(), "{}: {} points:\n{}", self.name, wrong.len(), wrong.join("\n"));
-        assert_eq!(tried, plan.len(), "{}: not every point was tried", self.name);
-        let allowed = plan.len() * OUT_OF_REACH / 100;
-        assert!(tally.not_reached <= allowed, "{}: {} out of reach", self.name, tally.not_reached);
+        (tally, wrong)
     }
 
     /// The points of two runs: what either shows is tried. Of several runs they are those that show least: a call that

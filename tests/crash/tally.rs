@@ -39,7 +39,8 @@ impl Tally {
         }
     }
 
-    fn add(&mut self, other: Self) {
+    /// Counts what another has counted.
+    pub(crate) fn add(&mut self, other: Self) {
         self.killed += other.killed;
         self.failed += other.failed;
         self.survived += other.survived;
