@@ -275,7 +275,7 @@ fn del_3_nothing_of_the_limits_is_left_however_the_pod_goes() {
 /// Ends a pod's namespace and waits until the kernel has taken the pair away with it.
 fn end(stage: &Stage, pod: Pod) {
     drop(pod);
-    within(5.0, "a pod's host end goes with its namespace", || {
+    within(20.0, "a pod's host end goes with its namespace", || {
         let left = traces(stage);
         if left.with("link slv").is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
     });

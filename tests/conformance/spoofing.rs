@@ -44,7 +44,7 @@ fn only_its_own_is_heard(
 
 fn listen(place: &Namespace, address: IpAddr) -> UdpSocket {
     let socket = place.run(|| UdpSocket::bind((address, 7474))).unwrap().unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
     socket
 }
 

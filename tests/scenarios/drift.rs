@@ -131,7 +131,7 @@ fn the_uplink_goes_on_taking_router_advertisements_unless_it_took_none_and_forei
     let accept_ra = |device: &str| Sysctl::Ipv6Conf(Some(name(device)), "accept_ra");
     let set = |device, value| site.change(&[NetStep::SetSysctl { key: accept_ra(device), value }]);
     let is = |device, value: &str| {
-        within(1.0, "accept_ra is as wanted", || {
+        within(20.0, "accept_ra is as wanted", || {
             let sysctls = site.node().picture().sysctls;
             let found = sysctls.get(&accept_ra(device));
             if found.is_some_and(|found| found == value) { Ok(()) } else { Err(format!("{found:?}")) }
@@ -145,7 +145,7 @@ fn the_uplink_goes_on_taking_router_advertisements_unless_it_took_none_and_forei
     }
     let pass = || {
         site.delete_route(PEER6);
-        within(1.0, "a pass was made", || {
+        within(20.0, "a pass was made", || {
             let peer = PEER6.parse().unwrap();
             let back = site.node().picture().routes.iter().any(|route| route.destination == peer);
             if back { Ok(()) } else { Err(site.agent.log()) }
@@ -243,7 +243,7 @@ fn with_bridge_netfilter(site: &Site, value: &'static str) -> Option<Port> {
         return None;
     }
     let wanted = port(value == "1");
-    within(1.0, "the port is as br_netfilter wants it", || {
+    within(20.0, "the port is as br_netfilter wants it", || {
         let links = RouteSocket::open_in(&site.node().namespace).unwrap().observe().unwrap().links;
         let found = links[&name(&site.pod.host_end)].port;
         if found == Some(wanted) { Ok(()) } else { Err(format!("{found:?}")) }
@@ -347,7 +347,7 @@ fn our_rules_in_the_legacy_forward_chain_come_back() {
 
 /// Waits until every foreign chain has two rules of ours or more.
 fn wait_for_our_rules(site: &Site) {
-    within(1.0, "our rules are in the foreign chain", || {
+    within(20.0, "our rules are in the foreign chain", || {
         let forward = site.node().picture().forward;
         let all = !forward.is_empty() && forward.iter().all(|chain| chain.ours.len() >= 2);
         if all { Ok(()) } else { Err(format!("{forward:?}\n{}", site.agent.log())) }

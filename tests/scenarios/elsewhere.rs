@@ -42,7 +42,7 @@ fn a_route_of_somebody_elses_in_a_peers_place_was_replaced_and_went_with_the_pee
     let take_over = || {
         let replaced = routes.clone().map(NetStep::ReplaceRoute);
         site.change(&replaced);
-        within(2.0, "the agent tells what is in its way", || {
+        within(20.0, "the agent tells what is in its way", || {
             let state = format!("{:?}", site.agent.status().state);
             let told = |route: &Route| state.contains(&format!("there is a route already: {route}"));
             if routes.iter().all(told) { Ok(()) } else { Err(state) }
@@ -58,13 +58,13 @@ fn a_route_of_somebody_elses_in_a_peers_place_was_replaced_and_went_with_the_pee
             ours && routes.iter().any(|theirs| theirs.destination == route.destination)
         })
     };
-    within(12.0, "both are back", || {
+    within(30.0, "both are back", || {
         let ready = site.agent.status().state.serves();
         if ready && back().count() == 2 { Ok(()) } else { Err(site.agent.log()) }
     });
     take_over();
     site.cluster.remove(&site.cluster.nodes[1]);
-    within(12.0, "the peer is forgotten", || {
+    within(30.0, "the peer is forgotten", || {
         let status = site.agent.status();
         if status.state.serves() { Ok(()) } else { Err(format!("{:?}", status.state)) }
     });

@@ -32,14 +32,14 @@ fn limits_are_swept_away(attach: Attach) {
     collect(&site);
     assert!(has(&kept) && has(&lost), "{}", site.agent.log());
     drop(pod);
-    within(5.0, "the pair goes with the pod's namespace", || not(has(&host_end)));
-    within(5.0, "what held it up goes too", || {
+    within(20.0, "the pair goes with the pod's namespace", || not(has(&host_end)));
+    within(20.0, "what held it up goes too", || {
         collect(&site);
         if has(&lost) { Err(site.agent.log()) } else { Ok(()) }
     });
     assert!(has(&kept), "the other pod keeps its limits");
     site.cluster.detach(site.node(), &stays);
-    within(5.0, "so does that of a pod that is detached", || not(has(&kept)));
+    within(20.0, "so does that of a pod that is detached", || not(has(&kept)));
     assert!(site.agent.status().repaired.is_empty(), "{}", site.agent.log());
 }
 

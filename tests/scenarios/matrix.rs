@@ -160,7 +160,7 @@ fn lab(arguments: &[&str]) -> (Command, String) {
 }
 
 fn must_be_gone(mark: &str) {
-    within(5.0, "every process of the lab is gone", || {
+    within(20.0, "every process of the lab is gone", || {
         let processes = processes(mark);
         if processes.is_empty() { Ok(()) } else { Err(format!("{processes:?}")) }
     });

@@ -85,7 +85,7 @@ fn the_agent_takes_back_the_ports_of_a_pod_that_nobody_detached() {
         };
         assert_eq!(ports(), (true, true));
         drop(goes.pod);
-        within(5.0, "the ports go with the pod", || {
+        within(20.0, "the ports go with the pod", || {
             site.agent.ask(&json!({"do": "reconcile"}));
             if ports() == (true, false) { Ok(()) } else { Err(site.agent.log()) }
         });
@@ -94,7 +94,7 @@ fn the_agent_takes_back_the_ports_of_a_pod_that_nobody_detached() {
         drop(stays.pod);
         std::fs::remove_file(journal).unwrap();
         let list = || site.node().namespace.run(list).unwrap();
-        within(5.0, "so do those of a pod without a lease", || {
+        within(20.0, "so do those of a pod without a lease", || {
             site.agent.ask(&json!({"do": "reconcile"}));
             if list().contains("slv") { Err(format!("{}\n{}", list(), site.agent.log())) } else { Ok(()) }
         });

@@ -145,14 +145,14 @@ fn a_manifest_that_becomes_broken_takes_nothing_away_and_is_told_of() {
     let (node, peer) = (site.node(), &site.cluster.nodes[1]);
     let before = node.picture();
     site.cluster.manifest(peer, "{\"apiVersion\": \"v1\", \"kind\": \"Node\", \"metadata\": {");
-    let problems = within(5.0, "the problem is told of", || {
+    let problems = within(20.0, "the problem is told of", || {
         let problems = site.agent.status().source_problems;
         if problems.is_empty() { Err(site.agent.log()) } else { Ok(problems) }
     });
     assert!(problems.iter().any(|problem| problem.contains("node-b.json:1:")), "{problems:?}");
     assert_eq!(before.changes_to(&node.picture()), "");
     site.cluster.declare(peer, &["10.244.7.0/24".parse().unwrap()]);
-    within(5.0, "the mended manifest is in force", || {
+    within(20.0, "the mended manifest is in force", || {
         let routes = our_routes(node);
         let status = site.agent.status();
         let now =
@@ -174,7 +174,7 @@ fn on_account_of_a_manifest_that_could_never_be_read_nothing_is_pruned() {
     assert_eq!(our_routes(node), before, "the node may still be there");
     assert!(!agent.status().source_problems.is_empty());
     cluster.remove(peer);
-    within(5.0, "the routes go with the manifest", || match our_routes(node) {
+    within(20.0, "the routes go with the manifest", || match our_routes(node) {
         none if none.is_empty() => Ok(()),
         some => Err(format!("{some:?}")),
     });
@@ -187,7 +187,7 @@ fn a_changed_pod_cidr_moves_the_bridges_address_and_new_pods_are_in_it() {
     let node = &cluster.nodes[0];
     let agent = node.ready_agent();
     cluster.declare(node, &["10.244.9.0/24".parse().unwrap(), "fd00:10:244:9::/64".parse().unwrap()]);
-    within(5.0, "the bridge's addresses are the new ones", || {
+    within(20.0, "the bridge's addresses are the new ones", || {
         let picture = node.picture();
         let bridge = &picture.links[&name("cni0")];
         let nets: Vec<String> = bridge.addresses.iter().map(|address| address.net.to_string()).collect();
@@ -208,7 +208,7 @@ fn what_was_in_the_run_directory_comes_back_under_a_running_agent() {
     let Some(site) = Site::new(Attach::Routed) else { return };
     let run_dir = site.node().run_dir();
     fs::remove_dir_all(&run_dir).unwrap();
-    within(3.0, "the socket and the word that pods are served are back", || {
+    within(20.0, "the socket and the word that pods are served are back", || {
         let answers = site.agent.ask(&json!({"get": "ready"})).is_some_and(|told| told["ready"] == true);
         if answers && run_dir.join("ready").exists() { Ok(()) } else { Err(site.agent.log()) }
     });
@@ -220,7 +220,7 @@ fn a_pod_of_a_pod_cidr_that_was_taken_away_is_masqueraded_as_before() {
     let node = site.node();
     let postrouting = || format!("{:?}", node.picture().tables[&AGENT].chains);
     site.cluster.declare(node, &["10.244.9.0/24".parse().unwrap(), "fd00:10:244:9::/64".parse().unwrap()]);
-    within(5.0, "the new pod CIDR is in force", || {
+    within(20.0, "the new pod CIDR is in force", || {
         let cidrs = site.agent.status().wanted.pod_cidrs.clone();
         if cidrs[0] == "10.244.9.0/24" { Ok(()) } else { Err(format!("{cidrs:?}")) }
     });
@@ -239,7 +239,7 @@ fn the_lease_of_a_pod_whose_host_end_is_gone_is_freed_and_others_stay() {
     site.change(&[NetStep::DeleteLink { name: name(&gone.host_end) }]);
     assert_eq!(leased(node), ["gone/eth0", "web/eth0"]);
     site.agent.ask(&json!({"do": "reconcile"})).unwrap();
-    within(5.0, "the lease is freed", || {
+    within(20.0, "the lease is freed", || {
         let (freed, left) = (site.agent.status().leases_freed, leased(node));
         if freed == 1 && left == ["web/eth0"] { Ok(()) } else { Err(format!("{freed} {left:?}")) }
     });
@@ -263,7 +263,7 @@ fn come_and_go(attach: Attach) {
         let pods = [0, 1].map(|i| site.cluster.attach(node, &format!("pod-{round}-{i}")));
         pods.iter().for_each(|pod| site.cluster.detach(node, pod));
     }
-    within(1.0, "the node is as before", || {
+    within(20.0, "the node is as before", || {
         let changes = before.changes_to(&node.picture());
         if changes.is_empty() { Ok(()) } else { Err(format!("{changes}\n{}", site.agent.log())) }
     });

@@ -60,7 +60,7 @@ impl Agent {
     pub fn terminate(mut self) -> ExitStatus {
         self.signal(Signal::TERM);
         let keeper = self.keeper.take().unwrap_or_else(|| panic!("the agent has ended before"));
-        within(5.0, "the agent ends", || {
+        within(20.0, "the agent ends", || {
             if keeper.is_finished() { Ok(()) } else { Err(format!("it still runs\n{}", self.log())) }
         });
         keeper.join().unwrap_or_else(|_panic| panic!("the agent's thread panicked"))

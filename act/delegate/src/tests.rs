@@ -44,16 +44,16 @@ fn a_plugin_that_hangs_is_killed_at_its_deadline() {
     let started = Instant::now();
     let error = script.run(b"{}", Duration::from_millis(300)).unwrap_err();
     assert!(matches!(error, DelegateError::Deadline { .. }), "{error}");
-    assert!(started.elapsed() < Duration::from_secs(5));
+    assert!(started.elapsed() < Duration::from_secs(30));
 }
 
 #[test]
 fn a_grandchild_that_keeps_stdout_open_does_not_keep_us_waiting() {
-    let script = Script::new("daemon", "echo done; sleep 5 & exit 3");
+    let script = Script::new("daemon", "echo done; sleep 20 & exit 3");
     let started = Instant::now();
     let answer = script.run(b"{}", LONG).unwrap();
     assert_eq!((answer.status.code(), answer.stdout.as_slice()), (Some(3), &b"done\n"[..]));
-    assert!(started.elapsed() < Duration::from_secs(4));
+    assert!(started.elapsed() < Duration::from_secs(15));
 }
 
 #[test]

@@ -169,7 +169,7 @@ fn bandwidth_behind_ours_limits_the_container() {
     let chain = Chain::of(&[bandwidth()], |chained| {
         let _echo = Echo::serve(chained.web.namespace());
         let took = time_there_and_back(chained.tool.node(), &format!("{}:7", WEB[0]), 2_000_000);
-        assert!(took > Duration::from_millis(800) && took < Duration::from_secs(4), "{took:?}");
+        assert!(took > Duration::from_millis(800) && took < Duration::from_secs(20), "{took:?}");
     });
     // Its CHECK, in bookworm, dies of a container without limits.
     let limits = json!({"bandwidth": limits()});

@@ -83,7 +83,7 @@ fn lives(id: &str) -> bool {
 
 /// Whoever is killed by the kernel because another died is so in a moment.
 fn must_die(id: &str) {
-    within(5.0, "the delegate dies", || if lives(id) { Err(id.to_owned()) } else { Ok(()) });
+    within(20.0, "the delegate dies", || if lives(id) { Err(id.to_owned()) } else { Ok(()) });
 }
 
 fn that_hangs(tool: &Cnitool) -> String {

@@ -28,7 +28,7 @@ fn a_container_of_ctr_leaves_nothing_although_its_namespace_lives() {
         let path = add.variable("CNI_NETNS");
         assert!(path.starts_with("/proc/") && path.ends_with("/ns/net"), "{path}");
         let pod = Namespace::open(&daemon.machine.path(path)).unwrap();
-        within(5.0, "the container has its address", || {
+        within(20.0, "the container has its address", || {
             let traces = Traces::in_pod(&pod);
             let found = traces.with("address 10.244.1.2/").len();
             if found == 1 { Ok(()) } else { Err(format!("{traces:?}")) }

@@ -140,7 +140,7 @@ impl Daemon {
     /// Fails if pods have left anything.
     pub(crate) fn nothing_is_left(&self) {
         self.before.traces.must_be_back_on(self.machine.node(), &self.run_dir());
-        within(5.0, "containerd has removed its files", || {
+        within(20.0, "containerd has removed its files", || {
             let files = Remains::files(&self.machine);
             if files == self.before.files { Ok(()) } else { Err(format!("{files:?}")) }
         });

@@ -40,8 +40,8 @@ fn a_client_that_gives_up_on_a_hanging_delegate_leaves_no_process_and_no_trace()
         let given_up = cri.run_within(Config::of("web-0"), Duration::from_secs(1));
         let given_up = given_up.unwrap_err();
         let took = began.elapsed();
-        assert!(took < Duration::from_secs(5), "{took:?}: {given_up}");
-        within(5.0, "the call of the plugin is undone", || {
+        assert!(took < Duration::from_secs(15), "{took:?}: {given_up}");
+        within(20.0, "the call of the plugin is undone", || {
             let asked = asked(&daemon.machine);
             let left = ["fake-ipam", "selvedge"].map(|name| daemon.machine.processes(name));
             let good = asked == ["ADD", "DEL"] && left.iter().all(Vec::is_empty);
@@ -100,7 +100,7 @@ fn a_delegate_that_hangs_at_status_is_heard_of_and_stops_no_pod() {
         );
         daemon.machine.write(CONFLIST, delegating().to_string());
         let (cri, asking) = (daemon.cri(), daemon.cri());
-        let heard = within(5.0, "the delegate is asked", || {
+        let heard = within(20.0, "the delegate is asked", || {
             let (network, took) = cri.network();
             if network.good { Err(format!("{network:?}")) } else { Ok((network, took)) }
         });
@@ -115,7 +115,7 @@ fn a_delegate_that_hangs_at_status_is_heard_of_and_stops_no_pod() {
             id
         });
         // The second that STATUS has, and time for a pod on a busy machine.
-        assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
         cri.end_all(&[id]);
         daemon.nothing_is_left();
     }

@@ -131,7 +131,7 @@ fn a_node_is_not_ready_until_its_agent_was_and_stays_ready_without_it() {
         daemon.machine.run("sh", &["-c", uplink]).must_succeed();
         fs::remove_file(daemon.machine.path(CONFLIST)).unwrap();
         let cri = daemon.cri();
-        within(5.0, "containerd has noticed that there is no network", || {
+        within(20.0, "containerd has noticed that there is no network", || {
             let (network, _) = cri.network();
             if network.good { Err(format!("{network:?}")) } else { Ok(()) }
         });

@@ -133,7 +133,7 @@ impl Host {
     /// Fails unless everything is as it was before the first container.
     pub(super) fn must_be_clean(&self) {
         let before = self.before.as_ref().unwrap();
-        within(2.0, "everything is as it was", || {
+        within(20.0, "everything is as it was", || {
             let now = self.left();
             if now.1 == before.1 { Ok(()) } else { Err(format!("{:?}", now.1)) }
         });

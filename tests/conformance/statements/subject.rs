@@ -17,8 +17,9 @@ use crate::statements::state::State;
 /// Where Debian puts the reference plugins.
 pub(crate) const REFERENCE: &str = "/usr/lib/cni";
 
-/// How long what was set aside may take to be gone.
-const GONE_WITHIN: Duration = Duration::from_secs(1);
+/// How long what ours has set aside may take to be gone on a busy machine; the reference plugins set nothing aside.
+const GONE_WITHIN: Duration = Duration::from_secs(10);
+const REFERENCE_GONE_WITHIN: Duration = Duration::from_secs(1);
 
 /// How long a node may take to be the same twice.
 const RESTS_WITHIN: Duration = Duration::from_secs(20);
@@ -239,7 +240,7 @@ impl Subject {
 
     /// Puts down what there is more or less than before, given some time.
     pub(crate) fn must_be_as(&self, before: &State, when: &str) {
-        let until = Instant::now() + GONE_WITHIN;
+        let until = Instant::now() + if self.is_ours() { GONE_WITHIN } else { REFERENCE_GONE_WITHIN };
         loop {
             // The time is read first: whoever was kept from looking gets another look.
             let late = Instant::now() > until;

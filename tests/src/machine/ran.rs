@@ -121,10 +121,10 @@ mod tests {
         let Some(machine) = Machine::boot() else { return };
         let waits = || machine.processes("tail").pop();
         machine.run("sh", &["-c", "tail -f /dev/null >/dev/null 2>&1 &"]).must_succeed();
-        let id = within(5.0, "tail runs", || waits().ok_or_else(String::new));
+        let id = within(20.0, "tail runs", || waits().ok_or_else(String::new));
         assert_eq!(machine.network_of(id).identity(), machine.node().identity());
         machine.kill(id);
-        within(5.0, "tail is gone and buried", || waits().map_or(Ok(()), |id| Err(id.to_string())));
+        within(20.0, "tail is gone and buried", || waits().map_or(Ok(()), |id| Err(id.to_string())));
         assert_eq!(machine.run("cat", &["/nowhere"]).must_fail(), "cat: /nowhere: No such file or directory");
     }
 

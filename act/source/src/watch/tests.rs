@@ -8,6 +8,9 @@ use selvedge_model::{NodeName, PublicKey};
 use super::*;
 use crate::keys::publish;
 
+/// Long enough for a busy machine.
+const SOON: Duration = Duration::from_secs(30);
+
 /// A directory of manifests under watch; both go away at the end.
 struct Rig {
     root: PathBuf,
@@ -45,14 +48,14 @@ impl Rig {
 
     /// The next snapshot's nodes and the number of its problems.
     fn next(&self) -> (Vec<String>, usize) {
-        let snapshot = self.snapshots.recv_timeout(Duration::from_secs(5)).unwrap();
+        let snapshot = self.snapshots.recv_timeout(SOON).unwrap();
         (snapshot.cluster.nodes().keys().map(ToString::to_string).collect(), snapshot.problems.len())
     }
 
     /// Waits for a snapshot with these nodes and this number of problems; a file that is written in several steps may
     /// be seen in between.
     fn expect(&self, nodes: &[&str], problems: usize) {
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + SOON;
         let mut seen = self.next();
         while seen != (nodes.iter().map(ToString::to_string).collect(), problems) {
             assert!(
@@ -65,9 +68,9 @@ impl Rig {
 
     /// Waits for a snapshot in which node `a` has this key, without a problem.
     fn expect_key(&self, key: Option<PublicKey>) {
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + SOON;
         loop {
-            let snapshot = self.snapshots.recv_timeout(Duration::from_secs(5)).unwrap();
+            let snapshot = self.snapshots.recv_timeout(SOON).unwrap();
             let seen = snapshot.cluster.nodes()[&"a".parse().unwrap()].wireguard;
             if seen == key && snapshot.problems.is_empty() {
                 return;
@@ -214,7 +217,7 @@ fn a_dropped_watcher_ends_its_thread() {
     let mut rig = Rig::new("dropped", &[]);
     rig.expect(&[], 0);
     drop(rig.watcher.take());
-    let nothing = rig.snapshots.recv_timeout(Duration::from_secs(5));
+    let nothing = rig.snapshots.recv_timeout(SOON);
     assert_eq!(nothing, Err(RecvTimeoutError::Disconnected));
 }
 

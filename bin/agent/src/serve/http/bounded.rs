@@ -152,7 +152,7 @@ mod tests {
                 sleep(Duration::from_millis(20)).await;
             };
             assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-            assert!(start.elapsed() < Duration::from_secs(2));
+            assert!(start.elapsed() < Duration::from_secs(20));
         });
     }
 
