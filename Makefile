@@ -44,14 +44,15 @@ test: build oracles clients
 conformance: build oracles
 	SELVEDGE_WRITE=1 cargo test --locked --package selvedge-tests --test conformance statements::
 
+# Always for the whole workspace: for one crate alone, what that is made of has other features and is built once more.
 ## check: format, lints, documentation, the layers, licences
 .PHONY: check
 check: compiler
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	cargo clippy --locked --package selvedge-tests --test kubernetes --test scale -- -D warnings
+	cargo clippy --locked --workspace --test kubernetes --test scale -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
-	cargo test --package selvedge-tests --test layers
+	cargo test --locked --workspace --test layers
 	if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; \
 	else echo "make: cargo-deny is not installed: licences and sources are not checked"; fi
 
