@@ -95,21 +95,31 @@ fn a_forwarder_for_each_transport_that_needs_one_is_there_where_it_is_asked_for(
             (&json!(51821), &json!(["10.244.0.0/16"]))
         );
         assert!(config["wireguard"].get("keys").is_none_or(Value::is_null), "{config}");
-        let pod = &the(&objects, "DaemonSet")["spec"]["template"]["spec"];
+        let set = &the(&objects, "DaemonSet")["spec"];
+        assert_eq!(
+            set["minReadySeconds"].is_number(),
+            forwarder,
+            "a node's streams run again before the next's turn"
+        );
+        let pod = &set["template"]["spec"];
         let others = list(&pod["containers"]).iter().filter(|container| container["name"] != "agent");
         let commands: Vec<_> = others.clone().map(|container| &container["command"]).collect();
         let tunnel = |transport: &str| json!(["/opt/selvedge/bin/selvedge-tunnel", transport]);
         let expected = if forwarder { vec![tunnel("udp"), tunnel("wireguard")] } else { Vec::new() };
         assert_eq!(commands, expected.iter().collect::<Vec<_>>());
+        let last = list(&pod["containers"]).last().expect("there is one");
+        assert_eq!(last["name"], "agent", "it finds what forwards for it");
         for container in others {
             assert_eq!(container["args"], json!(["--run-dir=/run/selvedge"]));
             assert_eq!(container["securityContext"]["privileged"], true);
-            assert_eq!(container["volumeMounts"], json!([{"name": "run", "mountPath": "/run"}]));
+            let run = json!({"name": "run", "mountPath": "/run", "mountPropagation": "HostToContainer"});
+            assert_eq!(container["volumeMounts"], json!([run]), "copies would keep networks of pods");
         }
     }
     let Some(objects) = rendered(&["forwarder=true", "uninstall=true"]) else { return };
-    let pod = &the(&objects, "DaemonSet")["spec"]["template"]["spec"];
-    assert_eq!(list(&pod["containers"]).len(), 1, "an uninstall forwards nothing");
+    let set = &the(&objects, "DaemonSet")["spec"];
+    assert_eq!(list(&set["template"]["spec"]["containers"]).len(), 1, "an uninstall forwards nothing");
+    assert!(set["minReadySeconds"].is_null(), "nobody waits for it either");
 }
 
 #[test]
