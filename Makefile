@@ -62,6 +62,7 @@ check: compiler
 E2E = $(if $(TEST),$(findstring e2e,$(TEST)),$(if $(FAST),,e2e))
 kubernetes: image oracles
 	@.ci/need $(if $(E2E),curl:curl nc.openbsd:netcat-openbsd)
+	@$(if $(FAST),,tests/clients/get/helm.sh "$$SELVEDGE_CLIENTS_DIR")
 	tests/kubernetes/get.sh "$$SELVEDGE_CACHE/kubernetes-1.20.2" $(E2E)
 	SELVEDGE_IMAGE="$(TARGET_DIR)/selvedge-image.tar" cargo test --locked --package selvedge-tests --test kubernetes \
 		-- --nocapture --test-threads 1 $(or $(TEST),$(and $(FAST),tutorial))

@@ -136,7 +136,8 @@ impl Cluster {
         }
         for pod in self.pods_of_ours() {
             let mut kubectl = self.control.kubectl(&self.programs);
-            kubectl.args(["-n", "kube-system", "logs", "--tail", "40", "--request-timeout", "5s", &pod]);
+            kubectl.args(["-n", "kube-system", "logs", "--all-containers", "--tail", "40"]);
+            kubectl.args(["--request-timeout", "5s", &pod]);
             let text = kubectl.output().map(|output| String::from_utf8_lossy(&output.stdout).into_owned());
             say(&format!("the end of {pod}'s log:\n{}", text.unwrap_or_default()));
         }

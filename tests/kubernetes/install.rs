@@ -5,19 +5,29 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use selvedge_tests::kubernetes::{repository, run, say, until};
+use selvedge_tests::{client, skipped};
 
 use crate::cluster::{Cluster, is_ready, items};
 use crate::node::Node;
 
 /// Imports the image, applies the manifest and waits for the nodes to be ready.
 pub(crate) fn install(cluster: &Cluster) {
+    import(cluster);
+    say("the image is imported; kubectl apply -f deploy/selvedge.yaml");
+    let began = Instant::now();
+    cluster.kubectl(&["apply", "-f", &manifest()]);
+    nodes_get_ready(cluster, began);
+}
+
+/// Puts the image on every node.
+fn import(cluster: &Cluster) {
     let image =
         env::var_os("SELVEDGE_IMAGE").map_or_else(|| repository("target/selvedge-image.tar"), PathBuf::from);
     assert!(image.is_file(), "{image:?} is not there: run `make image`");
     cluster.nodes.iter().for_each(|node| node.import(&cluster.programs, &image));
-    say("the image is imported; kubectl apply -f deploy/selvedge.yaml");
-    let began = Instant::now();
-    cluster.kubectl(&["apply", "-f", &manifest()]);
+}
+
+fn nodes_get_ready(cluster: &Cluster, began: Instant) {
     until(60, "the DaemonSet's pods are started", || {
         let pods = cluster.get("pods -n kube-system -l app.kubernetes.io/name=selvedge");
         let started =
@@ -32,6 +42,49 @@ pub(crate) fn install(cluster: &Cluster) {
     ));
     assert!(ready < 30.0, "nodes are to be ready within 10 s; this machine is given 30");
     agents_are_ready(cluster);
+}
+
+/// Helm, with which values are given.
+pub(crate) struct Helm(PathBuf);
+
+impl Helm {
+    /// `None` if it can't be had, which has been said.
+    pub(crate) fn find() -> Option<Self> {
+        let found = client("helm/helm").map(Self);
+        if found.is_none() {
+            skipped("helm and kubectl could not be unpacked");
+        }
+        found
+    }
+
+    /// Imports the image, installs the chart and waits for the nodes to be ready.
+    pub(crate) fn install(&self, cluster: &Cluster, values: &[&str]) {
+        import(cluster);
+        let began = Instant::now();
+        self.set(cluster, "install", values);
+        nodes_get_ready(cluster, began);
+        self.wait(cluster);
+    }
+
+    /// Changes values, and waits until all agents go by them.
+    pub(crate) fn upgrade(&self, cluster: &Cluster, values: &[&str]) {
+        self.set(cluster, "upgrade --reuse-values", values);
+        self.wait(cluster);
+    }
+
+    /// Pods that have not been ready for as long as they should are all replaced at once.
+    fn wait(&self, cluster: &Cluster) {
+        cluster.type_in("-n kube-system rollout status daemonset selvedge --timeout 300s");
+    }
+
+    fn set(&self, cluster: &Cluster, verb: &str, values: &[&str]) {
+        let chart = repository("deploy/helm/selvedge").display().to_string();
+        let place = ["selvedge", &chart, "--namespace", "kube-system"];
+        let values = values.iter().flat_map(|value| ["--set", value]);
+        let words: Vec<&str> = verb.split(' ').chain(place).chain(values).collect();
+        say(&format!("helm {}", words.join(" ").replace(&chart, "deploy/helm/selvedge")));
+        run(cluster.control.administer(&cluster.programs, &self.0).args(words));
+    }
 }
 
 /// Waits until every agent says that it is ready.

@@ -10,6 +10,7 @@ mod away;
 mod cluster;
 mod control;
 mod e2e;
+mod forwarders;
 mod images;
 mod install;
 mod names;

@@ -59,6 +59,15 @@ fn place(pod: &Value) -> Place {
     }
 }
 
+/// How nodes reach each other's pods, by which one is seen as somebody else on the other node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Between {
+    /// As packets are: everybody is seen as himself.
+    Directly,
+    /// In an overlay: nodes see pods as their nodes, and pods see nodes by their overlay addresses.
+    Overlay,
+}
+
 /// A way that must work.
 #[derive(Debug)]
 struct Way {
@@ -73,11 +82,19 @@ struct Way {
 /// # Panics
 /// If one does not work.
 pub(crate) fn must_be_green(cluster: &Cluster, pods: &[Place], service: &str) {
+    must_be_green_between(cluster, pods, (service, Between::Directly));
+}
+
+/// The same, however nodes reach each other.
+///
+/// # Panics
+/// If one does not work.
+pub(crate) fn must_be_green_between(cluster: &Cluster, pods: &[Place], (service, between): (&str, Between)) {
     let service =
         cluster.get(&format!("service {service}"))["spec"]["clusterIP"].as_str().unwrap().to_owned();
     let mut table = BTreeMap::new();
     for pod in pods {
-        let ways = ways(cluster, pod, pods, &service);
+        let ways = ways(cluster, (pod, pods), &service, between);
         let script: Vec<_> = ways.iter().map(|way| format!("echo \"$({} 2>&1)\"", way.command)).collect();
         until(60, &format!("every way from {} works", pod.name), || {
             let heard = cluster.exec(&pod.name, &["sh", "-c", &script.join("\n")])?;
@@ -94,18 +111,20 @@ pub(crate) fn must_be_green(cluster: &Cluster, pods: &[Place], service: &str) {
         });
         ways.iter().for_each(|way| *table.entry(way.kind).or_insert(0) += 1);
     }
-    nodes_reach_pods(cluster, pods);
+    nodes_reach_pods(cluster, pods, between);
     let columns: Vec<_> = table.iter().map(|(kind, count)| format!("{kind} {count} ok")).collect();
     say(&format!("from {} pods: {}", pods.len(), columns.join(", ")));
 }
 
-fn ways(cluster: &Cluster, pod: &Place, pods: &[Place], service: &str) -> Vec<Way> {
+fn ways(cluster: &Cluster, (pod, pods): (&Place, &[Place]), service: &str, between: Between) -> Vec<Way> {
     let mut ways = Vec::new();
     let ping = |to: &str| format!("ping -c 1 -W 5 {to} | grep -o '1 packets received'");
     let own = |node: &str| node == pod.node;
     for node in &cluster.nodes {
         let kind = if own(&node.name) { "own host" } else { "other host" };
-        let (to, from) = (&node.address, &pod.address);
+        let as_its_node = between == Between::Overlay && !own(&node.name);
+        let to = &node.address;
+        let from = if as_its_node { &cluster.node(&pod.node).address } else { &pod.address };
         let command = format!("nc -w 5 {to} {WHO} </dev/null");
         ways.push(Way { kind, command, answer: format!("{} {from}:", node.name) });
         ways.push(Way { kind, command: ping(to), answer: "1 packets received".into() });
@@ -139,15 +158,19 @@ fn ways(cluster: &Cluster, pod: &Place, pods: &[Place], service: &str) -> Vec<Wa
 }
 
 /// From every node to every pod, seen as that node.
-fn nodes_reach_pods(cluster: &Cluster, pods: &[Place]) {
+fn nodes_reach_pods(cluster: &Cluster, pods: &[Place], between: Between) {
     let busybox = cluster.programs.debian("bin/busybox");
     for node in &cluster.nodes {
+        let network = cluster.get(&format!("node {}", node.name))["spec"]["podCIDR"].clone();
+        let overlay = network.as_str().and_then(|net| net.split('/').next()).unwrap_or_default();
         for pod in pods {
+            let as_overlay = between == Between::Overlay && node.name != pod.node;
+            let seen = if as_overlay { overlay } else { &node.address };
             let mut wget = node.machine.command(&busybox);
             // Its own -T crashes it (busybox-static of bookworm).
             wget.args(["timeout", "5"]).arg(&busybox).args(["wget", "-q", "-O", "-"]);
             let heard = run(wget.arg(format!("http://{}/cgi-bin/who", pod.address)));
-            assert_eq!(heard.trim(), format!("{} {}", pod.name, node.address), "from {}", node.name);
+            assert_eq!(heard.trim(), format!("{} {seen}", pod.name), "from {}", node.name);
         }
     }
 }

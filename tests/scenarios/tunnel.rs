@@ -1,7 +1,7 @@
 //! The forwarders, between two nodes that have nothing else of Selvedge.
 //!
 //! - here: the udp transport; `wireguard`: WireGuard in user space
-//! - `ground`: the nodes, the wire, and what passes; `watch`: who looks at it
+//! - `ground`: the nodes, the wire, and what passes
 
 use std::net::{IpAddr, UdpSocket};
 
@@ -10,7 +10,6 @@ use selvedge_model::{Forwarding, ForwardingPeer};
 use selvedge_tests::{Echo, Stream, within};
 
 mod ground;
-pub(crate) mod watch;
 mod wireguard;
 
 pub(crate) use ground::Guard;

@@ -15,13 +15,12 @@ use selvedge_lab::shape::{Attach, FamilyChoice, Shape};
 use selvedge_model::Wireguard;
 use selvedge_netlink::RouteSocket;
 use selvedge_netns::Namespace;
-use selvedge_tests::{Agent, Attached, Cluster, Echo, Node, Stream, knock, within};
+use selvedge_tests::{Agent, Attached, Capture, Cluster, Echo, Node, Stream, frames_with, knock, within};
 use selvedge_wireguard::key_file;
 use serde_json::json;
 
 use crate::site::{alone, name, wait_until_known};
 use crate::tunnel::Guard;
-use crate::tunnel::watch::{Capture, frames_with};
 
 /// What pods say all the time.
 const SECRET: &[u8] = b"the pods' own business, and nobody else's";

@@ -21,6 +21,7 @@ mod stage;
 mod traces;
 mod traffic;
 mod wait;
+mod watch;
 
 pub use agent::Agent;
 pub use api::{ApiServer, Faults, Stopped};
@@ -37,3 +38,4 @@ pub use stage::{Pod, Stage};
 pub use traces::Traces;
 pub use traffic::{Echo, Knocking, Stream, connect, knock};
 pub use wait::within;
+pub use watch::{Capture, DRIP, Drip, frames_with};

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::Shutdown as Both;
 use selvedge_lab::patience::patience;
@@ -29,7 +29,7 @@ pub struct Echo {
 pub struct Stream {
     stop: Arc<AtomicBool>,
     writer: JoinHandle<io::Result<u64>>,
-    reader: JoinHandle<io::Result<u64>>,
+    reader: JoinHandle<io::Result<(u64, Duration)>>,
 }
 
 /// One new connection to an [`Echo`] after another.
@@ -105,8 +105,18 @@ impl Stream {
     /// # Errors
     /// As [`connect`].
     pub fn open(from: &Namespace, to: IpAddr) -> io::Result<Self> {
+        Self::open_for(from, to, PATIENCE)
+    }
+
+    /// One that counts as broken only after so long a silence.
+    ///
+    /// # Errors
+    /// As [`connect`].
+    pub fn open_for(from: &Namespace, to: IpAddr, silence: Duration) -> io::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let sending = connect(from, to)?;
+        sending.set_read_timeout(Some(patience(silence)))?;
+        sending.set_write_timeout(Some(patience(silence)))?;
         let receiving = sending.try_clone()?;
         let stopped = Arc::clone(&stop);
         let writer = thread::spawn(move || send_numbers(sending, &stopped));
@@ -119,12 +129,18 @@ impl Stream {
     /// # Panics
     /// If the connection broke, or a number was lost or altered.
     pub fn close(self) -> u64 {
+        self.close_timed().0
+    }
+
+    /// Ends the stream; how many numbers went there and back, and how long none came, at most.
+    ///
+    /// # Panics
+    /// As [`Self::close`].
+    pub fn close_timed(self) -> (u64, Duration) {
         self.stop.store(true, Ordering::SeqCst);
-        let ends = [self.writer, self.reader].map(|end| end.join().unwrap_or_else(|_| panic!("a panic")));
-        let [sent, received] =
-            ends.map(|end| end.unwrap_or_else(|error| panic!("the stream broke: {error}")));
+        let (sent, (received, silence)) = (ended(self.writer), ended(self.reader));
         assert_eq!(sent, received, "numbers were lost");
-        received
+        (received, silence)
     }
 }
 
@@ -157,6 +173,11 @@ impl Knocking {
     }
 }
 
+fn ended<T>(end: JoinHandle<io::Result<T>>) -> T {
+    let end = end.join().unwrap_or_else(|_| panic!("a panic"));
+    end.unwrap_or_else(|error| panic!("the stream broke: {error}"))
+}
+
 fn send_numbers(mut stream: TcpStream, stopped: &AtomicBool) -> io::Result<u64> {
     let mut next: u64 = 0;
     while !stopped.load(Ordering::SeqCst) {
@@ -169,15 +190,20 @@ fn send_numbers(mut stream: TcpStream, stopped: &AtomicBool) -> io::Result<u64> 
     Ok(next)
 }
 
-fn receive_numbers(mut stream: TcpStream) -> io::Result<u64> {
+fn receive_numbers(mut stream: TcpStream) -> io::Result<(u64, Duration)> {
+    let (mut last, mut silence) = (Instant::now(), Duration::ZERO);
     let mut next: u64 = 0;
     let mut number = [0; 8];
     loop {
         // All that was sent comes back in whole numbers, or the count is wrong in the end.
         match stream.read_exact(&mut number) {
-            Ok(()) if u64::from_be_bytes(number) == next => next += 1,
+            Ok(()) if u64::from_be_bytes(number) == next => {
+                silence = silence.max(last.elapsed());
+                last = Instant::now();
+                next += 1;
+            }
             Ok(()) => return Err(io::Error::other(format!("{number:x?} came instead of {next}"))),
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(next),
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok((next, silence)),
             Err(error) => return Err(error),
         }
     }

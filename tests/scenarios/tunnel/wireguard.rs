@@ -8,14 +8,13 @@ use std::time::{Duration, Instant};
 use selvedge_forward::Client;
 use selvedge_model::{Forwarding, PublicKey, Wireguard, WireguardPeer};
 use selvedge_netns::Namespace;
-use selvedge_tests::{Echo, Stage, Stream, within};
+use selvedge_tests::{Capture, Drip, Echo, Stage, Stream, frames_with, within};
 use selvedge_wireguard::{SecretKey, key_file};
 
 use super::ground::{
     PORT, Pair, Side, Tunnel, datagram, everything_passes, overlay, peer, ping, shell, start, transfer,
     underlay, wait_until_there,
 };
-use super::watch::{Capture, Drip, frames_with};
 
 /// A retry of a handshake is 5 s away, and what was missed should not have to wait for one.
 const SOON: Duration = Duration::from_secs(4);

@@ -1,4 +1,5 @@
 //! What passes, looked at: how long nothing came, and what could be read on the way.
+#![expect(clippy::unwrap_used, reason = "a test that finds its ground missing has failed")]
 
 use std::net::{IpAddr, UdpSocket};
 use std::num::NonZero;
@@ -10,15 +11,23 @@ use std::time::{Duration, Instant};
 use rustix::net::{AddressFamily, Protocol, RecvFlags, SocketType, sockopt};
 use selvedge_netns::Namespace;
 
-/// Datagrams that are sent every few milliseconds from one node to another.
-pub(crate) struct Drip {
+/// What each of these datagrams says.
+pub const DRIP: [u8; 100] = [7; 100];
+
+/// Datagrams that are sent every few milliseconds from one place to another.
+#[derive(Debug)]
+pub struct Drip {
     stop: Arc<AtomicBool>,
     sender: JoinHandle<()>,
     receiver: JoinHandle<Vec<Instant>>,
 }
 
 impl Drip {
-    pub(crate) fn start(from: (&Namespace, IpAddr), to: (&Namespace, IpAddr), port: u16) -> Self {
+    /// Begins, towards a port that this listens on.
+    ///
+    /// # Panics
+    /// If it can't.
+    pub fn start(from: (&Namespace, IpAddr), to: (&Namespace, IpAddr), port: u16) -> Self {
         let receiver = to.0.run(|| UdpSocket::bind((to.1, port))).unwrap().unwrap();
         let sender = from.0.run(|| UdpSocket::bind((from.1, 0))).unwrap().unwrap();
         receiver.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
@@ -27,7 +36,7 @@ impl Drip {
         let to = to.1;
         let sender = thread::spawn(move || {
             while !sending.load(Ordering::SeqCst) {
-                sender.send_to(&[7; 100], (to, port)).ok();
+                sender.send_to(&DRIP, (to, port)).ok();
                 thread::sleep(Duration::from_millis(2));
             }
         });
@@ -44,7 +53,10 @@ impl Drip {
     }
 
     /// How long nothing came, at most, while this went on.
-    pub(crate) fn longest_silence(self) -> Duration {
+    ///
+    /// # Panics
+    /// If next to nothing came at all.
+    pub fn longest_silence(self) -> Duration {
         self.stop.store(true, Ordering::SeqCst);
         self.sender.join().unwrap();
         let came = self.receiver.join().unwrap();
@@ -54,13 +66,18 @@ impl Drip {
 }
 
 /// All that passes a namespace, as the kernel hands it out with the link's headers.
-pub(crate) struct Capture {
+#[derive(Debug)]
+pub struct Capture {
     stop: Arc<AtomicBool>,
     reader: JoinHandle<Vec<Vec<u8>>>,
 }
 
 impl Capture {
-    pub(crate) fn start(place: &Namespace) -> Self {
+    /// Begins.
+    ///
+    /// # Panics
+    /// If this user may not.
+    pub fn start(place: &Namespace) -> Self {
         // ETH_P_ALL, in the network's order.
         let all = Protocol::from_raw(NonZero::new(u32::from(3u16.to_be())).unwrap());
         let open = || rustix::net::socket(AddressFamily::PACKET, SocketType::RAW, Some(all));
@@ -84,14 +101,18 @@ impl Capture {
         Self { stop, reader }
     }
 
-    pub(crate) fn end(self) -> Vec<Vec<u8>> {
+    /// Ends it: each frame that passed.
+    ///
+    /// # Panics
+    /// If it has broken off.
+    pub fn end(self) -> Vec<Vec<u8>> {
         self.stop.store(true, Ordering::SeqCst);
         self.reader.join().unwrap()
     }
 }
 
 /// In how many frames these bytes are.
-pub(crate) fn frames_with(frames: &[Vec<u8>], bytes: &[u8]) -> usize {
+pub fn frames_with(frames: &[Vec<u8>], bytes: &[u8]) -> usize {
     let has = |frame: &&Vec<u8>| {
         let mut rest = &frame[..];
         while let Some(at) = rest.iter().position(|byte| *byte == bytes[0]) {
