@@ -120,7 +120,8 @@ where
         loop {
             let resync_at = self.looked + self.resync;
             let due = retry_at.map_or(resync_at, |at: Instant| at.min(resync_at));
-            let wait = due.saturating_duration_since(Instant::now()).min(GLANCE);
+            // What has come is not kept waiting by a glance that was due long before.
+            let wait = due.min(glanced + GLANCE).saturating_duration_since(Instant::now());
             let mut because = match triggers.recv_timeout(wait) {
                 Ok(first) => self.gather(first, triggers, rested),
                 Err(RecvTimeoutError::Disconnected) => return,

@@ -321,6 +321,23 @@ fn what_the_kernel_does_not_announce_is_found_by_a_glance() {
 }
 
 #[test]
+fn a_glance_waits_for_no_trigger() {
+    let (sender, triggers) = channel();
+    let mut reconciler = reconciler(Fake::new());
+    reconciler.kernel.found = Some("the conflist changed".to_owned());
+    let status = Arc::clone(&reconciler.status);
+    let sending = std::thread::spawn(move || {
+        sender.send(cluster(&[1], Prune::Marked)).unwrap();
+        std::thread::sleep(GLANCE * 9 / 10);
+        sender.send(Trigger::Measured("a way".to_owned())).unwrap();
+        std::thread::sleep(GLANCE * 9 / 10);
+        status.lock().unwrap().last_pass.clone().unwrap().because
+    });
+    reconciler.run(&triggers);
+    assert_eq!(sending.join().unwrap(), ["found: the conflist changed"]);
+}
+
+#[test]
 fn triggers_that_come_together_make_one_pass() {
     let (sender, triggers) = channel();
     let because = [Trigger::Start, cluster(&[1], Prune::Marked), kernel("a"), kernel("b"), kernel("a")];
