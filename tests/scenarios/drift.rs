@@ -302,7 +302,8 @@ fn what_was_deleted_from_the_guard_of_the_bridges_ports_comes_back() {
     site.must_be_repaired(("table", "nft add element bridge selvedge-cni"), || {
         let elements = |listed: &Listed| {
             let set = listed[&GUARD].sets[&GUARDED4].known().unwrap();
-            let (set_type, elements) = (set.set_type().clone(), set.elements().clone());
+            let elements = set.elements().iter().map(|(key, element)| (key.clone(), element.clone()));
+            let (set_type, elements) = (set.set_type().clone(), elements.collect());
             vec![Change::DeleteElements(Elements { set: GUARDED4, set_type, elements })]
         };
         change_table(site.node(), &GUARD, elements).unwrap();

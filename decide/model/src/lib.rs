@@ -9,7 +9,7 @@
 //! - [`chain`]: an error with its causes
 //! - [`port`]: ports of a node that lead to a pod
 //! - [`Namespaced`]: objects by their keys, of which clones share what hasn't changed
-//! - [`Sorted`]: values in order, of which clones share what hasn't changed
+//! - [`Sorted`], [`SortedMap`]: values in order, of which clones share what hasn't changed
 //! - [`Forwarding`]: what the forwarder of the udp transport is told
 //! - [`Gather`]: filling ordered collections
 //! - [`policy`], [`selector`]: NetworkPolicies, and which labels they mean
@@ -53,7 +53,7 @@ pub use names::{
 };
 pub use namespaced::{Changed, Key, Keyed, Namespaced};
 pub use port::{ContainerPort, HostIp, PortMapping, Transport};
-pub use sorted::Sorted;
+pub use sorted::{Sorted, SortedMap};
 pub use tag::{NoTag, PodTag};
 pub use tracked::Tracked;
 pub use wireguard::{NoKey, PublicKey, Wireguard, WireguardPeer};

@@ -351,5 +351,9 @@ impl<T: Clone> IntoIterator for Sorted<T> {
     }
 }
 
+mod map;
+
+pub use map::SortedMap;
+
 #[cfg(test)]
 mod tests;

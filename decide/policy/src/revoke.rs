@@ -11,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use selvedge_model::{Tracked, Transport};
-use selvedge_ruleset::{Change, Element, Elements, L4Proto, Listed, Seen, Set, TableId, set};
+use selvedge_model::{SortedMap, Tracked, Transport};
+use selvedge_ruleset::{Change, Element, Elements, L4Proto, Listed, Seen, TableId, set};
 
 use crate::cluster::Cluster;
 use crate::compile::revoked::Revoked;
@@ -116,8 +116,8 @@ impl Revoker {
             ends.is_some_and(|ends| ends.iter().all(|ends| !self.is_ours(ends) || self.allows(ends)))
         };
         let released = Revoked::ALL.map(|which| {
-            let free =
-                present(listed, table, which).iter().filter(|(parts, element)| is_free(parts, element));
+            let there = present(listed, table, which);
+            let free = there.iter().filter(|(parts, element)| is_free(parts, element));
             let free = free.map(|(parts, element)| (parts.clone(), element.clone()));
             Elements { elements: free.collect(), ..element::none_of(which) }
         });
@@ -180,10 +180,9 @@ impl Protocol {
 }
 
 /// The elements of a set of the table, as listed.
-fn present<'a>(listed: &'a Listed, table: &TableId, which: Revoked) -> &'a BTreeMap<set::Key, Element> {
-    static NONE: BTreeMap<set::Key, Element> = BTreeMap::new();
+fn present(listed: &Listed, table: &TableId, which: Revoked) -> SortedMap<set::Key, Element> {
     let set = listed.get(table).and_then(|table| table.sets.get(&which.name())).and_then(Seen::known);
-    set.map_or(&NONE, Set::elements)
+    set.map(|set| set.elements().clone()).unwrap_or_default()
 }
 
 #[cfg(test)]

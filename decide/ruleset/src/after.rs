@@ -68,7 +68,7 @@ fn step(tables: &mut Listed, id: &TableId, change: &Change) -> Result<(), Reason
             Ok(())
         }
         Change::AddSet(name, set_type) => {
-            let empty = Set::listed(set_type.clone(), Default::default()).ok_or(Reason::Missing)?;
+            let empty = Set::listed(set_type.clone(), []).ok_or(Reason::Missing)?;
             match table.sets.insert(name.clone(), Seen::Known(empty)) {
                 Some(_) => Err(Reason::Exists),
                 None => Ok(()),

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use selvedge_model::Gather;
+use selvedge_model::{Gather, SortedMap};
 
 use crate::listed::{Listed, ListedChain, ListedTable, Ownership, Seen};
 use crate::name::{ChainName, SetName, TableId};
@@ -204,11 +204,17 @@ impl Stale<'_> {
             || rule.chains().any(|chain| self.chains.contains(chain))
     }
 
-    fn touches_element(&self, element: &Element) -> bool {
-        match &element.data {
+    /// The elements that lead to a chain that can't stay as it is.
+    fn touched<'a>(
+        &'a self,
+        elements: &'a SortedMap<Key, Element>,
+    ) -> impl Iterator<Item = (&'a Key, &'a Element)> {
+        let touches = |(_, element): &(&Key, &Element)| match &element.data {
             Data::Verdict(verdict) => verdict.chain().is_some_and(|chain| self.chains.contains(chain)),
             Data::Nothing | Data::Values(_) => false,
-        }
+        };
+        let elements = (!self.chains.is_empty()).then_some(elements);
+        elements.into_iter().flatten().filter(touches)
     }
 }
 
@@ -247,23 +253,19 @@ fn element_changes(
     if desired.set_type().dynamic.is_some() {
         return (None, None);
     }
-    if observed.is_some_and(|observed| observed.shares(desired)) && stale.chains.is_empty() {
-        return (None, None);
-    }
-    let none = BTreeMap::new();
+    let none = SortedMap::default();
+    let (desired, set_type) = (desired.elements(), desired.set_type());
     let observed = observed.map_or(&none, Set::elements);
-    let differs = |(_, element, other): &(&Key, &Element, Option<&Element>)| {
-        *other != Some(element) || stale.touches_element(element)
+    let differing = |these: &SortedMap<Key, Element>, others| -> Option<Elements> {
+        let touched = stale.touched(these);
+        let chosen = these.difference(others).chain(touched);
+        let elements: BTreeMap<Key, Element> =
+            chosen.map(|(key, element)| (key.clone(), element.clone())).gather();
+        let (set, set_type) = (name.clone(), set_type.clone());
+        (!elements.is_empty()).then_some(Elements { set, set_type, elements })
     };
-    let gone = with_listed(observed, desired.elements()).filter(differs);
-    let new = with_listed(desired.elements(), observed).filter(differs);
-    let elements = |chosen: BTreeMap<Key, Element>| {
-        let (set, set_type) = (name.clone(), desired.set_type().clone());
-        (!chosen.is_empty()).then_some(Elements { set, set_type, elements: chosen })
-    };
-    let owned = |(key, element, _): (&Key, &Element, _)| (key.clone(), element.clone());
-    let deleted = elements(gone.map(owned).gather()).map(Change::DeleteElements);
-    let added = elements(new.map(owned).gather()).map(Change::AddElements);
+    let deleted = differing(observed, desired).map(Change::DeleteElements);
+    let added = differing(desired, observed).map(Change::AddElements);
     (deleted, added)
 }
 

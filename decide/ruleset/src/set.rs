@@ -1,6 +1,5 @@
 //! Sets and maps.
 
-use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
@@ -8,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use selvedge_model::{Gather, IfName, MacAddr};
+use selvedge_model::{IfName, MacAddr, SortedMap};
 
 use crate::rule::{Comment, Verdict};
 use crate::value::{KeyType, L4Proto, Part, Value};
@@ -55,7 +54,7 @@ pub enum Data {
 pub type Key = Vec<Part>;
 
 /// All of an element but its key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Element {
     /// What the key leads to.
     pub data: Data,
@@ -71,14 +70,11 @@ impl From<Data> for Element {
     }
 }
 
-/// A set or a map. Every element has the set's type. Clones share the elements.
+/// A set or a map. Every element has the set's type. Clones share the elements that haven't changed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Set(Arc<Content>);
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Content {
-    set_type: SetType,
-    elements: BTreeMap<Key, Element>,
+pub struct Set {
+    set_type: Arc<SetType>,
+    elements: SortedMap<Key, Element>,
 }
 
 /// Rust types that can be a set's key or a map's data.
@@ -117,7 +113,7 @@ impl Set {
     fn build<K: SetKey>(data: DataType, elements: impl Iterator<Item = (Key, Data)>) -> Self {
         let set_type =
             SetType { key: K::types(), interval: K::INTERVAL, timeout: false, dynamic: None, data };
-        let elements = elements.map(|(key, data)| (key, Element::from(data))).gather();
+        let elements = elements.map(|(key, data)| (key, Element::from(data))).collect();
         Self::merged(set_type, elements)
     }
 
@@ -126,11 +122,12 @@ impl Set {
         let key = K::types();
         let data = DataType::Nothing;
         let set_type = SetType { key, interval: K::INTERVAL, timeout: true, dynamic: Some(size), data };
-        Self::holding(set_type, BTreeMap::new())
+        Self::holding(set_type, SortedMap::default())
     }
 
     /// The set with elements as the kernel lists them; `None` if one is not of the set's type.
-    pub fn listed(set_type: SetType, elements: BTreeMap<Key, Element>) -> Option<Self> {
+    pub fn listed(set_type: SetType, elements: impl IntoIterator<Item = (Key, Element)>) -> Option<Self> {
+        let elements: SortedMap<Key, Element> = elements.into_iter().collect();
         let fits = elements.iter().all(|(key, element)| set_type.fits(key, element));
         fits.then(|| Self::holding(set_type, elements))
     }
@@ -138,13 +135,12 @@ impl Set {
     /// The set with elements that the kernel takes away after a time.
     #[must_use]
     pub fn with_timeouts<K: SetKey>(mut self, elements: impl IntoIterator<Item = (K, Duration)>) -> Self {
-        let content = Arc::make_mut(&mut self.0);
-        content.set_type.timeout = true;
+        Arc::make_mut(&mut self.set_type).timeout = true;
         for (key, timeout) in elements {
             let (key, element) =
                 (key.parts(), Element { timeout: Some(timeout), ..Element::from(Data::Nothing) });
-            debug_assert!(content.set_type.fits(&key, &element), "a key of the set's own type");
-            content.elements.insert(key, element);
+            debug_assert!(self.set_type.fits(&key, &element), "a key of the set's own type");
+            self.elements.insert(key, element);
         }
         self
     }
@@ -152,25 +148,26 @@ impl Set {
     /// The set with a comment on the element of that key, if it has one.
     #[must_use]
     pub fn comment(mut self, key: impl SetKey, comment: Comment) -> Self {
-        if let Some(element) = Arc::make_mut(&mut self.0).elements.get_mut(&key.parts()) {
-            element.comment = Some(comment);
+        let key = key.parts();
+        if let Some(element) = self.elements.get(&key).cloned() {
+            self.elements.insert(key, Element { comment: Some(comment), ..element });
         }
         self
     }
 
     /// What it holds.
     pub fn set_type(&self) -> &SetType {
-        &self.0.set_type
+        &self.set_type
     }
 
     /// Its elements by key.
-    pub fn elements(&self) -> &BTreeMap<Key, Element> {
-        &self.0.elements
+    pub fn elements(&self) -> &SortedMap<Key, Element> {
+        &self.elements
     }
 
     /// True if it shares its elements with the other, and so has the same.
     pub fn shares(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.0, &other.0)
+        self.elements.shares(&other.elements)
     }
 
     /// The set with these keys leading to something else, or nowhere any more. Where none of that is a change, it goes on
@@ -178,36 +175,35 @@ impl Set {
     #[must_use]
     pub fn edited(mut self, edits: impl IntoIterator<Item = (Key, Option<Element>)>) -> Self {
         for (key, element) in edits {
-            if self.0.elements.get(&key) == element.as_ref() {
+            if self.elements.get(&key) == element.as_ref() {
                 continue;
             }
-            let elements = &mut Arc::make_mut(&mut self.0).elements;
             match element {
-                Some(element) => drop(elements.insert(key, element)),
-                None => drop(elements.remove(&key)),
+                Some(element) => self.elements.insert(key, element),
+                None => self.elements.remove(&key),
             }
         }
         self
     }
 
-    fn holding(set_type: SetType, elements: BTreeMap<Key, Element>) -> Self {
-        Self(Arc::new(Content { set_type, elements }))
+    fn holding(set_type: SetType, elements: SortedMap<Key, Element>) -> Self {
+        Self { set_type: Arc::new(set_type), elements }
     }
 
     /// The kernel refuses ranges that overlap: in a plain set of single-part ranges they become one.
-    fn merged(set_type: SetType, elements: BTreeMap<Key, Element>) -> Self {
+    fn merged(set_type: SetType, elements: SortedMap<Key, Element>) -> Self {
         if !set_type.interval || set_type.key.len() != 1 || set_type.data != DataType::Nothing {
             return Self::holding(set_type, elements);
         }
         let mut ranges: Vec<Part> = Vec::new();
-        for range in elements.into_keys().flatten() {
+        for range in elements.keys().flatten() {
             match ranges.last_mut() {
-                Some(last) if range.first() <= last.last() => last.stretch(&range),
-                _ => ranges.push(range),
+                Some(last) if range.first() <= last.last() => last.stretch(range),
+                _ => ranges.push(range.clone()),
             }
         }
         let plain = || Element::from(Data::Nothing);
-        Self::holding(set_type, ranges.into_iter().map(|range| (vec![range], plain())).gather())
+        Self::holding(set_type, ranges.into_iter().map(|range| (vec![range], plain())).collect())
     }
 }
 

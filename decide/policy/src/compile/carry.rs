@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use selvedge_ruleset::set::SetKey;
-use selvedge_ruleset::{Set, SetName, Table};
+use selvedge_ruleset::{SetName, Table};
 
 use super::{EGRESS, INGRESS, PODS, POLICY_FORWARD, blocks, compile};
 use crate::cluster::Cluster;
@@ -53,12 +53,10 @@ fn keep(
     keys: impl Iterator<Item = selvedge_ruleset::set::Key>,
 ) {
     let (Some(fresh), Some(old)) = (table.sets.get(name), kernel.sets.get(name)) else { return };
-    let mut elements = fresh.elements().clone();
-    for key in keys {
-        elements.extend(old.elements().get(&key).map(|element| (key, element.clone())));
-    }
-    let kept = Set::listed(fresh.set_type().clone(), elements);
-    table.sets.extend(kept.map(|set| (name.clone(), set)));
+    let verdict = |key| old.elements().get(&key).cloned().map(|element| (key, element));
+    let kept = keys.filter_map(verdict).filter(|(key, element)| fresh.set_type().fits(key, element));
+    let kept = fresh.clone().edited(kept.map(|(key, element)| (key, Some(element))));
+    table.sets.insert(name.clone(), kept);
 }
 
 #[cfg(test)]
