@@ -109,7 +109,7 @@ fn nodes_and_pods_are_listed_and_followed_by_old_and_new_servers() {
             brief(Some(&update))
         );
         let cluster = update.cluster.unwrap();
-        let node = &cluster.nodes()[&"node-2".parse().unwrap()];
+        let node = cluster.nodes().get(&"node-2".parse().unwrap()).unwrap();
         assert_eq!(node.pod_cidrs, ["10.100.2.0/24".parse().unwrap()]);
         assert_eq!(node.addresses, ["192.0.2.2".parse::<std::net::IpAddr>().unwrap()]);
         for (name, uid) in [("web-0", Some("u-1")), ("web-1", None), ("web-2", Some("u-1"))] {

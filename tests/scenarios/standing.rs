@@ -191,7 +191,7 @@ fn a_nodes_key_is_said_as_soon_as_it_is_another_and_taken_back_where_there_is_no
     let seen = |keyed: &mut Keyed, key: Option<PublicKey>| {
         keyed.following.until(SOON, "others hear of it", |update| {
             let nodes = update.cluster.as_ref().map(|cluster| cluster.nodes());
-            nodes.is_some_and(|nodes| nodes[&"a".parse().unwrap()].wireguard == key)
+            nodes.is_some_and(|nodes| nodes.get(&"a".parse().unwrap()).unwrap().wireguard == key)
         });
     };
     seen(&mut keyed, Some(PublicKey([9; 32])));

@@ -12,7 +12,7 @@ use selvedge_datapath::node::DesiredNode;
 use selvedge_datapath::peers::Peer;
 use selvedge_datapath::reach::{Findings, Measured, Seat, Target, Verdict};
 use selvedge_model::transport::Transport;
-use selvedge_model::{Mtu, NodeName};
+use selvedge_model::{Mtu, NodeName, Sorted};
 use selvedge_probe::Prober;
 use selvedge_reconcile::Trigger;
 use tracing::warn;
@@ -55,7 +55,7 @@ struct Shared {
 /// What is to be measured, and from where.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Wanted {
-    targets: Vec<Target>,
+    targets: Sorted<Target>,
     seats: BTreeSet<Seat>,
 }
 
@@ -144,7 +144,7 @@ impl Measuring {
     }
 
     /// The ways to nodes whose time has come, all ways to a node together; those that are new at once.
-    fn due(&mut self, targets: &[Target]) -> Vec<Target> {
+    fn due(&mut self, targets: &Sorted<Target>) -> Vec<Target> {
         let now = Instant::now();
         let mut nodes: BTreeMap<&NodeName, Vec<&Target>> = BTreeMap::new();
         targets.iter().for_each(|target| nodes.entry(&target.node).or_default().push(target));
@@ -156,7 +156,7 @@ impl Measuring {
         nodes.into_values().take(AT_ONCE).flatten().cloned().collect()
     }
 
-    fn measure(&mut self, due: &[Target], all: &[Target]) {
+    fn measure(&mut self, due: &[Target], all: &Sorted<Target>) {
         let mut rounds: BTreeMap<&NodeName, Vec<(Transport, Measured)>> = BTreeMap::new();
         for (target, measured) in due.iter().zip(self.prober.measure(due)) {
             rounds.entry(&target.node).or_default().push((target.transport, measured));
@@ -198,7 +198,7 @@ fn pause(findings: &Findings, node: &NodeName, of: usize) -> Duration {
 
 /// What there is to say of peers that are not reached as they should be. What somebody may have blocked is told as those
 /// see it who block it: overlays by their UDP ports.
-pub(crate) fn notes(peers: &[Peer], config: &Config) -> Vec<String> {
+pub(crate) fn notes(peers: &Sorted<Peer>, config: &Config) -> Vec<String> {
     let by = |port: u16, transport| format!("UDP {port} ({transport})");
     let seen = |transport: Transport| match transport {
         Transport::Vxlan => by(config.vxlan.port, transport),
@@ -244,19 +244,19 @@ mod tests {
     #[test]
     fn what_is_amiss_is_told_of_some_peers_and_counted_of_the_rest() {
         let through = Verdict::Through { mtu: 1450 };
-        let peers = [
+        let peers = Sorted::from([
             peer("a", None, Verdict::Unknown),
             peer("b", Some(Transport::Direct), through),
             peer("c", None, Verdict::Silent),
             peer("d", Some(Transport::Wireguard), through),
-        ];
+        ]);
         let expected = [
             "direct to b doesn't get through, using vxlan",
             "nothing comes back from c by UDP 4789 (vxlan)",
             "UDP 51820 (wireguard) to d doesn't get through yet, using vxlan: not encrypted",
         ];
         assert_eq!(notes(&peers, &Config::default()), expected);
-        let many: Vec<Peer> = (0..20).map(|n| peer(&format!("n{n}"), None, Verdict::Silent)).collect();
+        let many: Sorted<Peer> = (0..20).map(|n| peer(&format!("n{n}"), None, Verdict::Silent)).collect();
         let told = notes(&many, &Config::default());
         assert_eq!((told.len(), told.last().unwrap().starts_with("and 12 more")), (TOLD + 1, true));
     }

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use selvedge_model::mark::{REAP_GROUP, is_ours};
 use selvedge_model::transport::Choice;
-use selvedge_model::{Cluster, Forwarding, IfName, Mtu, NetworkName, Node, NodeName, Owner};
+use selvedge_model::{Cluster, Forwarding, IfName, Mtu, NetworkName, Node, NodeName, Owner, Sorted};
 
 use crate::attachment::{self, BridgeSubnet, NodeSide};
 use crate::converge::OwnKey;
@@ -228,10 +228,12 @@ pub struct DesiredNode {
     pub cluster: Vec<IpNet>,
     /// The addresses of the nodes that pods reach with their own addresses.
     pub nodes: BTreeSet<IpAddr>,
+    /// The addresses of all nodes.
+    pub everyone: Sorted<IpAddr>,
     /// How the other nodes are reached.
-    pub peers: Vec<Peer>,
+    pub peers: Sorted<Peer>,
     /// The ways to them that are worth measuring.
-    pub targets: Vec<Target>,
+    pub targets: Sorted<Target>,
     /// From where.
     pub seats: BTreeSet<Seat>,
     /// What a forwarder is to do, where one is needed.
@@ -272,7 +274,8 @@ pub fn desired_after(
     if addresses.is_empty() {
         problems.push(Problem::NoLocalAddress { node: local.name.clone() });
     }
-    let underlay = of_underlay(cluster, &addresses);
+    known.follow(cluster);
+    let underlay = of_underlay(known, &addresses);
     let uplink = uplink_mtu(facts.network, &underlay);
     let here =
         Here { node, local, network: facts.network, addresses: &underlay, uplink, findings: facts.findings };
@@ -290,12 +293,13 @@ pub fn desired_after(
     }
     network.merge(peers.network);
     problems.extend(peers.problems);
-    let nets: Vec<IpNet> = cluster.nodes().values().flat_map(|n| n.pod_cidrs.iter().copied()).collect();
+    let nets: Vec<IpNet> = known.pod_cidrs().collect();
     Ok(DesiredNode {
         network,
         pod_cidrs: node.pod_cidrs.clone(),
         cluster: IpNet::aggregate(&nets),
         nodes: peers.direct,
+        everyone: known.addresses().clone(),
         peers: peers.peers,
         targets: peers.targets,
         seats: peers.seats,
@@ -343,9 +347,8 @@ fn holder(observed: &ObservedNetwork, address: IpAddr) -> Option<&IfName> {
 
 /// The node's addresses, those of the underlay's family first: IPv4 where every node has it, whatever their order, else
 /// IPv6, so that all nodes come to the same.
-fn of_underlay(cluster: &Cluster, addresses: &[IpAddr]) -> Vec<IpAddr> {
-    let has_v4 = |node: &Node| node.addresses.iter().any(IpAddr::is_ipv4);
-    let v4 = cluster.nodes().values().all(has_v4);
+fn of_underlay(known: &peers::Known, addresses: &[IpAddr]) -> Vec<IpAddr> {
+    let v4 = known.have_v4();
     let mut ordered = addresses.to_vec();
     ordered.sort_by_key(|address| address.is_ipv4() != v4);
     ordered

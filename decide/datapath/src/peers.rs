@@ -9,6 +9,7 @@ use selvedge_model::transport::{Choice, Transport};
 use selvedge_model::{Cluster, Forwarding, IfName, Mtu, Node, NodeName, Sorted};
 
 use self::end::{asked_by_device, own_addresses};
+use self::everyone::Everyone;
 use self::overlay::Overlay;
 use self::udp::Udp;
 use self::wireguard::Tunnel;
@@ -19,6 +20,7 @@ use crate::reach::{Findings, Seat, Target, Verdict};
 use crate::state::{ObservedLink, ObservedNetwork, Route, RouteProtocol};
 
 mod end;
+mod everyone;
 mod overlay;
 mod udp;
 mod ways;
@@ -54,7 +56,7 @@ pub struct Peers {
     /// What nothing goes to but encrypted.
     pub encrypted: BTreeSet<IpNet>,
     /// Those that are reached, by name.
-    pub peers: Vec<Peer>,
+    pub peers: Sorted<Peer>,
     /// The addresses of nodes to which pods go with their own: on the way of the others, networks may check sources.
     pub direct: BTreeSet<IpAddr>,
     /// What is amiss.
@@ -62,7 +64,7 @@ pub struct Peers {
     /// The most that a packet to any of them may measure, but for what was measured.
     pub mtu: Option<Mtu>,
     /// The ways that are worth measuring.
-    pub targets: Vec<Target>,
+    pub targets: Sorted<Target>,
     /// From where.
     pub seats: BTreeSet<Seat>,
 }
@@ -91,17 +93,17 @@ pub fn decide(cluster: &Cluster, here: Here<'_>) -> Peers {
 
 /// The same, by what was decided last on account of the same findings as they were then.
 pub fn decide_after(known: &mut Known, cluster: &Cluster, here: Here<'_>) -> Peers {
-    let others = || cluster.nodes().values().filter(|peer| peer.name != here.local.name);
-    let nodes: BTreeSet<IpAddr> =
-        cluster.nodes().values().flat_map(|n| n.addresses.iter().copied()).collect();
+    known.follow(cluster);
     let wireguard = Tunnel::of(here);
     let routed = wireguard::routed(here);
-    let scene = Scene { here, nodes, overlay: Overlay::of(here), udp: Udp::of(here), wireguard, routed };
-    let mut peers = known.decide(cluster, &scene);
+    let everyone = known.everyone().clone();
+    let scene = Scene { here, everyone, overlay: Overlay::of(here), udp: Udp::of(here), wireguard, routed };
+    let mut peers = known.decide(&scene);
     if here.local.wireguard.strict {
-        peers.encrypted = others().flat_map(|peer| peer.pod_cidrs.iter().map(IpNet::trunc)).collect();
+        let others = cluster.nodes().values().filter(|peer| peer.name != here.local.name);
+        peers.encrypted = others.flat_map(|peer| peer.pod_cidrs.iter().map(IpNet::trunc)).collect();
     }
-    peers.add_devices(cluster, scene);
+    peers.add_devices(scene);
     peers.problems.sort();
     peers.problems.dedup();
     peers
@@ -110,8 +112,8 @@ pub fn decide_after(known: &mut Known, cluster: &Cluster, here: Here<'_>) -> Pee
 /// What the way to every peer depends on.
 struct Scene<'a> {
     here: Here<'a>,
-    /// The addresses of all nodes.
-    nodes: BTreeSet<IpAddr>,
+    /// What all nodes have.
+    everyone: Everyone,
     overlay: Result<Overlay, Problem>,
     udp: Result<Udp, Problem>,
     wireguard: Result<Tunnel, Problem>,
@@ -149,7 +151,7 @@ impl Peers {
 
     /// Adds what leads to a peer.
     fn reach(&mut self, peer: &Node, scene: &Scene<'_>) {
-        let Scene { here, nodes, overlay, .. } = scene;
+        let Scene { here, everyone, overlay, .. } = scene;
         let ways = here.ways_to(peer, &scene.routed);
         let Some(transport) = here.findings.choose(&peer.name, open(&ways)) else { return };
         if transport == Transport::Wireguard && peer.wireguard.is_none() {
@@ -167,7 +169,7 @@ impl Peers {
         let narrower = (mtu < most).then(|| mtu.bytes());
         let mut reached = false;
         for pod_cidr in &peer.pod_cidrs {
-            let way = covered(nodes, peer, *pod_cidr).and_then(|()| match transport {
+            let way = covered(everyone, peer, *pod_cidr).and_then(|()| match transport {
                 Transport::Native => Ok(DesiredNetwork::default()),
                 Transport::Direct => here.direct_route(peer, *pod_cidr).map(routed),
                 Transport::Vxlan => overlay.as_ref().map_err(Clone::clone)?.towards(*here, peer, *pod_cidr),
@@ -187,7 +189,7 @@ impl Peers {
         if reached {
             let instead_of = ways.first().copied().filter(|best| *best != transport);
             self.mtu = self.mtu.max(Some(most));
-            self.peers.push(Peer { name: peer.name.clone(), transport, instead_of, mtu, verdict });
+            self.peers.insert(Peer { name: peer.name.clone(), transport, instead_of, mtu, verdict });
             self.measure(peer, (&ways, transport), scene);
         }
     }
@@ -236,8 +238,8 @@ impl Peers {
     }
 
     /// Adds our ends of the overlays, and what they are told.
-    fn add_devices(&mut self, cluster: &Cluster, scene: Scene<'_>) {
-        let Scene { here, nodes, .. } = scene;
+    fn add_devices(&mut self, scene: Scene<'_>) {
+        let Scene { here, everyone, .. } = scene;
         let used = |peers: &Self, transport| peers.peers.iter().any(|peer| peer.transport == transport);
         let mut answering = Vec::new();
         match scene.overlay {
@@ -248,16 +250,16 @@ impl Peers {
             _ => (self.network.fdb, self.network.neighbours) = <_>::default(),
         }
         if let Ok(udp) = scene.udp
-            && (used(self, Transport::Udp) || udp::is_wished_for(cluster, here) || udp.stays(here))
+            && (used(self, Transport::Udp) || udp::is_wished_for(&everyone, here) || udp.stays(here))
         {
-            self.forwarding = Some(udp.forwarding(cluster, here, &nodes));
+            self.forwarding = Some(udp.forwarding(&everyone, here));
             self.network.merge(udp.0.network(here, here.mtu_by(Transport::Udp)));
         }
         if let Ok(tunnel) = scene.wireguard
-            && wireguard::is_wanted(cluster, here)
+            && wireguard::is_wanted(&everyone, here)
         {
             answering.extend(tunnel.0.is_there(here).then(|| tunnel.0.device.clone()));
-            let (encryption, problems) = tunnel.told(cluster, here, &nodes);
+            let (encryption, problems) = tunnel.told(&everyone, here);
             self.encryption = Some(encryption);
             self.problems.extend(problems);
             self.network.merge(tunnel.0.network(here, here.mtu_by(Transport::Wireguard)));
@@ -269,7 +271,8 @@ impl Peers {
     fn take_seats(&mut self, here: Here<'_>, devices: &[IfName]) {
         // Without a device nobody has the addresses to answer from.
         if devices.is_empty() {
-            return self.targets.clear();
+            self.targets = Sorted::default();
+            return;
         }
         let own = own_addresses(here.node).chain(here.addresses.first().copied());
         self.seats = own.map(|address| Seat { address, device: None }).collect();
@@ -287,10 +290,10 @@ fn open(ways: &[Transport]) -> &[Transport] {
 }
 
 /// A pod CIDR that covers a node's address would take its packets away.
-fn covered(nodes: &BTreeSet<IpAddr>, peer: &Node, pod_cidr: IpNet) -> Result<(), Problem> {
-    match nodes.range(pod_cidr.network()..=pod_cidr.broadcast()).next() {
+fn covered(everyone: &Everyone, peer: &Node, pod_cidr: IpNet) -> Result<(), Problem> {
+    match everyone.address_in(pod_cidr) {
         None => Ok(()),
-        Some(&address) => Err(Problem::CoversNode { node: peer.name.clone(), pod_cidr, address }),
+        Some(address) => Err(Problem::CoversNode { node: peer.name.clone(), pod_cidr, address }),
     }
 }
 

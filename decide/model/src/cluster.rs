@@ -12,8 +12,12 @@ use crate::names::{NodeName, PodKey};
 use crate::namespaced::{Key, Keyed, Namespaced};
 use crate::policy::Policy;
 use crate::port::{ContainerPort, Transport};
+use crate::sorted::SortedMap;
 use crate::transport::Choice;
 use crate::wireguard::PublicKey;
+
+/// The nodes of a cluster.
+pub type Nodes = SortedMap<NodeName, Node>;
 
 /// The pods of a cluster.
 pub type Pods = Namespaced<Pod>;
@@ -27,7 +31,7 @@ pub type Policies = Namespaced<Policy>;
 /// account.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Cluster {
-    nodes: Arc<BTreeMap<NodeName, Node>>,
+    nodes: Nodes,
     pods: Pods,
     namespaces: Arc<BTreeMap<String, Namespace>>,
     policies: Policies,
@@ -36,11 +40,11 @@ pub struct Cluster {
 impl Cluster {
     /// The cluster of which only one node is known, of no listing: what it lacks is no reason to prune anything.
     pub fn of(node: Node) -> Self {
-        Self { nodes: Arc::new(BTreeMap::from([(node.name.clone(), node)])), ..Self::default() }
+        Self { nodes: [(node.name.clone(), node)].into(), ..Self::default() }
     }
 
     /// The nodes by name.
-    pub fn nodes(&self) -> &Arc<BTreeMap<NodeName, Node>> {
+    pub fn nodes(&self) -> &Nodes {
         &self.nodes
     }
 
@@ -61,7 +65,7 @@ impl Cluster {
 }
 
 /// A Node, as far as pod networking needs it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Node {
     /// metadata.name
     pub name: NodeName,
@@ -218,7 +222,7 @@ impl Listing {
 
     /// Adds a node; a later one of the same name takes its place.
     pub fn node(&mut self, node: Node) {
-        Arc::make_mut(&mut self.cluster.nodes).insert(node.name.clone(), node);
+        self.cluster.nodes.insert(node.name.clone(), node);
     }
 
     /// Adds a pod; a later one of the same key takes its place.
@@ -228,7 +232,7 @@ impl Listing {
 
     /// The listing of all that was said of four kinds of objects.
     pub fn of(
-        nodes: Arc<BTreeMap<NodeName, Node>>,
+        nodes: Nodes,
         pods: Pods,
         namespaces: Arc<BTreeMap<String, Namespace>>,
         policies: Policies,

@@ -41,7 +41,7 @@ mod wireguard;
 
 pub use bandwidth::{Bandwidth, RateLimit};
 pub use chain::chain;
-pub use cluster::{Cluster, Kind, Listing, Log, Namespace, Node, Pod, Pods, Policies, StillListing};
+pub use cluster::{Cluster, Kind, Listing, Log, Namespace, Node, Nodes, Pod, Pods, Policies, StillListing};
 pub use forwarding::{Forwarding, ForwardingPeer};
 pub use gather::Gather;
 pub use labels::{Labels, SharedLabels};

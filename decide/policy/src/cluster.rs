@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use selvedge_model::{Labels, Log, Namespace, Node, NodeName, Pod, PodKey, Pods, Policies};
+use selvedge_model::{Labels, Log, Namespace, Nodes, Pod, PodKey, Pods, Policies};
 
 use crate::holders::Holders;
 use selvedge_model::policy::{Direction, Mode, Namespaces, PodPeer, Policy, Rule};
@@ -18,7 +18,7 @@ pub const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
 /// It is made of a complete [`selvedge_model::Cluster`].
 #[derive(Debug, Clone, Default)]
 pub struct Cluster {
-    nodes: Arc<BTreeMap<NodeName, Node>>,
+    nodes: Nodes,
     namespaces: Arc<BTreeMap<String, Labels>>,
     /// Of which namespaces' pods not what is usual is logged.
     logs: Arc<BTreeMap<String, Log>>,
@@ -37,7 +37,7 @@ impl Cluster {
     /// What policy knows of a cluster that was another one `before`, of which this was made.
     #[must_use]
     pub fn after(mut self, before: &selvedge_model::Cluster, now: &selvedge_model::Cluster) -> Self {
-        self.nodes = Arc::clone(now.nodes());
+        self.nodes = now.nodes().clone();
         if !Arc::ptr_eq(now.namespaces(), before.namespaces()) {
             let logs = now.namespaces().iter().map(|(name, namespace)| (name.clone(), namespace.log));
             self.logs = Arc::new(logs.filter(|(_, log)| *log != Log::default()).collect());
@@ -98,7 +98,7 @@ impl Cluster {
     }
 
     /// The nodes.
-    pub fn nodes(&self) -> &BTreeMap<NodeName, Node> {
+    pub fn nodes(&self) -> &Nodes {
         &self.nodes
     }
 

@@ -65,7 +65,7 @@ impl Changes {
         let mut policies = cluster.policies().clone();
         self.deleted.iter().for_each(|key| drop(policies.remove(key)));
         self.policies.iter().for_each(|policy| drop(policies.insert(Arc::clone(policy))));
-        let listing = Listing::of(Arc::new(cluster.nodes().clone()), pods, Arc::new(namespaces), policies);
+        let listing = Listing::of(cluster.nodes().clone(), pods, Arc::new(namespaces), policies);
         Cluster::new(&listing.finish().expect("a listing of all kinds is complete"))
     }
 }

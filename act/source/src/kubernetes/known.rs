@@ -7,7 +7,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use kube::runtime::watcher::Event;
 use selvedge_model::{
-    Cluster, Keyed, Listing, Namespace, Namespaced, Node, NodeName, Pods, Policies, SharedLabels,
+    Cluster, Keyed, Listing, Namespace, Namespaced, Node, NodeName, Nodes, Pods, Policies, SharedLabels,
+    SortedMap,
 };
 
 use crate::kubernetes::object::{
@@ -26,8 +27,6 @@ pub(super) struct Known {
     namespaces: Objects<Arc<BTreeMap<String, Namespace>>>,
     policies: Objects<Policies>,
 }
-
-type Nodes = Arc<BTreeMap<NodeName, Node>>;
 
 /// Nodes none of which has another's pod network, and what kept any from it.
 type Claimed = (Nodes, Vec<String>);
@@ -54,8 +53,8 @@ impl Known {
     pub(super) fn node(&mut self, event: Event<ApiNode>) {
         self.nodes.take(event, &mut self.keeper);
         let Some(Set { readable, .. }) = &self.nodes.complete else { return };
-        if self.claimed.as_ref().is_none_or(|(seen, _)| !Arc::ptr_eq(seen, readable)) {
-            self.claimed = Some((Arc::clone(readable), claimed(readable)));
+        if self.claimed.as_ref().is_none_or(|(seen, _)| !seen.shares(readable)) {
+            self.claimed = Some((readable.clone(), claimed(readable)));
         }
     }
 
@@ -81,7 +80,7 @@ impl Known {
         let (namespaces, policies) = (self.namespaces.complete.as_ref()?, self.policies.complete.as_ref()?);
         let (_, (nodes_in_force, problems)) = self.claimed.as_ref()?;
         let listing = Listing::of(
-            Arc::clone(nodes_in_force),
+            nodes_in_force.clone(),
             pods.readable.clone(),
             Arc::clone(&namespaces.readable),
             policies.readable.clone(),
@@ -99,7 +98,7 @@ impl Known {
 /// nodes of the cluster must decide alike.
 fn claimed(nodes: &Nodes) -> Claimed {
     let mut networks = Networks::default();
-    let mut in_force = Arc::clone(nodes);
+    let mut in_force = nodes.clone();
     let mut problems = Vec::new();
     for (name, node) in nodes.iter() {
         let mut claim = |cidr: &IpNet| match networks.claim(*cidr, name) {
@@ -112,10 +111,8 @@ fn claimed(nodes: &Nodes) -> Claimed {
             }
         };
         let kept: Vec<IpNet> = node.pod_cidrs.iter().copied().filter(&mut claim).collect();
-        if kept.len() < node.pod_cidrs.len()
-            && let Some(node) = Arc::make_mut(&mut in_force).get_mut(name)
-        {
-            node.pod_cidrs = kept;
+        if kept.len() < node.pod_cidrs.len() {
+            in_force.insert(name.clone(), Node { pod_cidrs: kept, ..node.clone() });
         }
     }
     (in_force, problems)
@@ -149,6 +146,23 @@ impl<K: Ord + Clone + Display, V: Clone + PartialEq> Store for Arc<BTreeMap<K, V
         if self.contains_key(key) {
             Arc::make_mut(self).remove(key);
         }
+    }
+}
+
+impl<K: Ord + Clone + Display, V: Ord + Clone> Store for SortedMap<K, V> {
+    type Key = K;
+    type Kept = V;
+
+    fn get(&self, key: &K) -> Option<&V> {
+        Self::get(self, key)
+    }
+
+    fn put(&mut self, key: K, kept: V) {
+        self.insert(key, kept);
+    }
+
+    fn remove(&mut self, key: &K) {
+        Self::remove(self, key);
     }
 }
 

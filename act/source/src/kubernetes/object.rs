@@ -5,16 +5,14 @@ mod pod;
 mod policy;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use ipnet::IpNet;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::{ClusterResourceScope, NamespaceResourceScope, Resource};
 use selvedge_model::transport::Choice;
-use selvedge_model::{Node, NodeName, PublicKey, SharedLabels};
+use selvedge_model::{Node, NodeName, Nodes, PublicKey, SharedLabels};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
@@ -167,7 +165,7 @@ impl ApiNode {
 }
 
 impl Followed for ApiNode {
-    type Store = Arc<BTreeMap<NodeName, Node>>;
+    type Store = Nodes;
 
     fn key(&self) -> Result<NodeName, String> {
         parsed("metadata.name", self.metadata.name.as_deref().unwrap_or_default())

@@ -62,19 +62,18 @@ impl Merged {
         if gone == come {
             return Some(Self { cluster, networks });
         }
-        let mut nodes = Arc::clone(cluster.nodes());
-        let there = Arc::make_mut(&mut nodes);
+        let mut nodes = cluster.nodes().clone();
         for node in &gone {
-            there.remove(&node.name);
+            nodes.remove(&node.name);
             node.pod_cidrs.iter().for_each(|cidr| networks.release(*cidr));
         }
         for mut node in come {
             let claimed = node.pod_cidrs.iter().all(|cidr| networks.claim(*cidr, node.name.clone()).is_ok());
-            if !claimed || there.contains_key(&node.name) {
+            if !claimed || nodes.contains_key(&node.name) {
                 return None;
             }
             node.wireguard = keys.of(&node.name).or(node.wireguard);
-            there.insert(node.name.clone(), node);
+            nodes.insert(node.name.clone(), node);
         }
         let (pods, namespaces) = (cluster.pods().clone(), Arc::clone(cluster.namespaces()));
         let cluster = Listing::of(nodes, pods, namespaces, cluster.policies().clone()).finish().ok()?;

@@ -63,7 +63,15 @@ fn nodes(snapshot: &Snapshot) -> Vec<&str> {
 }
 
 fn cidrs(snapshot: &Snapshot, node: &str) -> Vec<String> {
-    snapshot.cluster.nodes()[&node.parse().unwrap()].pod_cidrs.iter().map(ToString::to_string).collect()
+    snapshot
+        .cluster
+        .nodes()
+        .get(&node.parse().unwrap())
+        .unwrap()
+        .pod_cidrs
+        .iter()
+        .map(ToString::to_string)
+        .collect()
 }
 
 fn problems(snapshot: &Snapshot) -> Vec<String> {
@@ -75,7 +83,7 @@ fn a_node_is_read_with_its_networks_and_internal_addresses() {
     let snapshot = first(&[("nodes.yaml", NODE_A)]);
     assert_eq!(problems(&snapshot), [""; 0]);
     assert!(snapshot.is_whole());
-    let node = &snapshot.cluster.nodes()[&"node-a".parse().unwrap()];
+    let node = snapshot.cluster.nodes().get(&"node-a".parse().unwrap()).unwrap();
     assert_eq!(node.addresses, ["172.30.0.11".parse::<IpAddr>().unwrap(), "fd00:30::b".parse().unwrap()]);
     assert_eq!(cidrs(&snapshot, "node-a"), ["10.244.0.0/24", "fd00:10:244::/64"]);
 }
@@ -173,7 +181,7 @@ fn an_object_with_a_bad_field_keeps_its_last_good_form() {
                     (the last good state stays in force)";
     assert_eq!(problems(&snapshot), [expected]);
     assert_eq!(cidrs(&snapshot, "node-b"), ["10.244.1.0/24"]);
-    let node_a = &snapshot.cluster.nodes()[&"node-a".parse().unwrap()];
+    let node_a = snapshot.cluster.nodes().get(&"node-a".parse().unwrap()).unwrap();
     assert_eq!(node_a.addresses[0].to_string(), "172.30.0.12", "the good object beside it is not held back");
     assert!(snapshot.is_whole());
 }
@@ -327,7 +335,7 @@ fn annotated(annotations: &str) -> String {
 }
 
 fn node_b(snapshot: &Snapshot) -> &Node {
-    &snapshot.cluster.nodes()[&"node-b".parse().unwrap()]
+    snapshot.cluster.nodes().get(&"node-b".parse().unwrap()).unwrap()
 }
 
 #[test]

@@ -71,7 +71,7 @@ impl Rig {
         let deadline = Instant::now() + SOON;
         loop {
             let snapshot = self.snapshots.recv_timeout(SOON).unwrap();
-            let seen = snapshot.cluster.nodes()[&"a".parse().unwrap()].wireguard;
+            let seen = snapshot.cluster.nodes().get(&"a".parse().unwrap()).unwrap().wireguard;
             if seen == key && snapshot.problems.is_empty() {
                 return;
             }

@@ -9,6 +9,7 @@ use selvedge_datapath::converge::Observed;
 use selvedge_datapath::firewall::{self, PodNetwork};
 use selvedge_datapath::node::DesiredNode;
 use selvedge_datapath::peers;
+use selvedge_model::Sorted;
 use selvedge_ruleset::{ListedTable, Table, TableId};
 
 use super::{Known, Policed, Setup};
@@ -38,7 +39,7 @@ impl Setup {
             bridge: node.bridged.then_some(&self.config.bridge),
         };
         let mut agent = firewall::agent(network, self.owns_tables).with(&policed.table);
-        if let Some(all) = all_nodes(known, observed) {
+        if let Some(all) = all_nodes(node, known, observed) {
             let ports = [self.config.vxlan.port, self.config.udp.port];
             agent = agent.with(&self.tunnels.guarded(all, &ports, &subnets));
         }
@@ -67,11 +68,11 @@ impl Setup {
 
 /// The guard of tunnels as it was last made.
 #[derive(Debug, Default)]
-pub(crate) struct Tunnels(Option<(BTreeSet<IpAddr>, Vec<IpNet>, Table)>);
+pub(crate) struct Tunnels(Option<(Sorted<IpAddr>, Vec<IpNet>, Table)>);
 
 impl Tunnels {
     /// The guard for these nodes, made of the last one where only nodes have changed.
-    fn guarded(&mut self, nodes: BTreeSet<IpAddr>, ports: &[u16], subnets: &[IpNet]) -> Table {
+    fn guarded(&mut self, nodes: Sorted<IpAddr>, ports: &[u16], subnets: &[IpNet]) -> Table {
         let table = match self.0.take() {
             Some((then, same, table)) if same == subnets => firewall::tunnels_after(table, &then, &nodes),
             _ => firewall::tunnels(&nodes, ports, subnets),
@@ -82,13 +83,12 @@ impl Tunnels {
 }
 
 /// The addresses of all nodes; none where there may be more than the cluster and the agent's table know.
-fn all_nodes(known: Known<'_>, observed: &Observed) -> Option<BTreeSet<IpAddr>> {
-    let before = match known.prune {
-        Prune::Marked => BTreeSet::new(),
-        Prune::Nothing => observed.tables.get(&firewall::AGENT).and_then(firewall::nodes)?,
-    };
-    let nodes = known.cluster.nodes().values().flat_map(|node| node.addresses.iter().copied());
-    Some(nodes.chain(before).collect())
+fn all_nodes(node: &DesiredNode, known: Known<'_>, observed: &Observed) -> Option<Sorted<IpAddr>> {
+    let mut nodes = node.everyone.clone();
+    if known.prune == Prune::Nothing {
+        nodes.extend(observed.tables.get(&firewall::AGENT).and_then(firewall::nodes)?);
+    }
+    Some(nodes)
 }
 
 /// Where pods of this node send from: its pod CIDRs, and the addresses of pods that were attached under other ones.

@@ -1,5 +1,4 @@
-use std::collections::BTreeSet;
-
+use selvedge_model::Sorted;
 use selvedge_ruleset::Seen;
 
 use super::*;
@@ -100,7 +99,7 @@ fn what_is_to_be_encrypted_leaves_by_one_device_alone() {
 
 #[test]
 fn tunnels_are_spoken_to_by_nodes_alone() {
-    let nodes_known: BTreeSet<IpAddr> = ["172.30.0.11", "fd00:30::11"].map(|ip| ip.parse().unwrap()).into();
+    let nodes_known: Sorted<IpAddr> = ["172.30.0.11", "fd00:30::11"].map(|ip| ip.parse().unwrap()).into();
     let table = tunnels(&nodes_known, &[4789], &nets(&["10.244.1.0/24", "fd00:10:244:1::/64"]));
     assert_eq!(
         rules(&table, "tunnels-input"),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use selvedge_model::Sorted;
 use selvedge_ruleset::matching::{Match, in_set, saddr, udp_dport};
 use selvedge_ruleset::rule::{counter, drop};
 use selvedge_ruleset::{
@@ -20,7 +21,7 @@ pub(super) const NODES: [SetName; 2] = [NODES4, NODES6];
 
 /// The part of the agent's table that guards those ports: in comes only what nodes send, and pods of these subnets send
 /// none of them anything. What a pod sends may leave with its node's address, so the receiver alone couldn't tell.
-pub fn tunnels(nodes: &BTreeSet<IpAddr>, ports: &[u16], subnets: &[IpNet]) -> Table {
+pub fn tunnels(nodes: &Sorted<IpAddr>, ports: &[u16], subnets: &[IpNet]) -> Table {
     let families = [(Field::IpSaddr, Field::IpDaddr, &NODES4), (Field::Ip6Saddr, Field::Ip6Daddr, &NODES6)];
     let to = |port: &u16, others: Vec<Match>| -> Rule {
         let rule = others.into_iter().fold(rule![udp_dport(*port)], Rule::then);
@@ -59,7 +60,7 @@ pub fn tunnels(nodes: &BTreeSet<IpAddr>, ports: &[u16], subnets: &[IpNet]) -> Ta
 }
 
 /// The same for other nodes than it was made for.
-pub fn tunnels_after(tunnels: Table, then: &BTreeSet<IpAddr>, now: &BTreeSet<IpAddr>) -> Table {
+pub fn tunnels_after(tunnels: Table, then: &Sorted<IpAddr>, now: &Sorted<IpAddr>) -> Table {
     let gone = then.difference(now).map(|node| (key(*node), None));
     let come = now.difference(then).map(|node| (key(*node), Some(Element::from(Data::Nothing))));
     let (v4, v6): (Vec<_>, Vec<_>) = gone.chain(come).partition(|((set, _), _)| *set == NODES4);

@@ -266,7 +266,7 @@ fn a_direct_way_that_does_not_get_through_is_replaced_by_one_that_does() {
     let findings = found(&[(Transport::Direct, Measured::Silent), (Transport::Vxlan, through)]);
     let peers = decided_by(&nodes[..2], &local, &network, &findings);
     assert_eq!(transports(&peers), ["node-b vxlan 1450"]);
-    assert_eq!(peers.peers[0].instead_of, Some(Transport::Direct));
+    assert_eq!(peers.peers.first().unwrap().instead_of, Some(Transport::Direct));
     let findings = found(&[(Transport::Direct, Measured::Silent), (Transport::Vxlan, Measured::Silent)]);
     let peers = decided_by(&nodes[..2], &local, &network, &findings);
     assert_eq!(transports(&peers), ["node-b direct 1500"], "nothing better is known");
@@ -354,6 +354,6 @@ fn where_vxlan_does_not_get_through_and_plain_udp_does_a_forwarder_is_started() 
     }
     let peers = decided_by(&nodes, &local, &network, &findings);
     assert_eq!(transports(&peers), ["node-b direct 1500", "node-c udp 1472"]);
-    assert_eq!(peers.peers[1].instead_of, Some(Transport::Vxlan));
+    assert_eq!(peers.peers.iter().nth(1).unwrap().instead_of, Some(Transport::Vxlan));
     assert!(peers.forwarding.is_some());
 }

@@ -1,14 +1,15 @@
 //! Peers that are reached in plain UDP, through the forwarder's device.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
 use selvedge_model::mark;
 use selvedge_model::transport::{Choice, Transport};
-use selvedge_model::{Cluster, Forwarding, ForwardingPeer, IfName};
+use selvedge_model::{Forwarding, ForwardingPeer, IfName};
 
 use super::end::End;
+use super::everyone::Everyone;
 use super::{Here, covered};
 use crate::node::Problem;
 use crate::state::LinkKind;
@@ -34,16 +35,11 @@ impl Udp {
 
     /// What the forwarder is told: every node that there is a way to, whatever we send it by, for it may send so. A net
     /// that two nodes claim is the first one's.
-    pub(super) fn forwarding(
-        &self,
-        cluster: &Cluster,
-        here: Here<'_>,
-        nodes: &BTreeSet<IpAddr>,
-    ) -> Forwarding {
+    pub(super) fn forwarding(&self, everyone: &Everyone, here: Here<'_>) -> Forwarding {
         let mut nets: BTreeMap<IpNet, IpAddr> = BTreeMap::new();
-        for peer in cluster.nodes().values().filter(|peer| peer.name != here.local.name) {
+        for peer in everyone.nodes.values().filter(|peer| peer.name != here.local.name) {
             let Ok(endpoint) = self.0.remote(peer) else { continue };
-            for pod_cidr in peer.pod_cidrs.iter().filter(|net| covered(nodes, peer, **net).is_ok()) {
+            for pod_cidr in peer.pod_cidrs.iter().filter(|net| covered(everyone, peer, **net).is_ok()) {
                 nets.entry(pod_cidr.trunc()).or_insert(endpoint);
             }
         }
@@ -57,9 +53,9 @@ impl Udp {
 }
 
 /// Whether anybody may send us anything by it: a peer that wishes for it sends so even before we know of its wish.
-pub(super) fn is_wished_for(cluster: &Cluster, here: Here<'_>) -> bool {
+pub(super) fn is_wished_for(everyone: &Everyone, here: Here<'_>) -> bool {
     let udp = Choice::Of(Transport::Udp);
-    here.local.transport == udp || cluster.nodes().values().any(|node| node.transport == Some(udp))
+    here.local.transport == udp || everyone.wishes_for(udp)
 }
 
 pub(super) fn device() -> IfName {

@@ -1,13 +1,13 @@
 //! What leads to every peer, made anew for those only of which something has changed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use ipnet::IpNet;
 use selvedge_model::mark;
-use selvedge_model::{Cluster, IfName, Mtu, Node, NodeName, Sorted};
+use selvedge_model::{Cluster, IfName, Mtu, Node, NodeName, Nodes, Sorted};
 
+use super::everyone::Everyone;
 use super::overlay::Overlay;
 use super::udp::Udp;
 use super::wireguard::Tunnel;
@@ -20,15 +20,18 @@ use crate::state::{Address, FdbEntry, LinkKind, Neighbour, Route};
 /// Of so many nodes at most that have changed each is held against all.
 const FEW: usize = 64;
 
-/// What was decided last, and on what account.
+/// What is known of all nodes, and what was decided last, with on what account.
 #[derive(Debug, Default)]
-pub struct Known(Option<(Account, Ways)>);
+pub struct Known {
+    everyone: Everyone,
+    last: Option<(Account, Ways)>,
+}
 
 /// What the ways to peers came from.
 #[derive(Debug)]
 struct Account {
     fixed: Fixed,
-    nodes: Arc<BTreeMap<NodeName, Node>>,
+    everyone: Everyone,
     /// What the kernel routes by WireGuard's device.
     routed: BTreeSet<IpNet>,
     /// The state of what was measured.
@@ -60,29 +63,54 @@ struct Ways {
     peers: Sorted<Peer>,
     direct: Sorted<(NodeName, IpAddr)>,
     problems: Sorted<(NodeName, Problem)>,
-    targets: Sorted<(NodeName, usize, Target)>,
+    targets: Sorted<Target>,
     /// Two nodes claim the same pod CIDR: what is due to the one can't be told from what is due to the other.
     mixed: bool,
 }
 
 impl Known {
+    /// Takes the cluster as it is now.
+    pub(crate) fn follow(&mut self, cluster: &Cluster) {
+        self.everyone.follow(cluster.nodes());
+    }
+
+    /// What all nodes have.
+    pub(super) fn everyone(&self) -> &Everyone {
+        &self.everyone
+    }
+
+    /// The addresses of all nodes.
+    pub(crate) fn addresses(&self) -> &Sorted<IpAddr> {
+        &self.everyone.addresses
+    }
+
+    /// The pod CIDRs of all nodes, in order.
+    pub(crate) fn pod_cidrs(&self) -> impl Iterator<Item = IpNet> {
+        self.everyone.pod_cidrs.iter().map(|(net, _)| *net)
+    }
+
+    /// True if every node has an IPv4 address.
+    pub(crate) fn have_v4(&self) -> bool {
+        self.everyone.have_v4()
+    }
+
     /// What leads to every peer.
-    pub(super) fn decide(&mut self, cluster: &Cluster, scene: &Scene<'_>) -> Peers {
+    pub(super) fn decide(&mut self, scene: &Scene<'_>) -> Peers {
         let account = Account {
             fixed: Fixed::of(scene),
-            nodes: Arc::clone(cluster.nodes()),
+            everyone: scene.everyone.clone(),
             routed: scene.routed.clone(),
             findings: scene.here.findings.state(),
         };
-        let ways = match self.0.take() {
+        let ways = match self.last.take() {
             Some((before, ways)) => match before.changed(&account, &ways, scene) {
                 Some(changed) => ways.after(&changed, (&before, &account), scene),
-                None => Ways::all(cluster, scene),
+                None => Ways::all(scene),
             },
-            None => Ways::all(cluster, scene),
+            None => Ways::all(scene),
         };
         let peers = ways.peers(scene.here);
-        self.0 = Some((account, ways));
+        self.last = Some((account, ways));
         peers
     }
 }
@@ -110,62 +138,43 @@ impl Fixed {
 
 impl Account {
     /// The nodes of which something has changed; none if that can't be told, or if all may be concerned.
-    fn changed(&self, now: &Self, ways: &Ways, scene: &Scene<'_>) -> Option<BTreeSet<NodeName>> {
+    fn changed<'a>(&'a self, now: &'a Self, ways: &Ways, scene: &Scene<'_>) -> Option<BTreeSet<NodeName>> {
         if ways.mixed || self.fixed != now.fixed {
             return None;
         }
         let mut changed: BTreeSet<NodeName> = scene.here.findings.changed_since(self.findings)?;
-        if !Arc::ptr_eq(&self.nodes, &now.nodes) {
-            let gone = differing(&self.nodes, &now.nodes);
-            let come = differing(&now.nodes, &self.nodes);
-            if gone.len() + come.len() > FEW {
-                return None;
-            }
-            // A pod CIDR that covers a node's address is no good, whose ever the two are.
-            let addresses: Vec<IpAddr> =
-                gone.iter().chain(&come).flat_map(|node| node.addresses.iter().copied()).collect();
-            let covers = |node: &Node| {
-                node.pod_cidrs.iter().any(|net| addresses.iter().any(|address| net.contains(address)))
-            };
-            let claims = |node: &Node| {
-                let others = come.iter().filter(|other| other.name != node.name);
-                others.flat_map(|other| &other.pod_cidrs).any(|net| node.pod_cidrs.contains(net))
-            };
-            let mut all = self.nodes.values().chain(now.nodes.values());
-            if all.any(covers) || now.nodes.values().any(claims) {
-                return None;
-            }
-            changed.extend(gone.into_iter().chain(come).map(|node| node.name.clone()));
+        let (before, after) = (&self.everyone, &now.everyone);
+        let differing = |these: &'a Nodes, others: &'a Nodes| -> Vec<&'a Node> {
+            these.difference(others).map(|(_, node)| node).take(FEW + 1).collect()
+        };
+        let (gone, come) = (differing(&before.nodes, &after.nodes), differing(&after.nodes, &before.nodes));
+        if gone.len() + come.len() > FEW {
+            return None;
         }
-        let rerouted: BTreeSet<IpNet> = self.routed.symmetric_difference(&now.routed).copied().collect();
-        if !rerouted.is_empty() {
-            let concerned = |node: &&Node| node.pod_cidrs.iter().any(|net| rerouted.contains(net));
-            changed.extend(now.nodes.values().filter(concerned).map(|node| node.name.clone()));
+        // A pod CIDR that covers a node's address is no good, whose ever the two are.
+        let covered = |address: &IpAddr| before.is_covered(*address) || after.is_covered(*address);
+        let contested = |node: &&Node| {
+            let mut claimants = node.pod_cidrs.iter().flat_map(|net| after.who_claims(*net));
+            claimants.any(|name| *name != node.name)
+        };
+        let changes = || gone.iter().chain(&come).copied();
+        if changes().flat_map(|node| &node.addresses).any(covered) || come.iter().any(contested) {
+            return None;
         }
+        changed.extend(changes().map(|node| node.name.clone()));
+        let rerouted = self.routed.symmetric_difference(&now.routed);
+        changed.extend(rerouted.flat_map(|net| after.who_claims(*net)).cloned());
         Some(changed)
     }
 }
 
-/// The nodes that are not the same there.
-fn differing<'a>(nodes: &'a BTreeMap<NodeName, Node>, there: &BTreeMap<NodeName, Node>) -> Vec<&'a Node> {
-    // Both are walked once, side by side.
-    let mut there = there.iter().peekable();
-    let differs = |(name, node): &(&NodeName, &Node)| {
-        while there.next_if(|(other, _)| other < name).is_some() {}
-        there.next_if(|(other, _)| other == name).is_none_or(|(_, other)| other != *node)
-    };
-    nodes.iter().filter(differs).map(|(_, node)| node).collect()
-}
-
 impl Ways {
-    fn all(cluster: &Cluster, scene: &Scene<'_>) -> Self {
+    fn all(scene: &Scene<'_>) -> Self {
         let mut all = Parts::default();
-        for node in cluster.nodes().values().filter(|node| node.name != scene.here.local.name) {
+        for node in scene.everyone.nodes.values().filter(|node| node.name != scene.here.local.name) {
             all.add(&node.name, Peers::towards(node, scene));
         }
-        let mut claimed: Vec<IpNet> =
-            cluster.nodes().values().flat_map(|node| node.pod_cidrs.iter().copied()).collect();
-        claimed.sort_unstable();
+        let claimed = || scene.everyone.pod_cidrs.iter().map(|(net, _)| net);
         Self {
             routes: all.routes.into_iter().collect(),
             fdb: all.fdb.into_iter().collect(),
@@ -174,7 +183,7 @@ impl Ways {
             direct: all.direct.into_iter().collect(),
             problems: all.problems.into_iter().collect(),
             targets: all.targets.into_iter().collect(),
-            mixed: claimed.windows(2).any(|pair| pair[0] == pair[1]),
+            mixed: claimed().zip(claimed().skip(1)).any(|(one, next)| one == next),
         }
     }
 
@@ -187,12 +196,12 @@ impl Ways {
     ) -> Self {
         let others = changed.iter().filter(|name| **name != scene.here.local.name);
         for name in others.clone() {
-            if let Some(node) = before.nodes.get(name) {
+            if let Some(node) = before.everyone.nodes.get(name) {
                 self.forget(node, scene);
             }
         }
         for name in others {
-            if let Some(node) = now.nodes.get(name) {
+            if let Some(node) = now.everyone.nodes.get(name) {
                 let mut parts = Parts::default();
                 parts.add(name, Peers::towards(node, scene));
                 self.add(parts);
@@ -216,7 +225,7 @@ impl Ways {
         self.peers.remove_like(|peer| peer.name.cmp(&node.name));
         self.direct.remove_like(|(name, _)| name.cmp(&node.name));
         self.problems.remove_like(|(name, _)| name.cmp(&node.name));
-        self.targets.remove_like(|(name, ..)| name.cmp(&node.name));
+        self.targets.remove_like(|target| target.node.cmp(&node.name));
     }
 
     fn add(&mut self, parts: Parts) {
@@ -239,11 +248,11 @@ impl Ways {
                 neighbours: self.neighbours.clone(),
                 ..DesiredNetwork::default()
             },
-            peers: self.peers.iter().cloned().collect(),
+            peers: self.peers.clone(),
             direct: own.chain(self.direct.iter().map(|(_, address)| address)).copied().collect(),
             problems: self.problems.iter().map(|(_, problem)| problem.clone()).collect(),
             mtu: self.peers.iter().map(|peer| here.mtu_by(peer.transport)).max(),
-            targets: self.targets.iter().map(|(.., target)| target.clone()).collect(),
+            targets: self.targets.clone(),
             ..Peers::default()
         }
     }
@@ -258,7 +267,7 @@ struct Parts {
     peers: Vec<Peer>,
     direct: Vec<(NodeName, IpAddr)>,
     problems: Vec<(NodeName, Problem)>,
-    targets: Vec<(NodeName, usize, Target)>,
+    targets: Vec<Target>,
 }
 
 impl Parts {
@@ -269,8 +278,7 @@ impl Parts {
         self.peers.extend(part.peers);
         self.direct.extend(part.direct.into_iter().map(|address| (name.clone(), address)));
         self.problems.extend(part.problems.into_iter().map(|problem| (name.clone(), problem)));
-        let targets = part.targets.into_iter().enumerate();
-        self.targets.extend(targets.map(|(place, target)| (name.clone(), place, target)));
+        self.targets.extend(part.targets);
     }
 }
 

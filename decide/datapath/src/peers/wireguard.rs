@@ -6,9 +6,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use selvedge_model::mark;
 use selvedge_model::transport::{Choice, Transport};
-use selvedge_model::{Cluster, IfName, Node, PublicKey, Wireguard, WireguardPeer};
+use selvedge_model::{IfName, Node, PublicKey, Wireguard, WireguardPeer};
 
 use super::end::{End, asked_by_device};
+use super::everyone::Everyone;
 use super::{Here, covered};
 use crate::converge::OwnKey;
 use crate::node::Problem;
@@ -41,12 +42,7 @@ impl Tunnel {
 
     /// What the device is told: every node that has published a key, whatever we send it by, for it may send so. A net
     /// or a key that two nodes claim is the first one's; with it come those who claim the key of another.
-    pub(super) fn told(
-        &self,
-        cluster: &Cluster,
-        here: Here<'_>,
-        nodes: &BTreeSet<IpAddr>,
-    ) -> (Encrypting, Vec<Problem>) {
+    pub(super) fn told(&self, everyone: &Everyone, here: Here<'_>) -> (Encrypting, Vec<Problem>) {
         let key = match &here.local.wireguard.key {
             OwnKey::Missing => return (Encrypting::Key, Vec::new()),
             OwnKey::Broken(why) => {
@@ -58,14 +54,14 @@ impl Tunnel {
         let mut same = Vec::new();
         let mut peers: BTreeMap<PublicKey, WireguardPeer> = BTreeMap::new();
         let mut taken: BTreeSet<IpNet> = BTreeSet::new();
-        for peer in cluster.nodes().values().filter(|peer| peer.name != here.local.name) {
+        for peer in everyone.nodes.values().filter(|peer| peer.name != here.local.name) {
             let (Some(theirs), Ok(endpoint)) = (peer.wireguard, self.0.remote(peer)) else { continue };
             if let Some(other) = owners.get(&theirs) {
                 same.push(Problem::SameKey { node: peer.name.clone(), other: (*other).clone() });
                 continue;
             }
             owners.insert(theirs, &peer.name);
-            let nets = peer.pod_cidrs.iter().filter(|net| covered(nodes, peer, **net).is_ok());
+            let nets = peer.pod_cidrs.iter().filter(|net| covered(everyone, peer, **net).is_ok());
             let asked = Some(asked_by_device(peer)).filter(IpAddr::is_ipv6).map(IpNet::from);
             let nets = nets.map(IpNet::trunc).chain(asked);
             let nets: BTreeSet<IpNet> = nets.filter(|net| taken.insert(*net)).collect();
@@ -79,12 +75,10 @@ impl Tunnel {
 
 /// Whether there is to be a device: where anybody wishes for it, and where there has been one, for whoever still sends
 /// by it.
-pub(super) fn is_wanted(cluster: &Cluster, here: Here<'_>) -> bool {
+pub(super) fn is_wanted(everyone: &Everyone, here: Here<'_>) -> bool {
     let wireguard = Choice::Of(Transport::Wireguard);
     let ours = here.network.links.get(&device()).is_some_and(|link| mark::is_ours(&link.alias));
-    ours || here.local.wireguard.strict
-        || here.local.transport == wireguard
-        || cluster.nodes().values().any(|node| node.transport == Some(wireguard))
+    ours || here.local.wireguard.strict || here.local.transport == wireguard || everyone.wishes_for(wireguard)
 }
 
 /// True if what goes to a peer goes encrypted, and stays so: nothing that somebody keeps from getting through brings it

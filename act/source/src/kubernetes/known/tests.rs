@@ -80,7 +80,7 @@ fn a_new_listing_takes_the_place_of_the_old_one_as_a_whole() {
 fn of_two_nodes_with_one_subnet_the_first_by_name_keeps_it_and_both_are_named() {
     let known = listed([node("b", "10.0.0.0/24"), node("a", "10.0.0.0/16")]);
     let complete = known.complete().unwrap();
-    let cidrs = |name: &str| complete.cluster.nodes()[&name.parse().unwrap()].pod_cidrs.len();
+    let cidrs = |name: &str| complete.cluster.nodes().get(&name.parse().unwrap()).unwrap().pod_cidrs.len();
     assert_eq!((cidrs("a"), cidrs("b")), (1, 0));
     let problem = "Node b: podCIDR 10.0.0.0/24 overlaps 10.0.0.0/16 of Node a, which keeps it";
     assert_eq!((complete.whole, complete.problems), (true, vec![problem.to_owned()]));

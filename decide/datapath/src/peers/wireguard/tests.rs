@@ -23,7 +23,7 @@ fn a_peer_is_reached_by_wireguard_once_that_got_through_and_never_in_the_clear_a
     let (nodes, local, network) = encrypting(false);
     let peers = decided(&nodes, &local, &network);
     assert_eq!(transports(&peers), ["node-b direct 1500", "node-c vxlan 1450"]);
-    assert_eq!(peers.peers[0].instead_of, Some(Transport::Wireguard));
+    assert_eq!(peers.peers.first().unwrap().instead_of, Some(Transport::Wireguard));
     let by_device = |target: &&Target| target.device.as_ref().is_some_and(|d| d.as_str() == "selvedge-wg");
     let measured: Vec<_> = peers.targets.iter().filter(by_device).map(|t| t.node.as_str()).collect();
     assert_eq!(measured, ["node-b"], "node-c has no key yet");

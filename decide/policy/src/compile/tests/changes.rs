@@ -23,7 +23,7 @@ enum What<'a> {
 
 /// What a cluster becomes if it takes over some of what another one has, and lacks, object by object.
 fn mixed(cluster: &Known, other: &Known, mut is_taken: impl FnMut(What<'_>) -> bool) -> Known {
-    let (mut nodes, mut pods) = (Arc::clone(cluster.nodes()), cluster.pods().clone());
+    let (mut nodes, mut pods) = (cluster.nodes().clone(), cluster.pods().clone());
     let (mut namespaces, mut policies) = (Arc::clone(cluster.namespaces()), cluster.policies().clone());
     for key in cluster.pods().keys().chain(other.pods().keys()) {
         if !is_taken(What::Pod(cluster.pods().get(key), other.pods().get(key))) {
@@ -51,7 +51,7 @@ fn mixed(cluster: &Known, other: &Known, mut is_taken: impl FnMut(What<'_>) -> b
         }
     }
     if is_taken(What::Nodes) {
-        nodes = Arc::clone(other.nodes());
+        nodes = other.nodes().clone();
     }
     Listing::of(nodes, pods, namespaces, policies).finish().unwrap()
 }
