@@ -45,6 +45,9 @@ fn nodes_encrypt_in_user_space_and_every_way_between_pods_is_there() {
     nobody_reads_what_pods_say(&cluster, &web);
     let mut check = cluster.control.selvedgectl(&cluster.programs);
     say(&format!("selvedgectl check --connectivity\n{}", run(check.args(["check", "--connectivity"]))));
+    cluster.type_in("delete deployment web");
+    table::pods(&cluster, "web", 0);
+    helm.uninstall(&cluster);
 }
 
 fn every_node_says_its_key(cluster: &Cluster) {

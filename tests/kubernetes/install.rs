@@ -72,6 +72,14 @@ impl Helm {
         self.wait(cluster);
     }
 
+    /// Takes it away as the documentation says, and fails if a node keeps anything of it.
+    pub(crate) fn uninstall(&self, cluster: &Cluster) {
+        self.upgrade(cluster, &["uninstall=true"]);
+        let words = ["uninstall", "selvedge", "--namespace", "kube-system"];
+        run(cluster.control.administer(&cluster.programs, &self.0).args(words));
+        nothing_is_left(cluster);
+    }
+
     /// Pods that have not been ready for as long as they should are all replaced at once.
     fn wait(&self, cluster: &Cluster) {
         cluster.type_in("-n kube-system rollout status daemonset selvedge --timeout 300s");
@@ -107,6 +115,10 @@ pub(crate) fn uninstall(cluster: &Cluster) {
     cluster.kubectl(&["apply", "-f", &over]);
     cluster.type_in("-n kube-system rollout status daemonset selvedge --timeout 120s");
     cluster.kubectl(&["delete", "-f", &over]);
+    nothing_is_left(cluster);
+}
+
+fn nothing_is_left(cluster: &Cluster) {
     for node in &cluster.nodes {
         assert_eq!(left_on(node), "", "{}", node.name);
     }
