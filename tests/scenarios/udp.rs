@@ -11,10 +11,11 @@ use selvedge_forward::{Client, Report};
 use selvedge_lab::shape::Attach;
 use selvedge_model::Forwarding;
 use selvedge_netlink::RouteSocket;
+use selvedge_reconcile::status::State;
 use selvedge_tests::{Agent, Attached, Cluster, Echo, Knocking, Node, Stream, knock, program, within};
 use serde_json::json;
 
-use crate::site::{alone, name, wait_until_known};
+use crate::site::{alone, delete_route, name, wait_until_known};
 use crate::tunnel::Guard;
 
 /// Nodes with agents and a pod each.
@@ -113,6 +114,36 @@ fn killed_forwarders_and_deleted_devices_are_back_and_no_connection_is_lost() {
     agents.remove(2).kill();
     let agent = cluster.nodes[2].ready_agent();
     assert_eq!(report(&cluster.nodes[2]).map(|report| report.pid), Some(pid), "{}", agent.log());
+}
+
+#[test]
+fn a_forwarder_that_hangs_holds_nothing_up_and_is_replaced() {
+    let _alone = alone();
+    let Some(nodes) = Nodes::new(2, "udp") else { return };
+    nodes.agents.iter().for_each(|agent| nodes.wait_until_reached_by(agent, "udp"));
+    nodes.all_reach_all();
+    let (node, agent) = (&nodes.cluster.nodes[0], &nodes.agents[0]);
+    let before = report(node).unwrap();
+    let hung = Pid::from_raw(i32::try_from(before.pid).unwrap()).unwrap();
+    let picture = node.picture();
+    kill_process(hung, Signal::STOP).unwrap();
+    for pod_cidr in &nodes.cluster.nodes[1].plan.pod_cidrs {
+        delete_route(node, &pod_cidr.to_string());
+    }
+    within(3.0, "the routes are back", || match node.picture() {
+        now if now == picture => Ok(()),
+        now => Err(format!("{}\n{}", picture.changes_to(&now), agent.log())),
+    });
+    within(4.0, "the forwarder is named", || match agent.status().state {
+        State::Degraded { reasons } if reasons.concat().contains(&format!("(process {hung})")) => Ok(()),
+        state => Err(format!("{state:?}\n{}", agent.log())),
+    });
+    let after = wait_for_another(node, before.pid);
+    assert_eq!(after.forwarding, before.forwarding);
+    nodes.agents.iter().for_each(|agent| nodes.wait_until_reached_by(agent, "udp"));
+    nodes.all_reach_all();
+    assert_eq!(agent.status().state, State::Ready, "{}", agent.log());
+    assert!(agent.log().contains("killed: it didn't answer"), "{}", agent.log());
 }
 
 #[test]

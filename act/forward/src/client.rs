@@ -3,12 +3,12 @@
 use std::io::{self, BufRead, BufReader, Write};
 use std::marker::PhantomData;
 use std::net::Shutdown;
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::connection::{connect, is_listened_at, kill, listener};
 use crate::counters::Counts;
 use crate::error::ForwardError;
 use crate::task::{Task, file};
@@ -17,8 +17,11 @@ use crate::task::{Task, file};
 /// that does not; `{"do":"end"}` and `state.protocol` stay what they are in every protocol to come.
 pub const PROTOCOL: u32 = 1;
 
-/// How long a forwarder may take to answer.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a forwarder may take to answer, which takes it far less than a millisecond.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How long it may take to do as it is told: WireGuard computes something for each of thousands of peers.
+const PATIENCE_TO_SET: Duration = Duration::from_secs(5);
 
 /// What is asked.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,7 +100,7 @@ impl<T: Task> Client<T> {
     /// # Errors
     /// [`ForwardError`]; the state before is in force then.
     pub fn set(&self, told: &T) -> Result<(), ForwardError> {
-        self.done(&Request::Set(told.clone()))
+        self.done(&Request::Set(told.clone()), PATIENCE_TO_SET)
     }
 
     /// How it is; `None` if there is no forwarder.
@@ -105,7 +108,7 @@ impl<T: Task> Client<T> {
     /// # Errors
     /// [`ForwardError`]: [`ForwardError::Strange`] if it speaks another protocol.
     pub fn get(&self) -> Result<Option<Report<T>>, ForwardError> {
-        match self.ask(&Request::Get(What::State)) {
+        match self.ask(&Request::Get(What::State), PATIENCE) {
             Ok(Answer::State(report)) if report.protocol == PROTOCOL => Ok(Some(report)),
             Ok(other) => Err(self.strange(&other)),
             Err(ForwardError::Silent { source, .. }) if nobody_is_there(&source) => Ok(None),
@@ -115,7 +118,29 @@ impl<T: Task> Client<T> {
 
     /// Whether a forwarder listens: less than [`Self::get`] says, and sooner.
     pub fn is_there(&self) -> bool {
-        UnixStream::connect(&self.socket).is_ok()
+        is_listened_at(&self.socket)
+    }
+
+    /// Whether one listens and answers anything at all: less than [`Self::get`] says, and sooner where there is much to
+    /// say. `None` if there is no forwarder.
+    ///
+    /// # Errors
+    /// [`ForwardError::Hung`] if it doesn't answer in that time.
+    pub fn answers(&self, patience: Duration) -> Result<Option<()>, ForwardError> {
+        // What asks for nothing is refused in every protocol.
+        match self.converse(b"\n", patience) {
+            Ok(_said) => Ok(Some(())),
+            Err(ForwardError::Silent { source, .. }) if nobody_is_there(&source) => Ok(None),
+            Err(why) => Err(why),
+        }
+    }
+
+    /// Kills it; false if that can't be, for it is somewhere out of our sight, as in another container. Its device stays.
+    ///
+    /// # Errors
+    /// [`ForwardError::Kill`].
+    pub fn kill(&self) -> Result<bool, ForwardError> {
+        kill(&self.socket).map_err(|source| ForwardError::Kill { path: self.socket.clone(), source })
     }
 
     /// Has it end.
@@ -123,33 +148,50 @@ impl<T: Task> Client<T> {
     /// # Errors
     /// [`ForwardError`].
     pub fn end(&self) -> Result<(), ForwardError> {
-        self.done(&Request::Do(Deed::End))
+        self.done(&Request::Do(Deed::End), PATIENCE)
     }
 
-    fn done(&self, request: &Request<T>) -> Result<(), ForwardError> {
-        match self.ask(request)? {
+    fn done(&self, request: &Request<T>, patience: Duration) -> Result<(), ForwardError> {
+        match self.ask(request, patience)? {
             Answer::Done(_) => Ok(()),
             Answer::Error(why) => Err(ForwardError::Refused(why)),
             other @ Answer::State(_) => Err(self.strange(&other)),
         }
     }
 
-    fn ask(&self, request: &Request<T>) -> Result<Answer<T>, ForwardError> {
+    fn ask(&self, request: &Request<T>, patience: Duration) -> Result<Answer<T>, ForwardError> {
+        let failed = |why: serde_json::Error| self.silent(why.into());
+        let mut line = serde_json::to_vec(request).map_err(failed)?;
+        line.push(b'\n');
+        let answer = self.converse(&line, patience)?;
+        serde_json::from_str(&answer)
+            .map_err(|_other_protocol| ForwardError::Strange { path: self.socket.clone(), answer })
+    }
+
+    /// Says that and hears what is answered.
+    fn converse(&self, line: &[u8], patience: Duration) -> Result<String, ForwardError> {
         let asked = || -> io::Result<String> {
-            let mut stream = UnixStream::connect(&self.socket)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
-            stream.set_write_timeout(Some(PATIENCE))?;
-            let mut line = serde_json::to_vec(request)?;
-            line.push(b'\n');
-            stream.write_all(&line)?;
+            let mut stream = connect(&self.socket)?;
+            stream.set_read_timeout(Some(patience))?;
+            stream.set_write_timeout(Some(patience))?;
+            stream.write_all(line)?;
             stream.shutdown(Shutdown::Write)?;
             let mut answer = String::new();
             BufReader::new(stream).read_line(&mut answer)?;
             Ok(answer)
         };
-        let answer = asked().map_err(|source| ForwardError::Silent { path: self.socket.clone(), source })?;
-        serde_json::from_str(&answer)
-            .map_err(|_other_protocol| ForwardError::Strange { path: self.socket.clone(), answer })
+        asked().map_err(|why| self.silent(why))
+    }
+
+    fn silent(&self, source: io::Error) -> ForwardError {
+        let path = self.socket.clone();
+        match source.kind() {
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                let pid = listener(&path).map(|pid| pid.as_raw_nonzero().get());
+                ForwardError::Hung { path, pid }
+            }
+            _ => ForwardError::Silent { path, source },
+        }
     }
 
     fn strange(&self, answer: &Answer<T>) -> ForwardError {

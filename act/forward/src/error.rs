@@ -98,6 +98,22 @@ pub enum ForwardError {
         /// What the system said.
         source: io::Error,
     },
+    /// A forwarder listens at the socket and doesn't answer.
+    #[error("the forwarder at {path:?}{} doesn't answer", at_work(*pid))]
+    Hung {
+        /// The socket.
+        path: PathBuf,
+        /// Its process; none if that is somewhere out of our sight, as in another container.
+        pid: Option<i32>,
+    },
+    /// A forwarder that doesn't answer can't be killed.
+    #[error("kill the forwarder at {path:?}, which doesn't answer")]
+    Kill {
+        /// The socket.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// What the forwarder answers can't be read: it is of another version.
     #[error("the forwarder at {path:?} answers {answer:?}")]
     Strange {
@@ -109,4 +125,8 @@ pub enum ForwardError {
     /// The forwarder does not do it.
     #[error("the forwarder says: {0}")]
     Refused(String),
+}
+
+fn at_work(pid: Option<i32>) -> String {
+    pid.map_or_else(String::new, |pid| format!(" (process {pid})"))
 }

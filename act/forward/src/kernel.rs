@@ -1,5 +1,5 @@
 //! The system calls that no safe wrapper covers: the TUN device's ioctls, and messages with UDP's lengths of segments.
-#![expect(unsafe_code, reason = "rustix has neither TUN's ioctls nor UDP_SEGMENT and UDP_GRO")]
+#![expect(unsafe_code, reason = "rustix has no TUN, UDP_SEGMENT, UDP_GRO, nor SO_PEERCRED without a process")]
 
 use std::io::{self, IoSlice};
 use std::mem::{offset_of, size_of};
@@ -73,6 +73,18 @@ pub(crate) fn set(socket: BorrowedFd<'_>, option: SocketOption) -> io::Result<()
     // SAFETY: `data` points to an integer of that length, which outlives the call.
     let result = unsafe { libc::setsockopt(socket.as_raw_fd(), level, name, data, length) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// The process at the other end of a connection, as it was when it began to listen; 0 if that is out of our sight.
+pub(crate) fn listener(stream: BorrowedFd<'_>) -> io::Result<c_int> {
+    let mut peer = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut length = libc::socklen_t::try_from(size_of::<libc::ucred>()).unwrap_or_default();
+    let room = (&raw mut peer).cast::<c_void>();
+    // SAFETY: `room` points to a struct ucred of that length, both of which outlive the call.
+    let result = unsafe {
+        libc::getsockopt(stream.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, room, &raw mut length)
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(peer.pid) }
 }
 
 /// Sends the parts as one UDP packet, or as many of `segment` bytes each but the last.

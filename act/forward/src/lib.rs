@@ -23,6 +23,7 @@
 
 mod client;
 mod codec;
+mod connection;
 mod control;
 mod counters;
 mod device;

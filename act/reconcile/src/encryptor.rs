@@ -6,7 +6,7 @@ use selvedge_datapath::converge::Forwarder;
 use selvedge_model::Wireguard;
 use selvedge_wireguard::{Kernel, SecretKey, WireguardError, key_file};
 
-use crate::forwarder::{Process, Tunnel};
+use crate::forwarder::{Process, Sight, Tunnel};
 use crate::host::HostError;
 
 /// One of the two.
@@ -24,7 +24,7 @@ pub(crate) enum Glimpse {
     /// What the kernel's device holds: nobody tells of changes to that.
     Device(Forwarder<Wireguard>),
     /// Whether there is a process, whose state nobody else changes.
-    Process(bool),
+    Process(Sight),
 }
 
 impl Encryptor {
@@ -51,7 +51,7 @@ impl Encryptor {
     pub(crate) fn glance(&mut self) -> Glimpse {
         match self {
             Self::Kernel(kernel, _) => Glimpse::Device(read(kernel).unwrap_or(Forwarder::Strange)),
-            Self::Process(process) => Glimpse::Process(process.is_there()),
+            Self::Process(process) => Glimpse::Process(process.glance()),
         }
     }
 

@@ -9,7 +9,7 @@ use selvedge_model::{Forwarding, Wireguard, chain};
 use selvedge_wireguard::{SecretKey, key_file};
 
 use crate::encryptor::{Encryptor, Glimpse};
-use crate::forwarder::{Process, Tunnel};
+use crate::forwarder::{Process, Sight, Tunnel};
 use crate::host::HostError;
 
 /// Both, whether there are any or not.
@@ -32,7 +32,7 @@ pub(crate) struct Seen {
 /// What is quickly seen of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Glance {
-    udp: bool,
+    udp: Sight,
     wireguard: Glimpse,
     /// Which file holds the key, and when anything of it was changed last, in seconds and nanoseconds.
     key: Option<(u64, i64, i64)>,
@@ -42,8 +42,8 @@ impl Glance {
     /// What has changed since, in words.
     pub(crate) fn differs_from(&self, last: &Self) -> Option<&'static str> {
         let what = [
-            (self.udp != last.udp, "the forwarder of the udp transport came or went"),
-            (self.wireguard != last.wireguard, "what encrypts came, went or was changed"),
+            (self.udp != last.udp, "the forwarder of the udp transport came, went or hangs"),
+            (self.wireguard != last.wireguard, "what encrypts came, went, hangs or was changed"),
             (self.key != last.key, "our own WireGuard key changed"),
         ];
         what.into_iter().find(|(differs, _)| *differs).map(|(_, what)| what)
@@ -71,7 +71,7 @@ impl Forwarders {
 
     pub(crate) fn glance(&mut self) -> Glance {
         Glance {
-            udp: self.udp.is_there(),
+            udp: self.udp.glance(),
             wireguard: self.wireguard.glance(),
             key: fs::metadata(&self.key).ok().map(|file| (file.ino(), file.ctime(), file.ctime_nsec())),
         }

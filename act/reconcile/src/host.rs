@@ -63,6 +63,12 @@ pub enum HostError {
     /// What a forwarder answered, or that none did.
     #[error(transparent)]
     Forward(#[from] ForwardError),
+    /// A forwarder is known not to answer.
+    #[error("{said}")]
+    Hung {
+        /// The same in words.
+        said: String,
+    },
     /// Our own WireGuard key.
     #[error(transparent)]
     Key(#[from] KeyError),

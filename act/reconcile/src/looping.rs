@@ -222,8 +222,9 @@ where
         let mut observed = self.look(by_seen).map_err(|e| State::Failed { reasons: vec![chain(&e)] })?;
         self.status().there = There::of(&observed);
         let cluster = self.cluster.as_ref().map(|(cluster, prune)| (cluster, *prune));
-        let decision = (self.decide)(cluster, &observed).map_err(|reason| State::Waiting { reason })?;
+        let mut decision = (self.decide)(cluster, &observed).map_err(|reason| State::Waiting { reason })?;
         let steps = converge::plan(&decision.desired, &observed);
+        decision.problems.extend(converge::hung(&decision.desired, &observed).map(str::to_owned));
         let as_settled = self.settled.as_ref() == Some(&decision.desired);
         let drift = as_settled && !steps.iter().all(Step::tidies_up);
         let outcomes = self.apply(&steps, drift, (decision.revoker.as_ref(), &observed));

@@ -98,8 +98,25 @@ pub enum Forwarder<Told> {
     Missing,
     /// One that can't be spoken to: it is of another version.
     Strange,
+    /// One that doesn't answer.
+    Hung {
+        /// The same in words.
+        said: String,
+        /// It has been so for so long that it is killed, by whom it can be.
+        overdue: bool,
+    },
     /// At work, as it was told; or not told anything yet.
     There(Option<Told>),
+}
+
+impl<Told> Forwarder<Told> {
+    /// That it doesn't answer, in words; not of one that is killed anyway.
+    fn hangs(&self) -> Option<&str> {
+        match self {
+            Self::Hung { said, overdue: false } => Some(said),
+            Self::Hung { .. } | Self::Missing | Self::Strange | Self::There(_) => None,
+        }
+    }
 }
 
 /// The file of our own WireGuard key.
@@ -140,7 +157,7 @@ pub const TABLE: &str = "table";
 pub enum ForwarderStep {
     /// Makes a WireGuard key of our own.
     Key,
-    /// Starts a forwarder; one that can't be spoken to is ended first.
+    /// Starts a forwarder; one that can't be spoken to is ended first, and one that hangs killed.
     Start(Which),
     /// Tells the forwarder of the udp transport what to do, all of it.
     Forward(Forwarding),
@@ -271,6 +288,14 @@ impl fmt::Display for ForwarderStep {
     }
 }
 
+/// Which forwarders that are needed don't answer, in words, but for those that the plan replaces.
+pub fn hung<'a>(desired: &Desired, observed: &'a Observed) -> impl Iterator<Item = &'a str> {
+    let udp = desired.forwarding.is_some().then(|| observed.forwarder.hangs());
+    let encrypts = matches!(desired.encryption, Some(Encrypting::Device(_)));
+    let wireguard = encrypts.then(|| observed.wireguard.hangs());
+    [udp, wireguard].into_iter().flatten().flatten()
+}
+
 /// Every step from `observed` to `desired`.
 pub fn plan(desired: &Desired, observed: &Observed) -> Vec<Step> {
     let seen = Seen { network: &observed.network, sysctls: &observed.sysctls };
@@ -309,14 +334,17 @@ fn plan_forwarder<Told: Clone + PartialEq>(
     match (wanted, now) {
         (Some(wanted), Forwarder::There(told)) if told.as_ref() == Some(wanted) => Vec::new(),
         (Some(wanted), Forwarder::There(_)) => vec![tell(wanted.clone())],
-        (Some(wanted), Forwarder::Missing | Forwarder::Strange) => {
+        (Some(wanted), Forwarder::Missing | Forwarder::Strange | Forwarder::Hung { overdue: true, .. }) => {
             vec![ForwarderStep::Start(which), tell(wanted.clone())]
         }
         // One that was never told anything does nothing; somebody else may have started it.
-        (None, Forwarder::There(Some(_)) | Forwarder::Strange) if prune == Prune::Marked => {
+        (None, Forwarder::There(Some(_)) | Forwarder::Strange | Forwarder::Hung { overdue: true, .. })
+            if prune == Prune::Marked =>
+        {
             vec![ForwarderStep::End(which)]
         }
-        (None, _) => Vec::new(),
+        // It may only be slow: nothing that it is told would be done any sooner.
+        (Some(_), Forwarder::Hung { overdue: false, .. }) | (None, _) => Vec::new(),
     }
 }
 

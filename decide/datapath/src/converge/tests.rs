@@ -44,6 +44,23 @@ fn a_forwarder_is_started_told_told_again_and_ended() {
     for idle in [Forwarder::There(None), Forwarder::Missing] {
         assert_eq!(steps(None, idle, Prune::Marked), []);
     }
+    let hung = |overdue| Forwarder::Hung { said: "it hangs".to_owned(), overdue };
+    assert_eq!(steps(Some(8383), hung(false), Prune::Marked), [], "it may only be slow");
+    assert_eq!(steps(Some(8383), hung(true), Prune::Marked), start);
+    assert_eq!(steps(None, hung(true), Prune::Marked), [Step::Forwarder(ForwarderStep::End(Which::Udp))]);
+}
+
+#[test]
+fn a_forwarder_that_hangs_is_named_where_it_is_needed_and_not_replaced() {
+    let said = |wanted: bool, overdue| {
+        let told = Forwarding { port: 1, local: "10.0.0.1".parse().unwrap(), peers: Vec::new() };
+        let desired = Desired { forwarding: wanted.then_some(told), ..nothing() };
+        let forwarder = Forwarder::Hung { said: "it hangs".to_owned(), overdue };
+        let observed = Observed { forwarder, ..Observed::default() };
+        hung(&desired, &observed).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(said(true, false), ["it hangs"]);
+    assert_eq!((said(false, false), said(true, true)), (Vec::new(), Vec::new()));
 }
 
 #[test]
