@@ -55,6 +55,13 @@ pub enum Reason {
         /// The sender's address, as the receiver saw it.
         seen_source: IpAddr,
     },
+    /// Small packets got through both ways, but large ones did not get to the receiver.
+    LargeLostThere,
+    /// Small packets got through both ways and large ones got to the receiver, but the receiver's did not come back.
+    LargeLostBack {
+        /// How many bytes of them did.
+        after: usize,
+    },
     /// Something on the way said that the receiver can't be reached.
     Unreachable {
         /// Who said so.
@@ -72,6 +79,10 @@ impl fmt::Display for Reason {
             Self::NoAddress => f.write_str("no address"),
             Self::TimedOut => f.write_str("timed out"),
             Self::NoAnswer { seen_source } => write!(f, "arrived from {seen_source}, no answer came back"),
+            Self::LargeLostThere => f.write_str("large packets are lost on the way there"),
+            Self::LargeLostBack { after } => {
+                write!(f, "large packets are lost on the way back: nothing after {after} bytes")
+            }
             Self::Unreachable { by } => write!(f, "unreachable, says {by}"),
             Self::System(text) => f.write_str(text),
             Self::Garbled => f.write_str("the answer is none of the lab's"),
@@ -108,6 +119,9 @@ impl Probe {
             Outcome::Reached { .. } => "wrong source".to_owned(),
             Outcome::Failed(Reason::NoAnswer { .. }) => "no answer".to_owned(),
             Outcome::Failed(Reason::Unreachable { .. }) => "unreachable".to_owned(),
+            Outcome::Failed(Reason::LargeLostThere | Reason::LargeLostBack { .. }) => {
+                "large packets are lost".to_owned()
+            }
             Outcome::Failed(_) => fault,
         })
     }

@@ -1,6 +1,7 @@
 //! Packets along every path, and what the receiving side saw of them.
 //!
-//! Probes are sent from threads inside the places' own namespaces; no program is run. All places send at once.
+//! Probes are sent from threads inside the places' own namespaces; no program is run. All places send at once. A
+//! connection carries full packets both ways, since many a network lets nothing but small ones through.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,10 +18,13 @@ use crate::patience::patience;
 use crate::plan::Place;
 use crate::shape::{Family, Loss};
 
+mod call;
 mod echo;
+mod load;
 mod receiver;
 mod sender;
 mod socket;
+mod visit;
 
 use echo::Ticket;
 use receiver::{Receiver, Sightings};
@@ -176,6 +180,7 @@ fn outcome(path: &Path, ticket: Ticket, answer: Option<&Answer>, sightings: &Sig
         }
         (Some(Err(reason)), _) => Outcome::Failed(match (reason, sighted) {
             (Reason::TimedOut, Some(seen_source)) => Reason::NoAnswer { seen_source },
+            (Reason::LargeLostThere, Some(_)) => Reason::LargeLostBack { after: 0 },
             _ => reason.clone(),
         }),
     }

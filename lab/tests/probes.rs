@@ -3,6 +3,7 @@
 
 use std::net::IpAddr;
 use std::os::fd::AsFd;
+use std::process::Command;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -212,6 +213,39 @@ fn a_source_that_is_not_the_pods_own_is_a_failure_although_answers_come_back() {
         assert_eq!(disguised, cell.path.family == Family::V4, "{matrix}");
         assert_eq!(cell.fault().is_some(), disguised, "{matrix}");
     }
+}
+
+#[test]
+fn large_packets_that_are_lost_fail_the_connections_although_small_ones_get_through() {
+    let Some(rig) = Rig::build() else { return };
+    let (node, pod) = rig.plan.pods().next().map(|(node, pod)| (node.clone(), pod.clone())).unwrap();
+    let rule = "add table inet loss; add chain inet loss in { type filter hook prerouting priority 0; }; \
+                add rule inet loss in iifname pod0 meta length > 1000 drop";
+    let namespace = &rig.topology.places[&Place::Node(node.name)];
+    let nft = namespace.run(|| Command::new("nft").arg(rule).status()).unwrap();
+    match nft {
+        Ok(status) => assert!(status.success()),
+        Err(error) => {
+            assert!(std::env::var_os("CI").is_none(), "skipped under CI: {error}");
+            return println!("skipped: no nft: {error}");
+        }
+    }
+    let place = Place::Pod(pod);
+    let matrix = rig.probe(inside);
+    for cell in &matrix.cells {
+        let Path { from, to, protocol, .. } = &cell.path;
+        let expected = match protocol {
+            Protocol::Tcp if *from == place && *to != place => Some(Reason::LargeLostThere),
+            Protocol::Tcp if *to == place && *from != place => Some(Reason::LargeLostBack { after: 0 }),
+            Protocol::Tcp | Protocol::Icmp => None,
+        };
+        let failed = match &cell.outcome {
+            Outcome::Failed(reason) => Some(reason.clone()),
+            Outcome::Reached { .. } => None,
+        };
+        assert_eq!(failed, expected, "{}\n{matrix}", cell.path);
+    }
+    assert!(matrix.to_string().contains("large packets are lost on the way back: nothing after 0 bytes"));
 }
 
 #[test]

@@ -12,10 +12,11 @@ use selvedge_netns::Namespace;
 use super::ProbeError;
 use super::echo::{Message, Ticket, parse};
 use super::socket;
+use super::visit::{Stage, Visit};
 use crate::plan::Place;
 use crate::shape::Family;
 
-/// Which echo requests arrived where, and from which address.
+/// Which echo requests and which connections' loads arrived where, and from which address.
 pub(super) type Sightings = BTreeMap<(Place, Ticket), IpAddr>;
 
 /// A thread that answers for every place.
@@ -64,8 +65,8 @@ enum Role {
     Echo(Family),
     /// Takes connections.
     Listener,
-    /// Is a connection from this address.
-    Connection(IpAddr),
+    /// Is a connection.
+    Connection(Visit),
 }
 
 fn open(place: &Place, families: &[Family]) -> Result<Vec<Post>, rustix::io::Errno> {
@@ -85,19 +86,20 @@ fn answer_until(stopped: &UnixStream, mut posts: Vec<Post>) -> Sightings {
         let mut opened = Vec::new();
         let mut closed = Vec::new();
         for index in ready {
-            let Some(post) = posts.get(index) else { continue };
-            match post.role {
-                Role::Echo(family) => note(post, family, &mut sightings),
+            let Some(Post { place, socket, role }) = posts.get_mut(index) else { continue };
+            match role {
+                Role::Echo(family) => note(place, socket, *family, &mut sightings),
                 Role::Listener => {
-                    while let Some((socket, peer)) = socket::accept(&post.socket) {
-                        opened.push(Post { place: post.place.clone(), socket, role: Role::Connection(peer) });
+                    while let Some((socket, peer)) = socket::accept(socket) {
+                        let role = Role::Connection(Visit::from(peer));
+                        opened.push(Post { place: place.clone(), socket, role });
                     }
                 }
-                Role::Connection(peer) => {
-                    if answer(post, peer) {
-                        closed.push(index);
-                    }
-                }
+                Role::Connection(visit) => match visit.step(place, socket) {
+                    Stage::Open => {}
+                    Stage::Heard(ticket) => drop(sightings.insert((place.clone(), ticket), visit.peer())),
+                    Stage::Over => closed.push(index),
+                },
             }
         }
         for index in closed.into_iter().rev() {
@@ -112,31 +114,22 @@ fn answer_until(stopped: &UnixStream, mut posts: Vec<Post>) -> Sightings {
 
 /// Waits until something can be done: whether to stop after this round, and at which posts there is something.
 fn wait(stopped: &UnixStream, posts: &[Post]) -> (bool, Vec<usize>) {
-    let sockets = posts.iter().map(|post| post.socket.as_fd());
-    let watched = [stopped.as_fd()].into_iter().chain(sockets);
-    let mut watched: Vec<PollFd<'_>> =
-        watched.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN)).collect();
+    let sockets = posts.iter().map(|post| match &post.role {
+        Role::Connection(visit) if visit.is_sending() => PollFd::new(&post.socket, PollFlags::OUT),
+        _ => PollFd::new(&post.socket, PollFlags::IN),
+    });
+    let stop = PollFd::from_borrowed_fd(stopped.as_fd(), PollFlags::IN);
+    let mut watched: Vec<PollFd<'_>> = [stop].into_iter().chain(sockets).collect();
     while poll(&mut watched, None).is_err_and(|errno| errno == rustix::io::Errno::INTR) {}
     let mut ready = watched.iter().map(|fd| !fd.revents().is_empty());
     let stop = ready.next().unwrap_or(true);
     (stop, ready.enumerate().filter_map(|(index, ready)| ready.then_some(index)).collect())
 }
 
-fn note(post: &Post, family: Family, sightings: &mut Sightings) {
-    while let Some((packet, sender)) = socket::receive_from(&post.socket) {
+fn note(place: &Place, socket: &OwnedFd, family: Family, sightings: &mut Sightings) {
+    while let Some((packet, sender)) = socket::receive_from(socket) {
         if let Some(Message::Request(ticket)) = parse(family, &packet) {
-            sightings.insert((post.place.clone(), ticket), sender);
+            sightings.insert((place.clone(), ticket), sender);
         }
     }
-}
-
-/// Answers a connection once its ticket has come; true if it is done with.
-fn answer(post: &Post, peer: IpAddr) -> bool {
-    let Ok(heard) = socket::read(&post.socket) else { return true };
-    let Some(ticket) = heard.map(|bytes| Ticket::read(&bytes)) else { return false };
-    if ticket.is_some() {
-        // A peer that is gone already finds out for itself.
-        socket::write(&post.socket, format!("{} {peer}", post.place).as_bytes()).ok();
-    }
-    true
 }

@@ -10,6 +10,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use super::Timing;
+use super::call::Call;
 use super::echo::{Message, Ticket, parse, request};
 use super::socket;
 use crate::matrix::Reason;
@@ -54,14 +55,6 @@ struct Volley<'a> {
     shots: &'a [&'a Shot],
 }
 
-/// A connection under way.
-struct Call<'a> {
-    shot: &'a Shot,
-    socket: OwnedFd,
-    connected: bool,
-    heard: Vec<u8>,
-}
-
 impl<'a> Volley<'a> {
     fn fire(shots: &'a [&'a Shot]) -> Self {
         let mut volley = Self { raw: BTreeMap::new(), calls: Vec::new(), answers: BTreeMap::new(), shots };
@@ -87,9 +80,7 @@ impl<'a> Volley<'a> {
     }
 
     fn call(&mut self, shot: &'a Shot) -> Result<(), Errno> {
-        let socket = socket::stream(Family::of(shot.target))?;
-        socket::connect(&socket, shot.target)?;
-        self.calls.push(Call { shot, socket, connected: false, heard: Vec::new() });
+        self.calls.push(Call::begin(shot)?);
         Ok(())
     }
 
@@ -107,10 +98,11 @@ impl<'a> Volley<'a> {
             self.calls.retain_mut(|call| {
                 let answer = if ready.next() == Some(true) { call.step() } else { None };
                 let goes_on = answer.is_none();
-                answers.extend(answer.map(|answer| (call.shot.ticket, answer)));
+                answers.extend(answer.map(|answer| (call.ticket(), answer)));
                 goes_on
             });
         }
+        self.answers.extend(self.calls.into_iter().map(|call| (call.ticket(), Err(call.give_up()))));
         for shot in self.shots {
             self.answers.entry(shot.ticket).or_insert(Err(Reason::TimedOut));
         }
@@ -120,10 +112,7 @@ impl<'a> Volley<'a> {
     /// Waits until something has come, and says at which of the calls.
     fn wait(&self, at_most: Duration) -> Vec<bool> {
         let raw = self.raw.values().map(|raw| PollFd::new(raw, PollFlags::IN));
-        let calls = self.calls.iter().map(|call| {
-            PollFd::new(&call.socket, if call.connected { PollFlags::IN } else { PollFlags::OUT })
-        });
-        let mut watched: Vec<PollFd<'_>> = raw.chain(calls).collect();
+        let mut watched: Vec<PollFd<'_>> = raw.chain(self.calls.iter().map(Call::awaited)).collect();
         // After an interrupted wait nothing is ready: the caller looks at the clock and waits again.
         poll(&mut watched, Timespec::try_from(at_most).ok().as_ref()).ok();
         watched.iter().skip(self.raw.len()).map(|fd| !fd.revents().is_empty()).collect()
@@ -146,37 +135,8 @@ impl<'a> Volley<'a> {
     }
 }
 
-impl Call<'_> {
-    /// Goes on as far as it can without waiting; the answer once there is one.
-    fn step(&mut self) -> Option<Answer> {
-        self.advance().unwrap_or_else(|errno| Some(Err(refusal(errno))))
-    }
-
-    fn advance(&mut self) -> Result<Option<Answer>, Errno> {
-        if !self.connected {
-            if !socket::connect(&self.socket, self.shot.target)? {
-                return Ok(None);
-            }
-            self.connected = true;
-            socket::write(&self.socket, &self.shot.ticket.bytes())?;
-        }
-        while let Some(bytes) = socket::read(&self.socket)? {
-            if bytes.is_empty() {
-                return Ok(Some(self.seen_source().map(Some).ok_or(Reason::Garbled)));
-            }
-            self.heard.extend(bytes);
-        }
-        Ok(None)
-    }
-
-    /// The address in the answer, if it is one of the place that was called.
-    fn seen_source(&self) -> Option<IpAddr> {
-        let (place, address) = std::str::from_utf8(&self.heard).ok()?.rsplit_once(' ')?;
-        if place == self.shot.to.to_string() { address.parse().ok() } else { None }
-    }
-}
-
-fn refusal(errno: Errno) -> Reason {
+/// What the system said, in words.
+pub(super) fn refusal(errno: Errno) -> Reason {
     let text = std::io::Error::from(errno).to_string();
     Reason::System(text.split(" (os error").next().unwrap_or(&text).to_lowercase())
 }

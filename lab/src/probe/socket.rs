@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto, sockopt};
@@ -11,8 +12,11 @@ use crate::shape::Family;
 /// The port at which every place answers; no service's, so that the lab's own programs may have theirs.
 const PORT: u16 = 7473;
 
-/// Longer than any message of the lab's.
+/// Longer than any ICMP message of the lab's.
 const BUFFER: usize = 512;
+
+/// As much as is read from a connection at once.
+const PIECE: usize = 16 * 1024;
 
 const FLAGS: SocketFlags = SocketFlags::CLOEXEC.union(SocketFlags::NONBLOCK);
 
@@ -25,9 +29,11 @@ pub(super) fn raw(family: Family) -> Result<OwnedFd, Errno> {
     rustix::net::socket_with(domain(family), SocketType::RAW, FLAGS, Some(protocol))
 }
 
-/// A socket to connect from.
+/// A socket to connect from. What is written to it goes at once, however short.
 pub(super) fn stream(family: Family) -> Result<OwnedFd, Errno> {
-    rustix::net::socket_with(domain(family), SocketType::STREAM, FLAGS, Some(ipproto::TCP))
+    let socket = rustix::net::socket_with(domain(family), SocketType::STREAM, FLAGS, Some(ipproto::TCP))?;
+    sockopt::set_tcp_nodelay(&socket, true)?;
+    Ok(socket)
 }
 
 /// A socket that takes connections to any address of the family.
@@ -76,14 +82,23 @@ pub(super) fn receive_from(socket: &OwnedFd) -> Option<(Vec<u8>, IpAddr)> {
     Some((buffer.get(..length)?.to_vec(), sender))
 }
 
-/// Writes to a connection; what is written is short enough to go in one piece.
-pub(super) fn write(socket: &OwnedFd, bytes: &[u8]) -> Result<(), Errno> {
-    rustix::net::send(socket, bytes, SendFlags::NOSIGNAL).map(drop)
+/// Writes to a connection; how much of it went without waiting. A new connection has room for what is short.
+pub(super) fn write(socket: &OwnedFd, bytes: &[u8]) -> Result<usize, Errno> {
+    match rustix::net::send(socket, bytes, SendFlags::NOSIGNAL) {
+        Err(Errno::AGAIN) => Ok(0),
+        other => other,
+    }
+}
+
+/// Has the other end told that a connection is given up, rather than what is still to be sent tried on and on.
+pub(super) fn give_up(socket: OwnedFd) {
+    // Without it, it only ends later.
+    sockopt::set_socket_linger(&socket, Some(Duration::ZERO)).ok();
 }
 
 /// Reads what there is: `Ok(None)` if there is nothing yet, an empty text at the end.
 pub(super) fn read(socket: &OwnedFd) -> Result<Option<Vec<u8>>, Errno> {
-    let mut buffer = [0; BUFFER];
+    let mut buffer = [0; PIECE];
     match rustix::net::recv(socket, &mut buffer[..], RecvFlags::empty()) {
         Ok((_, length)) => Ok(Some(buffer.get(..length).unwrap_or_default().to_vec())),
         Err(Errno::AGAIN) => Ok(None),
