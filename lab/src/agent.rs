@@ -15,6 +15,8 @@ use serde_json::Value;
 
 use crate::patience::patience;
 
+mod words;
+
 /// The files of one node, all below one directory.
 #[derive(Debug, Clone)]
 pub(crate) struct NodeDirs {
@@ -142,6 +144,9 @@ pub enum AgentError {
 /// How long an agent may take to write its conflist.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How long it may take to say how it is, where only a person waits for that.
+const ANSWER: Duration = Duration::from_secs(2);
+
 impl Agent {
     /// Starts the agent of a node inside its namespace. It ends with the lab: its PID namespace does.
     pub(crate) fn start(
@@ -191,6 +196,11 @@ impl Agent {
         self.wait("was not ready", || is_ready(&socket).then_some(()))
     }
 
+    /// What it says is amiss.
+    pub(crate) fn words(&self) -> Vec<String> {
+        words::told(&self.node, &ask(&self.dirs.run().join("agent.sock"), ANSWER))
+    }
+
     /// Looks until something is there, while the agent runs; what it didn't do is told where that takes too long.
     fn wait<T>(&mut self, failing: &'static str, look: impl Fn() -> Option<T>) -> Result<T, AgentError> {
         let deadline = Instant::now() + patience(PATIENCE);
@@ -236,15 +246,17 @@ fn conflist_in(directory: &Path) -> Option<PathBuf> {
 
 /// True if the agent at that socket says of its node that everything is as it should be.
 fn is_ready(socket: &Path) -> bool {
-    let asked = || -> io::Result<Value> {
-        let mut stream = UnixStream::connect(socket)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.write_all(b"{\"get\":\"status\"}\n")?;
-        let mut line = String::new();
-        BufReader::new(stream).read_line(&mut line)?;
-        Ok(serde_json::from_str(&line)?)
-    };
-    asked().is_ok_and(|answer| answer["state"] == "ready")
+    ask(socket, PATIENCE).is_ok_and(|status| status["state"] == "ready")
+}
+
+/// The status that the agent at that socket tells, if it does in such a time.
+fn ask(socket: &Path, within: Duration) -> io::Result<Value> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(patience(within)))?;
+    stream.write_all(b"{\"get\":\"status\"}\n")?;
+    let mut line = String::new();
+    BufReader::new(stream).read_line(&mut line)?;
+    Ok(serde_json::from_str(&line)?)
 }
 
 /// The last lines of a log.

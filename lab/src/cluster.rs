@@ -166,6 +166,11 @@ impl Cluster {
         }
     }
 
+    /// What the agents say is amiss, node by node.
+    pub fn words(&self) -> Vec<String> {
+        self.agents.values().flat_map(Agent::words).collect()
+    }
+
     fn pod_addresses(&self) -> BTreeMap<PodKey, Vec<IpAddr>> {
         self.pods.iter().map(|(pod, p)| (pod.clone(), p.attached.addresses())).collect()
     }

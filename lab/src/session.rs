@@ -254,6 +254,17 @@ impl Session {
         }
     }
 
+    /// Asks what the agents say is amiss: a line each, with the node's name.
+    ///
+    /// # Errors
+    /// [`SessionError`]; an agent that does not answer is a line too.
+    pub fn words(&mut self) -> Result<Vec<String>, SessionError> {
+        match self.ask(Request::Words)? {
+            Reply::Words(words) => Ok(words),
+            other => Err(unexpected(&other)),
+        }
+    }
+
     /// Takes the lab down and waits until its process is gone; what the pods left on the nodes.
     ///
     /// # Errors

@@ -182,6 +182,7 @@ fn answer(cluster: &mut Cluster, request: Request) -> Reply {
     let failed = |error: LabError| Reply::Failed(chain(&error));
     match request {
         Request::Status => Reply::Status(cluster.status()),
+        Request::Words => Reply::Words(cluster.words()),
         Request::Matrix => cluster.matrix().map_or_else(failed, Reply::Matrix),
         Request::Down => cluster.detach_pods().map_or_else(failed, Reply::Down),
     }

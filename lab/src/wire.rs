@@ -37,6 +37,8 @@ pub(crate) enum Request {
     Matrix,
     /// Say how everything is.
     Status,
+    /// Say what the agents say is amiss.
+    Words,
     /// Detach the pods and end.
     Down,
 }
@@ -51,6 +53,8 @@ pub(crate) enum Reply {
     Status(Status),
     /// The answer to [`Request::Matrix`].
     Matrix(Matrix),
+    /// The answer to [`Request::Words`].
+    Words(Vec<String>),
     /// The answer to [`Request::Down`]: what was left behind.
     Down(Vec<String>),
     /// It did not work.
