@@ -13,7 +13,9 @@
 mod packet;
 mod socket;
 
+use std::collections::hash_map::RandomState;
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
@@ -65,13 +67,13 @@ pub struct Missing<'a> {
 
 impl Default for Prober {
     fn default() -> Self {
-        // Answers to an agent before this one are none to this one.
-        let started = std::process::id();
+        // Answers to an agent before this one are none to this one, and nobody guesses what it begins with.
+        let first = RandomState::new().build_hasher().finish();
         Self {
             taken: BTreeMap::new(),
             missing: BTreeMap::new(),
             peers: BTreeSet::new(),
-            number: u64::from(started) << 32,
+            number: first >> 1,
             buffer: vec![0; 1 << 16],
         }
     }
@@ -117,7 +119,7 @@ impl Prober {
 
     /// Answers for a while, if it is settled.
     pub fn serve(&mut self, until: Instant) {
-        self.listen(until, &mut |_| false);
+        self.listen(until, &mut |_, _| false);
     }
 
     /// Measures ways, all at once; one result each, in order.
@@ -158,8 +160,8 @@ impl Prober {
                 }
             }
             let mut waiting: BTreeSet<usize> = asked.values().copied().collect();
-            self.listen(Instant::now() + ANSWER, &mut |number| {
-                if let Some(i) = asked.get(&number) {
+            self.listen(Instant::now() + ANSWER, &mut |number, from| {
+                if let Some(i) = asked.get(&number).filter(|i| ways[**i].target.to == from) {
                     waiting.remove(i);
                 }
                 waiting.is_empty()
@@ -188,8 +190,8 @@ impl Prober {
         self.taken.get(&seat).is_some_and(|taken| taken.socket.send_to(&datagram, to).is_ok())
     }
 
-    /// Answers who asks, and shows the numbers of answers until that says that it is enough.
-    fn listen(&mut self, until: Instant, enough: &mut dyn FnMut(u64) -> bool) {
+    /// Answers who asks, and shows answers, by their numbers and who gives them, until that says that it is enough.
+    fn listen(&mut self, until: Instant, enough: &mut dyn FnMut(u64, IpAddr) -> bool) {
         let settled = self.is_settled();
         loop {
             let left = until.saturating_duration_since(Instant::now());
@@ -213,7 +215,7 @@ impl Prober {
                         // Who asked too much for the way back doesn't hear of it, and asks for less.
                         socket.send_to(&packet::write(Kind::Answer, number, length), from).ok();
                     }
-                    if matches!(said, Some((Kind::Answer, number)) if enough(number)) {
+                    if matches!(said, Some((Kind::Answer, number)) if enough(number, from.ip())) {
                         return;
                     }
                 }

@@ -207,6 +207,8 @@ fn read(text: &str) -> Result<Config, Located> {
     set(&mut config.vxlan, &root, "vxlan", vxlan)?;
     set(&mut config.udp, &root, "udp", udp)?;
     set(&mut config.wireguard, &root, "wireguard", wireguard)?;
+    each_has_a_port_of_its_own(&root, &config)?;
+    // What is strict depends on the transport, which is read by now.
     set(&mut config.encryption, &root, "encryption", |field| encryption(field, config.transport))?;
     set(&mut config.cluster_cidrs, &root, "clusterCidrs", cidrs)?;
     set(&mut config.network, &root, "network", |field| field.parse())?;
@@ -277,6 +279,24 @@ fn wireguard(field: &Field<'_>) -> Result<Wireguard, Located> {
     set(&mut wireguard.port, field, "port", port)?;
     set(&mut wireguard.keys, field, "keys", |keys| absolute(keys).map(Some))?;
     Ok(wireguard)
+}
+
+/// Whoever comes second to a port would hear nothing.
+fn each_has_a_port_of_its_own(root: &Field<'_>, config: &Config) -> Result<(), Located> {
+    let ports = [
+        ("vxlan", config.vxlan.port),
+        ("udp", config.udp.port),
+        ("wireguard", config.wireguard.port),
+        ("the agents, who ask each other there", selvedge_probe::PORT),
+    ];
+    for (key, port) in ports {
+        let given = root.get(key)?.map(|field| field.get("port")).transpose()?.flatten();
+        let other = ports.iter().find(|(other, theirs)| *other != key && *theirs == port);
+        if let (Some(field), Some((other, _))) = (given, other) {
+            return Err(field.refuse(&port.to_string(), format!("is the port of {other}")));
+        }
+    }
+    Ok(())
 }
 
 fn encryption(field: &Field<'_>, transport: Choice) -> Result<Encryption, Located> {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::mpsc::Sender;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +14,7 @@ use selvedge_datapath::peers::Peer;
 use selvedge_datapath::reach::{Findings, Measured, Seat, Target, Verdict};
 use selvedge_model::transport::Transport;
 use selvedge_model::{Mtu, NodeName, Sorted};
-use selvedge_probe::Prober;
+use selvedge_probe::{PORT, Prober};
 use selvedge_reconcile::Trigger;
 use tracing::warn;
 
@@ -97,13 +98,20 @@ impl Reaching {
     }
 }
 
+/// What makes a way another one: by what, where to, and how much should get through.
+type Way = (Transport, IpAddr, Mtu);
+
+fn way(target: &Target) -> Way {
+    (target.transport, target.to, target.mtu)
+}
+
 /// The measuring thread.
 struct Measuring {
     reaching: Reaching,
     triggers: Sender<Trigger>,
     prober: Prober,
     /// When the ways to each node are measured next, and which ones they were.
-    due: BTreeMap<NodeName, (Instant, Vec<(Transport, Mtu)>)>,
+    due: BTreeMap<NodeName, (Instant, Vec<Way>)>,
     /// The seats that are done without, as they were last told of.
     missing: Vec<String>,
 }
@@ -150,7 +158,7 @@ impl Measuring {
         targets.iter().for_each(|target| nodes.entry(&target.node).or_default().push(target));
         self.due.retain(|node, _| nodes.contains_key(node));
         nodes.retain(|node, ways| {
-            let ways = ways.iter().map(|target| (target.transport, target.mtu));
+            let ways = ways.iter().map(|target| way(target));
             self.due.get(*node).is_none_or(|(at, as_then)| *at <= now || !ways.eq(as_then.iter().copied()))
         });
         nodes.into_values().take(AT_ONCE).flatten().cloned().collect()
@@ -170,7 +178,7 @@ impl Measuring {
                 news.push(format!("{node}: {}", round.collect::<Vec<_>>().join(", ")));
             }
             let ways = due.iter().filter(|target| target.node == *node);
-            let ways = ways.map(|target| (target.transport, target.mtu));
+            let ways = ways.map(way);
             let next = Instant::now() + pause(findings, node, all.len());
             self.due.insert(node.clone(), (next, ways.collect()));
         }
@@ -206,18 +214,25 @@ pub(crate) fn notes(peers: &Sorted<Peer>, config: &Config) -> Vec<String> {
         Transport::Wireguard => by(config.wireguard.port, transport),
         Transport::Direct | Transport::Native => transport.to_string(),
     };
-    let amiss = |peer: &Peer| match (peer.instead_of, peer.verdict) {
-        (Some(better @ Transport::Wireguard), _) => {
-            let (better, name, by) = (seen(better), &peer.name, peer.transport);
-            Some(format!("{better} to {name} doesn't get through yet, using {by}: not encrypted"))
+    let amiss = |peer: &Peer| {
+        let (name, by) = (&peer.name, peer.transport);
+        match (peer.instead_of, peer.verdict) {
+            (Some(Transport::Wireguard), _) if peer.keyless => {
+                Some(format!("{name} has published no WireGuard key, using {by}: not encrypted"))
+            }
+            // Where that port is closed nobody hears of what gets through.
+            (Some(better), Verdict::Silent) => Some(format!(
+                "nothing comes back from {name}, neither by {} nor by {}: agents ask each other at UDP {PORT}",
+                seen(better),
+                seen(by)
+            )),
+            (Some(better @ Transport::Wireguard), _) => {
+                Some(format!("{} to {name} doesn't get through yet, using {by}: not encrypted", seen(better)))
+            }
+            (Some(better), _) => Some(format!("{} to {name} doesn't get through, using {by}", seen(better))),
+            (None, Verdict::Silent) => Some(format!("nothing comes back from {name} by {}", seen(by))),
+            (None, Verdict::Unknown | Verdict::Through { .. }) => None,
         }
-        (Some(better), _) => {
-            Some(format!("{} to {} doesn't get through, using {}", seen(better), peer.name, peer.transport))
-        }
-        (None, Verdict::Silent) => {
-            Some(format!("nothing comes back from {} by {}", peer.name, seen(peer.transport)))
-        }
-        (None, Verdict::Unknown | Verdict::Through { .. }) => None,
     };
     let mut notes: Vec<String> = peers.iter().filter_map(amiss).collect();
     if notes.len() > TOLD {
@@ -236,6 +251,7 @@ mod tests {
             name: name.parse().unwrap(),
             transport: Transport::Vxlan,
             instead_of,
+            keyless: name == "e",
             mtu: Mtu::ETHERNET,
             verdict,
         }
@@ -254,6 +270,8 @@ mod tests {
             "direct to b doesn't get through, using vxlan",
             "nothing comes back from c by UDP 4789 (vxlan)",
             "UDP 51820 (wireguard) to d doesn't get through yet, using vxlan: not encrypted",
+            "e has published no WireGuard key, using vxlan: not encrypted",
+            "nothing comes back from f, neither by UDP 51820 (wireguard) nor by UDP 4789 (vxlan): agents ask each other at UDP 9764",
         ];
         assert_eq!(notes(&peers, &Config::default()), expected);
         let many: Sorted<Peer> = (0..20).map(|n| peer(&format!("n{n}"), None, Verdict::Silent)).collect();

@@ -38,6 +38,8 @@ pub struct Peer {
     pub transport: Transport,
     /// What it would be reached by, if that got through.
     pub instead_of: Option<Transport>,
+    /// It has published no key, by which it could be reached encrypted.
+    pub keyless: bool,
     /// What a packet to its pods may measure.
     pub mtu: Mtu,
     /// What was measured of that.
@@ -189,7 +191,8 @@ impl Peers {
         if reached {
             let instead_of = ways.first().copied().filter(|best| *best != transport);
             self.mtu = self.mtu.max(Some(most));
-            self.peers.insert(Peer { name: peer.name.clone(), transport, instead_of, mtu, verdict });
+            let (name, keyless) = (peer.name.clone(), peer.wireguard.is_none());
+            self.peers.insert(Peer { name, transport, instead_of, keyless, mtu, verdict });
             self.measure(peer, (&ways, transport), scene);
         }
     }

@@ -154,7 +154,7 @@ impl View<'_> {
         match self.findings.verdict(node, transport) {
             Verdict::Unknown => String::new(),
             Verdict::Through { mtu } => format!(" ({transport}, path MTU {mtu})"),
-            Verdict::Silent => format!(" ({transport}; the agent of {node} doesn't answer)"),
+            Verdict::Silent => format!(" ({transport}; nothing comes back from {node})"),
         }
     }
 }

@@ -157,7 +157,7 @@ fn a_way_to_another_node_is_told_with_what_was_measured_of_it() {
     let route = "10.244.0.0/24 via 172.30.0.11 dev eth0 proto 83";
     assert_eq!(says(&[]), route);
     assert_eq!(says(&[Measured::Through { mtu: 1400 }]), format!("{route} (direct, path MTU 1400)"));
-    let silent = format!("{route} (direct; the agent of node-a doesn't answer)");
+    let silent = format!("{route} (direct; nothing comes back from node-a)");
     assert_eq!(says(&[Measured::Silent; 3]), silent);
 }
 
