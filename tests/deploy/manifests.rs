@@ -127,6 +127,19 @@ fn the_image_has_the_version_of_the_programs() {
     assert!(dockerfile.contains(&format!("--tag selvedge:{} ", env!("CARGO_PKG_VERSION"))), "{dockerfile}");
 }
 
+#[test]
+fn an_image_that_docker_builds_has_the_programs_of_ours() {
+    let script = text(&deploy().join("image.sh"));
+    let (_, programs) = script.split_once("cp \"$programs\"/{").unwrap();
+    let programs: Vec<&str> = programs.split_once('}').unwrap().0.split(',').collect();
+    let dockerfile = text(&deploy().join("Dockerfile"));
+    let copied = format!("COPY {} /opt/selvedge/bin/\n", programs.join(" "));
+    assert!(dockerfile.contains(&copied), "{copied}{dockerfile}");
+    let ignored = text(&deploy().join("Dockerfile.dockerignore"));
+    let kept: Vec<&str> = ignored.lines().filter_map(|line| line.strip_prefix('!')).collect();
+    assert_eq!(kept, programs);
+}
+
 fn objects(name: &str) -> Vec<Value> {
     documents(&text(&deploy().join(name)))
 }
