@@ -265,6 +265,8 @@ mod tests {
             peer("b", Some(Transport::Direct), through),
             peer("c", None, Verdict::Silent),
             peer("d", Some(Transport::Wireguard), through),
+            peer("e", Some(Transport::Wireguard), through),
+            peer("f", Some(Transport::Wireguard), Verdict::Silent),
         ]);
         let expected = [
             "direct to b doesn't get through, using vxlan",
