@@ -158,6 +158,8 @@ fn add_7_an_add_that_fails_on_the_node_leaves_nothing() {
 fn add_7_a_failed_add_leaves_the_other_pods_of_the_network_alone() {
     let Some(stage) = Stage::new() else { return };
     let (pod, broken) = (stage.pod(), without_ipv6(&stage));
+    // Who asks for routers becomes known to the bridge, when it pleases.
+    set_ipv6(pod.namespace(), "router_solicitations", "0");
     let config = with(tutorial(&stage), json!({"subnet": DUAL}));
     add(&stage, &config, "web-0", &pod);
     let before = traces(&stage);
@@ -208,7 +210,12 @@ fn without_ipv6(stage: &Stage) -> Pod {
 }
 
 fn refuse_ipv6(namespace: &Namespace) {
-    let write = || fs::write("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1");
+    set_ipv6(namespace, "disable_ipv6", "1");
+}
+
+/// Sets what interfaces to come have.
+fn set_ipv6(namespace: &Namespace, key: &str, value: &str) {
+    let write = || fs::write(format!("/proc/sys/net/ipv6/conf/default/{key}"), value);
     namespace.run(write).unwrap().unwrap();
 }
 
