@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use selvedge_model::mark::{REAP_GROUP, is_ours};
-use selvedge_model::transport::Choice;
+use selvedge_model::transport::{Choice, Transport};
 use selvedge_model::{Cluster, Forwarding, IfName, Mtu, NetworkName, Node, NodeName, Owner, Sorted};
 
 use crate::attachment::{self, BridgeSubnet, NodeSide};
@@ -179,6 +179,19 @@ pub enum Problem {
     BrokenKey {
         /// What is wrong with it.
         why: String,
+    },
+    /// Less gets through to a peer than every packet may measure.
+    #[error(
+        "only {mtu} bytes get through to Node {node} by {transport}, and pods send {least}: the network between the \
+         nodes needs a larger MTU", least = Mtu::LEAST
+    )]
+    Narrow {
+        /// The peer.
+        node: NodeName,
+        /// By what it is reached.
+        transport: Transport,
+        /// What was measured.
+        mtu: u32,
     },
     /// A peer has no key to encrypt for.
     #[error("Node {node} has not published a WireGuard key: nothing is sent to its pods")]

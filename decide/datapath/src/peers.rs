@@ -165,7 +165,10 @@ impl Peers {
         let verdict = here.findings.verdict(&peer.name, transport);
         let most = here.mtu_by(transport);
         let mtu = match here.findings.mtu(&peer.name, transport) {
-            Some(mtu) if mtu < most.bytes() => Mtu::new(mtu).unwrap_or(Mtu::LEAST),
+            Some(mtu) if mtu < most.bytes() => Mtu::new(mtu).unwrap_or_else(|_| {
+                self.problems.push(Problem::Narrow { node: peer.name.clone(), transport, mtu });
+                Mtu::LEAST
+            }),
             _ => most,
         };
         let narrower = (mtu < most).then(|| mtu.bytes());
@@ -357,7 +360,8 @@ impl Here<'_> {
     }
 
     /// What a packet may measure inside others that add so much to it over IPv4, and over IPv6 by as much more as its
-    /// header is longer. Where the underlay has less than IPv6 needs inside, it fragments.
+    /// header is longer. Where the underlay has less than IPv6 needs inside, the kernel's devices have it fragment; forwarders
+    /// don't, and what they lose is measured.
     fn mtu_inside(&self, overhead: u32) -> Mtu {
         let longer = if self.addresses.first().is_some_and(IpAddr::is_ipv6) { 20 } else { 0 };
         Mtu::new(self.uplink.bytes().saturating_sub(overhead + longer)).unwrap_or(Mtu::LEAST)

@@ -259,6 +259,19 @@ pub(super) fn found(round: &[(Transport, Measured)]) -> Findings {
 }
 
 #[test]
+fn a_way_that_carries_less_than_every_packet_may_measure_is_a_problem() {
+    let (nodes, local, network) = (nodes(), local(Choice::Auto), fresh());
+    let problems = |mtu| {
+        let findings = found(&[(Transport::Direct, Measured::Through { mtu })]);
+        decided_by(&nodes[..2], &local, &network, &findings).problems
+    };
+    assert_eq!(problems(1280), []);
+    let narrow =
+        Problem::Narrow { node: "node-b".parse().unwrap(), transport: Transport::Direct, mtu: 1272 };
+    assert_eq!(problems(1272), [narrow]);
+}
+
+#[test]
 fn a_direct_way_that_does_not_get_through_is_replaced_by_one_that_does() {
     let (nodes, mut local, network) = (nodes(), local(Choice::Auto), fresh());
     local.vxlan.there = true;
