@@ -85,6 +85,11 @@ fn run(attach: &str, family: &str) -> Option<Matrix> {
 
 /// The same with any flags.
 pub(crate) fn run_lab(flags: &[&str]) -> Option<Matrix> {
+    hear_lab(flags).map(|(matrix, _)| matrix)
+}
+
+/// The same, with what was said on standard error.
+pub(crate) fn hear_lab(flags: &[&str]) -> Option<(Matrix, String)> {
     Stage::new()?;
     let _alone = alone();
     let (mut command, mark) = lab(&[&["run", "--json"], flags].concat());
@@ -95,7 +100,7 @@ pub(crate) fn run_lab(flags: &[&str]) -> Option<Matrix> {
     let expected = i32::from(matrix.failed().next().is_some());
     assert_eq!(output.status.code(), Some(expected), "{complaints}");
     must_be_gone(&mark);
-    Some(matrix)
+    Some((matrix, complaints.into_owned()))
 }
 
 fn must_be_whole(matrix: &Matrix, kind: PathKind, pairs: usize) {

@@ -6,7 +6,7 @@ use selvedge_lab::matrix::{Outcome, Probe};
 use selvedge_lab::path::PathKind;
 use selvedge_lab::plan::Place;
 
-use crate::matrix::run_lab;
+use crate::matrix::{hear_lab, run_lab};
 
 mod changing;
 mod overlay;
@@ -158,10 +158,17 @@ fn vxlan_with_large_packets_beside_blocked_ports() {
 }
 
 #[test]
+fn auto_finds_another_way_while_the_lab_waits_for_it() {
+    lab(&["--segments", "2", "--block", "udp/4789"], Inside::BetweenSegments);
+}
+
+#[test]
 fn what_is_blocked_between_segments_fails_between_them_and_nowhere_else() {
     let flags =
         ["--transport", "vxlan", "--segments", "2", "--pods", "1", "--family", "ipv4", "--block", "udp/4789"];
-    let Some(matrix) = run_lab(&flags) else { return };
+    let Some((matrix, said)) = hear_lab(&flags) else { return };
+    let cause = "node-a: nothing comes back from node-c by UDP 4789 (vxlan)";
+    assert_eq!(said.matches(cause).count(), 1, "{said}");
     let of_c = |place: &Place| ["node-c", "default/web-2"].contains(&place.to_string().as_str());
     for probe in &matrix.cells {
         let path = &probe.path;
