@@ -266,8 +266,7 @@ fn a_way_that_carries_less_than_every_packet_may_measure_is_a_problem() {
         decided_by(&nodes[..2], &local, &network, &findings).problems
     };
     assert_eq!(problems(1280), []);
-    let narrow =
-        Problem::Narrow { node: "node-b".parse().unwrap(), transport: Transport::Direct, mtu: 1272 };
+    let narrow = Problem::Narrow { node: "node-b".parse().unwrap(), transport: Transport::Direct, mtu: 1272 };
     assert_eq!(problems(1272), [narrow]);
 }
 
